@@ -1,0 +1,155 @@
+// Package engine is the contract between the owner of pods and a sandbox
+// engine: the vocabulary both sides use, and nothing that runs.
+//
+// A sandbox is one isolated environment for one pod; on the gVisor engine, one
+// Sentry process. A container is a process tree inside a sandbox. The life of a
+// sandbox, in the order of the calls:
+//
+//	Boot ──> Sandbox.StartRoot ──> Create ──> Start ──> Wait … Destroy ──> Kill
+//	            │                     └ any number of containers, in any order ┘
+//	            └ network has been configured in Config.NetNS by now
+//
+// After a restart of the daemon, Adopt with the saved Process takes Boot's place
+// and StartRoot is not called again; containers are known to the sandbox by their
+// ids, and Wait on one that ended meanwhile returns its exit status.
+//
+// Errors are classified with github.com/containerd/errdefs: NotFound (the
+// container is not in the sandbox), Unavailable (the sandbox process is gone),
+// DeadlineExceeded (the sandbox does not answer), FailedPrecondition and
+// InvalidArgument (the caller's order or input).
+//
+// All methods are safe for concurrent use. A context bounds the wait for the
+// answer. After an error from Boot, Create or Start nothing of that step is left.
+package engine
+
+import (
+	"context"
+	"os"
+	"time"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// Engine starts and adopts sandboxes.
+type Engine interface {
+	// Boot starts a sandbox process and returns when it answers calls. It has
+	// no network and no process yet.
+	Boot(ctx context.Context, cfg Config) (Sandbox, error)
+
+	// Adopt takes over a sandbox that an earlier daemon booted. A process that
+	// is gone, or whose pid now belongs to another process, is errdefs.ErrNotFound.
+	Adopt(ctx context.Context, cfg Config, p Process) (Sandbox, error)
+
+	// Reap kills what is left of a sandbox that cannot be adopted: its process
+	// and its gofers, found by the id. It is idempotent.
+	Reap(ctx context.Context, id string) error
+}
+
+// Config is all that an engine needs to know of a pod. It is derived from the
+// pod's record and can be built again after a restart.
+type Config struct {
+	ID  string // sandbox id, unique on the node
+	Dir string // the engine's own folder of this sandbox; exists; removed by the caller
+
+	Hostname string
+	Sysctls  map[string]string
+
+	// NetNS is the path of the pod's pinned network namespace; empty means the
+	// host's network.
+	NetNS string
+
+	// CgroupPaths are absolute folders that the sandbox process and its helpers
+	// are born in: on cgroup v1 one for each controller, on v2 exactly one.
+	// Empty means the daemon's own cgroup.
+	CgroupPaths []string
+
+	// MemoryLimit in bytes, CPUQuota and CPUPeriod in microseconds are what the
+	// sandbox shows as the size of its machine. Zero means the host's.
+	MemoryLimit int64
+	CPUQuota    int64
+	CPUPeriod   int64
+
+	OOMScoreAdj *int
+}
+
+// Process names a process across pid reuse and restarts of the daemon.
+type Process struct {
+	PID       int    `json:"pid"`
+	StartTime uint64 `json:"startTime"` // clock ticks since boot, field 22 of /proc/PID/stat
+}
+
+// Sandbox is a running sandbox.
+type Sandbox interface {
+	// Process names the sandbox process; it is saved in the pod's record.
+	Process() Process
+
+	// Done is closed when the sandbox process has ended and was reaped.
+	Done() <-chan struct{}
+
+	// StartRoot takes the interfaces, addresses and routes of Config.NetNS into
+	// the sandbox and starts the root container, which holds the pod's shared
+	// namespaces and does nothing else.
+	StartRoot(ctx context.Context) error
+
+	// Create prepares a container: its place in the sandbox, and the server of
+	// its file systems, started ahead. The caller keeps ownership of c.Stdio.
+	Create(ctx context.Context, c Container) error
+
+	// Start runs a container. One that was not created by this daemon (it was
+	// restarted in between) is created anew first. It returns when the
+	// container's first process exists.
+	Start(ctx context.Context, c Container) error
+
+	// Wait blocks until the container has ended. When the sandbox dies, it
+	// returns SIGKILL's status (137) and errdefs.ErrUnavailable.
+	Wait(ctx context.Context, id string) (ExitStatus, error)
+
+	// Exec runs a process in a container and returns when it has ended; on an
+	// ended context its whole process tree is killed first.
+	Exec(ctx context.Context, id string, p Exec) (ExitStatus, error)
+
+	// Signal sends to the container's first process, or to all its processes.
+	Signal(ctx context.Context, id string, sig int, all bool) error
+
+	// Destroy ends a container and frees what it holds in the sandbox. An
+	// unknown container is no error.
+	Destroy(ctx context.Context, id string) error
+
+	// Stats reports the use of each container; a container that is not running
+	// is absent.
+	Stats(ctx context.Context) (map[string]Usage, error)
+
+	// Kill ends the sandbox process and waits until it is reaped.
+	Kill(ctx context.Context) error
+}
+
+// Container is what Create and Start need. Both get the same value.
+type Container struct {
+	ID   string
+	Spec *specs.Spec // Root.Path is the mounted root file system on the host
+
+	// Stdio are stdin, stdout and stderr; with Spec.Process.Terminal only the
+	// first counts, the terminal's slave side. Needed by Start alone.
+	Stdio [3]*os.File
+}
+
+// Exec is a process to run in a running container.
+type Exec struct {
+	Process *specs.Process
+	// Stdio are descriptors of the host; nil means /dev/null.
+	Stdio [3]*os.File
+}
+
+// ExitStatus is how a process ended.
+type ExitStatus struct {
+	Code   int // 0–255; 128+n when ended by signal n
+	Signal int // the signal, or 0
+}
+
+// Usage is what a container used.
+type Usage struct {
+	Time        time.Time
+	CPU         time.Duration // since its start
+	MemoryBytes uint64
+	Pids        uint64
+}
