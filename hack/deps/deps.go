@@ -47,4 +47,6 @@ import (
 	_ "k8s.io/cri-api/pkg/apis/runtime/v1"
 	_ "k8s.io/cri-client/pkg"
 	_ "k8s.io/klog/v2"
+	_ "github.com/moby/profiles/seccomp"
+	_ "github.com/coreos/go-systemd/v22/dbus"
 )
