@@ -1,0 +1,161 @@
+// Package record is the one place on disk for pods and containers. It owns the
+// folder tree
+//
+//	DIR/                              0700, one daemon at a time (lock)
+//	├── lock
+//	├── .damaged/                     folders that could not be read, for the operator
+//	└── <pod id>/
+//	    ├── pod.json                  the request as sent; written once
+//	    ├── status.json               PodStatus; replaced as a whole
+//	    └── <container id>/
+//	        ├── container.json        the request as sent; written once
+//	        ├── spec.json             the resolved OCI spec; written once
+//	        └── status.json           ContainerStatus; replaced as a whole
+//
+// and the copies of it in memory. It does not know what the phases mean
+// (package lifecycle) nor do anything about them (package podsandbox).
+//
+// An update is: copy, modify, write to disk, and only then memory; readers never
+// see what a crash could take back. A file is replaced by rename, so it is whole
+// or old after kill -9. It is not synced to the platter: after a power loss every
+// pod is dead anyhow, a status that is missing or torn counts as that, and the
+// addresses of a lost record are freed by CNI GC.
+//
+// Locks: an entry's mutex guards its own status and is never held while another
+// is taken. All methods are safe for concurrent use.
+package record
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/containerd/errdefs"
+	"golang.org/x/sys/unix"
+)
+
+// Version is written into every file. A reader refuses files of a later version.
+const Version = 1
+
+const (
+	lockFile      = "lock"
+	damagedDir    = ".damaged"
+	podFile       = "pod.json"
+	containerFile = "container.json"
+	specFile      = "spec.json"
+	statusFile    = "status.json"
+)
+
+// Store owns the folder of records.
+type Store struct {
+	dir  string
+	lock *os.File
+}
+
+// Open takes the folder for this daemon. A folder in use by another daemon is
+// errdefs.ErrFailedPrecondition.
+func Open(dir string) (*Store, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("make record folder: %w", err)
+	}
+	f, err := os.OpenFile(filepath.Join(dir, lockFile), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open record lock: %w", err)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		f.Close()
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return nil, fmt.Errorf("another daemon owns %s; stop it or choose another --root: %w", dir, errdefs.ErrFailedPrecondition)
+		}
+		return nil, fmt.Errorf("lock %s: %w", f.Name(), err)
+	}
+	return &Store{dir: dir, lock: f}, nil
+}
+
+// Close gives the folder free.
+func (s *Store) Close() error { return s.lock.Close() }
+
+// entry is one folder: an immutable part that is written once, and a status.
+type entry[M, S any] struct {
+	dir  string
+	Meta M // immutable
+
+	mu     sync.Mutex
+	status S // guarded by mu
+}
+
+// Status returns a copy.
+func (e *entry[M, S]) Status() S {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.status
+}
+
+// Update changes the status. When change returns an error, or the disk does,
+// nothing has changed. Slices and maps in S are replaced, never modified in place.
+func (e *entry[M, S]) Update(change func(*S) error) (S, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	next := e.status
+	if err := change(&next); err != nil {
+		return e.status, err
+	}
+	if err := writeJSON(filepath.Join(e.dir, statusFile), next); err != nil {
+		return e.status, err
+	}
+	e.status = next
+	return next, nil
+}
+
+// Delete removes the entry from disk. It is idempotent.
+func (e *entry[M, S]) Delete() error { return os.RemoveAll(e.dir) }
+
+func create[M, S any](dir, metaFile string, meta M, status S) (*entry[M, S], error) {
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("make record: %w", err)
+	}
+	e := &entry[M, S]{dir: dir, Meta: meta, status: status}
+	err := writeJSON(filepath.Join(dir, statusFile), status)
+	if err == nil {
+		// Last: a folder without it is a creation that did not get far, and is
+		// dropped by load.
+		err = writeJSON(filepath.Join(dir, metaFile), meta)
+	}
+	if err != nil {
+		os.RemoveAll(dir)
+		return nil, err
+	}
+	return e, nil
+}
+
+// writeJSON replaces a file as a whole.
+func writeJSON(path string, v any) error {
+	data, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("encode %s: %w", filepath.Base(path), err)
+	}
+	tmp := path + ".new"
+	if err := os.WriteFile(tmp, data, 0o600); err != nil {
+		os.Remove(tmp)
+		return fmt.Errorf("write record: %w", err)
+	}
+	if err := os.Rename(tmp, path); err != nil {
+		os.Remove(tmp)
+		return fmt.Errorf("write record: %w", err)
+	}
+	return nil
+}
+
+func readJSON(path string, v any) error {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(data, v); err != nil {
+		return fmt.Errorf("decode %s: %w", path, err)
+	}
+	return nil
+}
