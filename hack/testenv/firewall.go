@@ -1,0 +1,156 @@
+package testenv
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os/exec"
+	"slices"
+	"strings"
+)
+
+// savers are the programs that print rules. A machine without one has none of
+// its rules.
+var savers = [][]string{{"iptables-save"}, {"ip6tables-save"}, {"nft", "list", "ruleset"}}
+
+func (e *Env) rules() ([]string, error) {
+	var out []string
+	for _, s := range savers {
+		text, err := output(s...)
+		if err != nil {
+			return nil, err
+		}
+		for line := range strings.Lines(text) {
+			if line = strings.TrimSpace(line); e.mentions(line) {
+				out = append(out, s[0]+": "+line)
+			}
+		}
+	}
+	return out, nil
+}
+
+// mentions says whether a rule is the environment's: the plugins write the name
+// of the network into comments, and addresses into matches. An address counts
+// only with its prefix, as "10.71.3." in 10.71.3.7/32.
+func (e *Env) mentions(line string) bool {
+	if strings.Contains(line, e.Name) {
+		return true
+	}
+	return containsAddress(line, e.Subnet) || containsAddress(line, e.Subnet6)
+}
+
+func containsAddress(line string, p netip.Prefix) bool {
+	if !p.IsValid() {
+		return false
+	}
+	for _, word := range strings.FieldsFunc(line, func(r rune) bool { return strings.ContainsRune(" ,{}\"!/", r) }) {
+		if host, _, ok := strings.Cut(word, ":"); ok && !p.Addr().Is6() {
+			word = host // 10.71.3.7:80 of a DNAT
+		}
+		if a, err := netip.ParseAddr(strings.Trim(word, "[]")); err == nil && p.Contains(a) {
+			return true
+		}
+	}
+	return false
+}
+
+// orphanChains lists CNI chains that are empty and that no rule jumps to: what a
+// plugin's DEL leaves when it finds the rules gone but not the chain.
+func (e *Env) orphanChains() ([]string, error) {
+	var out []string
+	for _, s := range savers[:2] {
+		text, err := output(s...)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, orphanChains(s[0], text)...)
+	}
+	return out, nil
+}
+
+// orphanChains finds them in the output of iptables-save. The shared chains of
+// the portmap and firewall plugins stay by design.
+func orphanChains(program, text string) []string {
+	used := map[string]bool{}
+	var chains [][2]string
+	table := ""
+	for line := range strings.Lines(text) {
+		f := strings.Fields(line)
+		switch {
+		case len(f) == 0:
+		case strings.HasPrefix(f[0], "*"):
+			table = f[0][1:]
+		case strings.HasPrefix(f[0], ":CNI-"):
+			chains = append(chains, [2]string{table, f[0][1:]})
+		case f[0] == "-A":
+			for _, w := range f[1:] {
+				used[table+" "+w] = true
+			}
+		}
+	}
+	var out []string
+	for _, c := range chains {
+		shared := strings.HasPrefix(c[1], "CNI-HOSTPORT-") || c[1] == "CNI-FORWARD" || c[1] == "CNI-ADMIN"
+		if !shared && !used[c[0]+" "+c[1]] {
+			out = append(out, program+" "+c[0]+" "+c[1])
+		}
+	}
+	return out
+}
+
+// output runs a program and returns its stdout; one that is not installed
+// prints nothing.
+func output(args ...string) (string, error) {
+	var stderr bytes.Buffer
+	cmd := exec.Command(args[0], args[1:]...)
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if errors.Is(err, exec.ErrNotFound) {
+		return "", nil
+	}
+	if err != nil {
+		return "", fmt.Errorf("run %v: %w: %s", args, err, bytes.TrimSpace(stderr.Bytes()))
+	}
+	return string(out), nil
+}
+
+// restoreScript turns the rules and chains of iptables-save that are the
+// environment's into an `iptables-restore --noflush` script that deletes them:
+// the rules that mention it, and the chains that then nobody uses.
+func (e *Env) restoreScript(text string) string {
+	var script strings.Builder
+	table := ""
+	var rules, chains []string
+	flush := func() {
+		if len(rules)+len(chains) > 0 {
+			fmt.Fprintf(&script, "*%s\n%s%sCOMMIT\n", table, strings.Join(rules, ""), strings.Join(chains, ""))
+		}
+		rules, chains = nil, nil
+	}
+	for line := range strings.Lines(text) {
+		f := strings.Fields(line)
+		if len(f) == 0 {
+			continue
+		}
+		if strings.HasPrefix(f[0], "*") {
+			flush()
+			table = f[0][1:]
+			continue
+		}
+		if f[0] != "-A" || !e.mentions(line) {
+			continue
+		}
+		rules = append(rules, "-D"+strings.TrimPrefix(line, "-A"))
+		// A pod's own chain is the one the rule jumps to.
+		for i, w := range f[:len(f)-1] {
+			if w == "-j" && strings.HasPrefix(f[i+1], "CNI-") && !strings.HasPrefix(f[i+1], "CNI-HOSTPORT-") {
+				if drop := "-F " + f[i+1] + "\n-X " + f[i+1] + "\n"; !slices.Contains(chains, drop) {
+					chains = append(chains, drop)
+				}
+			}
+		}
+	}
+	flush()
+	return script.String()
+}
