@@ -1,0 +1,115 @@
+package rules
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// fence keeps a library in the folders that own it, so that it can be replaced or
+// upgraded there alone.
+type fence struct {
+	library string // import path and all below it
+	allowed []string
+	why     string
+}
+
+var fences = []fence{
+	{"google.golang.org/grpc", []string{"cri", "cmd/cri-sandbox", "hack", "test"},
+		"the packages below the gRPC surface return errdefs classes, and cri has the one table to codes"},
+	{"github.com/containernetworking/cni", []string{"network", "hack/deps", "hack/failcni"},
+		"network owns CNI"},
+	{"github.com/containerd/containerd/v2", []string{"image", "hack/deps"},
+		"image owns the image store"},
+	{"gvisor.dev/gvisor", []string{"podsandbox/gvisor", "podsandbox/sentry", "hack/deps"},
+		"gVisor's interfaces are internal to it and are pinned in one place"},
+}
+
+// exempt are packages of a fenced library that everybody may import: they have no
+// state, no dependencies and nothing of the library's field.
+var exempt = map[string]bool{
+	"gvisor.dev/gvisor/pkg/cleanup": true,
+}
+
+// floor is a layer of the house: what lies in from must not import what lies in to.
+type floor struct {
+	from, to []string
+	why      string
+}
+
+var leaves = []string{
+	"podsandbox/lifecycle", "podsandbox/record", "podsandbox/spec", "podsandbox/engine",
+	"podsandbox/logs", "podsandbox/cgroup", "podsandbox/gvisor", "podsandbox/native",
+}
+
+var floors = []floor{
+	{[]string{"podsandbox", "network", "image"}, []string{"cri", "cmd"}, "imports point downwards"},
+	{[]string{"cri"}, []string{"cmd"}, "imports point downwards"},
+	{[]string{"network", "image"}, []string{"podsandbox"}, "network and image know no pods"},
+	{[]string{"network"}, []string{"image"}, "network and image are neighbours"},
+	{[]string{"image"}, []string{"network"}, "network and image are neighbours"},
+	{[]string{"cri", "cmd", "podsandbox", "network", "image"}, []string{"hack", "test"}, "what is shipped does not stand on tools"},
+	{[]string{"podsandbox/lifecycle", "podsandbox/record", "podsandbox/spec", "podsandbox/engine"},
+		[]string{"podsandbox/gvisor", "podsandbox/native", "network", "image"}, "the pure packages drive nothing"},
+	{[]string{"podsandbox/sentry"}, []string{"."}, "the sentry program is built on other versions than the daemon"},
+}
+
+// Imports finds imports across a fence or upwards. Tests may use hack; the other
+// rules hold for them, too.
+func Imports(root string) ([]Finding, error) {
+	files, err := sources(root)
+	if err != nil {
+		return nil, err
+	}
+	var out []Finding
+	for _, s := range files {
+		for _, spec := range s.tree.Imports {
+			path, err := strconv.Unquote(spec.Path.Value)
+			if err != nil {
+				return nil, fmt.Errorf("parse import in %s: %w", s.file, err)
+			}
+			why := crossed(s.dir, path)
+			if why == "" {
+				why = upwards(s, path)
+			}
+			if why != "" {
+				out = append(out, Finding{s.file, s.line(spec.Pos()), fmt.Sprintf("imports %s: %s", path, why)})
+			}
+		}
+	}
+	return out, nil
+}
+
+func crossed(dir, path string) string {
+	for _, f := range fences {
+		if below(path, f.library) && !exempt[path] && !anyAbove(dir, f.allowed) {
+			return f.why
+		}
+	}
+	return ""
+}
+
+func upwards(s source, path string) string {
+	if !below(path, Module) {
+		return ""
+	}
+	target := strings.TrimPrefix(strings.TrimPrefix(path, Module), "/")
+	// The owner of pods is the package podsandbox itself, without those below it.
+	if target == "podsandbox" && anyAbove(s.dir, leaves) {
+		return "the pure packages and the engines do not know the owner of pods"
+	}
+	for _, f := range floors {
+		if !anyAbove(s.dir, f.from) {
+			continue
+		}
+		for _, to := range f.to {
+			if s.test && to == "hack" {
+				continue
+			}
+			if below(target, to) || to == "." && !below(target, s.dir) {
+				return f.why
+			}
+		}
+	}
+	return ""
+}

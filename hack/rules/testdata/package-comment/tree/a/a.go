@@ -1,0 +1,2 @@
+// Package a owns a.
+package a

@@ -1,0 +1,2 @@
+// Package b_test says nothing about b.
+package b
