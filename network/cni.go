@@ -1,0 +1,199 @@
+package network
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/containernetworking/cni/libcni"
+)
+
+const (
+	// defaultTimeout is far above what a healthy network needs, and below the
+	// kubelet's patience for RunPodSandbox (4 minutes) even with an undo.
+	defaultTimeout = 60 * time.Second
+
+	// statusTimeout bounds the STATUS of plugins: a status is asked for often,
+	// and an answer that takes so long is one.
+	statusTimeout = 5 * time.Second
+)
+
+// Options says where things are. All folders are absolute paths.
+type Options struct {
+	ConfDir  string   // configuration files; need not exist yet
+	BinDirs  []string // plugin programs; the first folder that has one counts
+	CacheDir string   // owned by this package; must outlive a reboot
+
+	// Timeout is the longest that one ADD, CHECK, DEL or GC of a pod may take,
+	// and the undo of a failed ADD again; 0 means a minute.
+	Timeout time.Duration
+}
+
+// CNI attaches pods with the plugins of a CNI configuration. It is safe for
+// concurrent use; see the package comment.
+type CNI struct {
+	confDir string
+	binDirs []string
+	timeout time.Duration
+	cni     libcni.CNI
+	records attachments
+	gate    gate
+
+	// ctx ends with Close.
+	ctx   context.Context
+	close context.CancelCauseFunc
+}
+
+var _ Network = (*CNI)(nil)
+
+// NewCNI returns the network that the files in o.ConfDir configure. It touches
+// nothing: a configuration may come later, and [CNI.Ready] says what is missing.
+func NewCNI(o Options) (*CNI, error) {
+	for _, dir := range append([]string{o.ConfDir, o.CacheDir}, o.BinDirs...) {
+		if !filepath.IsAbs(dir) {
+			return nil, fmt.Errorf("CNI folder %q is not an absolute path: %w", dir, errdefs.ErrInvalidArgument)
+		}
+	}
+	if len(o.BinDirs) == 0 {
+		return nil, fmt.Errorf("no folder of CNI plugins is given: %w", errdefs.ErrInvalidArgument)
+	}
+	if o.Timeout <= 0 {
+		o.Timeout = defaultTimeout
+	}
+	c := &CNI{
+		confDir: o.ConfDir,
+		binDirs: o.BinDirs,
+		timeout: o.Timeout,
+		cni:     libcni.NewCNIConfigWithCacheDir(o.BinDirs, o.CacheDir, &runner{}),
+		records: attachments{filepath.Join(o.CacheDir, "attachments")},
+	}
+	c.ctx, c.close = context.WithCancelCause(context.Background())
+	return c, nil
+}
+
+// Close ends the plugins that run. What they were at stays on record, for the
+// Detach or GC of the next daemon. Attached pods stay attached.
+func (c *CNI) Close() { c.close(errClosed) }
+
+// bound limits an operation to its timeout and to the life of c.
+func (c *CNI) bound(parent context.Context, limit time.Duration) (context.Context, context.CancelFunc) {
+	ctx, closed := context.WithCancelCause(parent)
+	stop := context.AfterFunc(c.ctx, func() { closed(errClosed) })
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	return ctx, func() {
+		stop()
+		cancel()
+		closed(nil)
+	}
+}
+
+// Ready implements [Network]. It asks the plugins themselves where the
+// configuration is of CNI 1.1.0 or later.
+func (c *CNI) Ready(ctx context.Context) error {
+	list, err := loadConfig(c.confDir)
+	if err != nil {
+		return err
+	}
+	for _, plugin := range pluginTypes(list) {
+		if _, err := (&runner{}).FindInPath(plugin, c.binDirs); err != nil {
+			return fmt.Errorf("network %s: %w", list.Name, err)
+		}
+	}
+	ctx, cancel := c.bound(ctx, min(statusTimeout, c.timeout))
+	defer cancel()
+	if err := c.cni.GetStatusNetworkList(ctx, list); err != nil {
+		return fmt.Errorf("network %s is not ready: %w", list.Name, classify(err, errdefs.ErrUnavailable))
+	}
+	return nil
+}
+
+// Attach implements [Network].
+func (c *CNI) Attach(ctx context.Context, pod Pod) (_ Result, err error) {
+	if err := pod.validate(); err != nil {
+		return Result{}, err
+	}
+	if !NamespaceExists(pod.NetNS) {
+		return Result{}, fmt.Errorf("attach pod %s: no network namespace at %q: %w", pod.ID, pod.NetNS, errdefs.ErrFailedPrecondition)
+	}
+	list, err := loadConfig(c.confDir)
+	if err != nil {
+		return Result{}, fmt.Errorf("attach pod %s: %w", pod.ID, err)
+	}
+	if err := c.gate.attach(ctx, pod.ID); err != nil {
+		return Result{}, fmt.Errorf("attach pod %s: wait for garbage collection: %w", pod.ID, err)
+	}
+	defer func() { c.gate.attached(pod.ID, err == nil) }()
+
+	// An earlier try that was cut off.
+	if err := c.detach(ctx, pod.ID); err != nil {
+		return Result{}, err
+	}
+	a := newAttachment(pod, list)
+	if err := c.records.save(a); err != nil {
+		return Result{}, classify(err, errdefs.ErrInternal)
+	}
+	result, err := c.add(ctx, list, a)
+	if err != nil {
+		return Result{}, c.undo(ctx, a, fmt.Errorf("attach pod %s to network %s: %w", pod.ID, list.Name, classify(err, errdefs.ErrInternal)))
+	}
+	return result, nil
+}
+
+func (c *CNI) add(ctx context.Context, list *libcni.NetworkConfigList, a *attachment) (Result, error) {
+	ctx, cancel := c.bound(ctx, c.timeout)
+	defer cancel()
+	res, err := c.cni.AddNetworkList(ctx, list, a.runtimeConf())
+	if err != nil {
+		return Result{}, err
+	}
+	return resultOf(res, a.Interface)
+}
+
+// undo runs DEL after a failed ADD, whose context may have ended, and returns the
+// error of the ADD. If DEL fails as well, the record stays for GC.
+func (c *CNI) undo(ctx context.Context, a *attachment, cause error) error {
+	if err := c.del(context.WithoutCancel(ctx), a); err != nil {
+		return fmt.Errorf("%w (and undo it: %v)", cause, err)
+	}
+	return cause
+}
+
+// Check implements [Network].
+func (c *CNI) Check(ctx context.Context, pod Pod) error {
+	if err := validateID(pod.ID); err != nil {
+		return err
+	}
+	a, err := c.records.load(pod.ID)
+	if err != nil {
+		return classify(err, errdefs.ErrInternal)
+	}
+	list, err := parseList(a.Config)
+	if err != nil {
+		return fmt.Errorf("check pod %s: %w", pod.ID, classify(err, errdefs.ErrInternal))
+	}
+	ctx, cancel := c.bound(ctx, c.timeout)
+	defer cancel()
+	err = c.cni.CheckNetworkList(ctx, list, a.runtimeConf())
+	if errors.Is(err, libcni.ErrorCheckNotSupp) {
+		return nil // the configuration is older than CHECK
+	}
+	if err != nil {
+		return fmt.Errorf("check pod %s on network %s: %w", pod.ID, list.Name, classify(err, errdefs.ErrInternal))
+	}
+	return nil
+}
+
+// Detach implements [Network].
+func (c *CNI) Detach(ctx context.Context, pod Pod) error {
+	if err := validateID(pod.ID); err != nil {
+		return err
+	}
+	if err := c.detach(ctx, pod.ID); err != nil {
+		return err
+	}
+	c.gate.detached(pod.ID)
+	return nil
+}

@@ -1,0 +1,81 @@
+package network
+
+import (
+	"context"
+	"encoding/json"
+)
+
+// InterfaceName is the pod's interface that the kubelet and the tools expect.
+const InterfaceName = "eth0"
+
+// Network attaches pods to a network. It is implemented by [CNI], and by [Host]
+// for pods that share the node's network.
+//
+// Errors are classified with github.com/containerd/errdefs: InvalidArgument and
+// FailedPrecondition (the caller's input), Unavailable (no network is configured,
+// or a plugin says to try later), Internal (a plugin failed); and by
+// context.DeadlineExceeded and context.Canceled.
+type Network interface {
+	// Ready returns nil when pods can be attached, else one sentence that says
+	// what is missing.
+	Ready(ctx context.Context) error
+
+	// Attach connects the namespace at pod.NetNS. After an error nothing of it
+	// is left, or it is on record for GC. A pod that is on record as attached is
+	// detached first, so an Attach that was cut off may simply be repeated.
+	Attach(ctx context.Context, pod Pod) (Result, error)
+
+	// Check asks the plugins whether the attachment is as they left it. A pod
+	// that is not attached is errdefs.ErrNotFound.
+	Check(ctx context.Context, pod Pod) error
+
+	// Detach undoes Attach; only pod.ID is needed. The namespace and the
+	// configuration may be gone. A pod that is not attached is no error.
+	Detach(ctx context.Context, pod Pod) error
+
+	// GC detaches all pods that are neither in valid nor attached by this
+	// process. It goes on after errors and returns them joined.
+	GC(ctx context.Context, valid []Pod) error
+}
+
+// Pod is what the network needs to know of a pod. It is only read.
+type Pod struct {
+	ID        string // sandbox id; names files and is CNI's container id
+	Namespace string
+	Name      string
+	UID       string
+
+	NetNS      string // path of the pinned network namespace
+	CgroupPath string // the pod's cgroup, for plugins that filter by it
+
+	PortMappings []PortMapping
+	DNS          DNSConfig
+
+	// Bits per second, as [ParseBandwidth] returns them; 0 means no limit.
+	IngressBandwidth int64
+	EgressBandwidth  int64
+
+	Annotations map[string]string
+}
+
+// PortMapping is a port of the node that leads to one of the pod.
+type PortMapping struct {
+	Protocol      string // tcp, udp or sctp, in any case
+	ContainerPort int32
+	HostPort      int32  // 0 means that nothing is to be mapped
+	HostIP        string // empty means all addresses of the node
+}
+
+// DNSConfig is the pod's resolver, for plugins that serve or filter DNS.
+type DNSConfig struct {
+	Servers  []string
+	Searches []string
+	Options  []string
+}
+
+// Result is what Attach found out. It belongs to the caller.
+type Result struct {
+	IPs       []string        // the primary first, then the other families'
+	Interface string          // the interface that holds them; empty on the host's network
+	Raw       json.RawMessage // the CNI result, to be kept in the pod's record
+}

@@ -1,0 +1,106 @@
+package network
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/containernetworking/cni/libcni"
+	current "github.com/containernetworking/cni/pkg/types/100"
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+)
+
+// delNamespace is the namespace that DEL is told. The path of a namespace without
+// a pin is that of an open file of this process.
+type delNamespace struct {
+	path string
+	file *os.File
+}
+
+func (n delNamespace) close() {
+	if n.file != nil {
+		n.file.Close()
+	}
+}
+
+// namespaceForDel returns the pod's namespace if the interface is still in it.
+//
+// Else, a stand-in: a namespace that holds nothing but an interface of that name
+// with the addresses of ADD's result. The common plugins (bridge, ptp) read the
+// addresses whose masquerading they undo off the interface, and leave the rules
+// behind, without an error, if it is gone; which it is when the pod's namespace
+// was lost, and when an earlier DEL was cut off half-way.
+//
+// Where no result is known either, the pod's namespace, or none, which CNI allows.
+func (c *CNI) namespaceForDel(list *libcni.NetworkConfigList, rt *libcni.RuntimeConf) (delNamespace, error) {
+	own := delNamespace{path: rt.NetNS}
+	if !NamespaceExists(rt.NetNS) {
+		own.path = ""
+	}
+	if own.path != "" {
+		there, err := hasInterface(own.path, rt.IfName)
+		if err != nil || there {
+			return own, err
+		}
+	}
+	// A result that cannot be read is as good as none: libcni drops it, too.
+	res, err := c.cni.GetNetworkListCachedResult(list, rt)
+	if err != nil || res == nil {
+		return own, nil
+	}
+	ips, err := podIPs(res, rt.IfName)
+	if err != nil || len(ips) == 0 {
+		return own, nil
+	}
+	return newStandIn(rt.IfName, ips)
+}
+
+// hasInterface looks into a namespace through a socket that was opened in it.
+func hasInterface(path, name string) (bool, error) {
+	ns, err := netns.GetFromPath(path)
+	if err != nil {
+		return false, fmt.Errorf("open network namespace %s: %w", path, err)
+	}
+	defer ns.Close()
+	handle, err := netlink.NewHandleAt(ns, unix.NETLINK_ROUTE)
+	if err != nil {
+		return false, fmt.Errorf("look into network namespace %s: %w", path, err)
+	}
+	defer handle.Close()
+	var absent netlink.LinkNotFoundError
+	_, err = handle.LinkByName(name)
+	if errors.As(err, &absent) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("find interface %s: %w", name, err)
+	}
+	return true, nil
+}
+
+// newStandIn makes the namespace. It ends when the file is closed.
+func newStandIn(ifName string, ips []*current.IPConfig) (delNamespace, error) {
+	var file *os.File
+	err := inNewNamespace(func() error {
+		// A pair, since these plugins need that kind anyway; the other kinds
+		// may be missing in the kernel.
+		link := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: ifName}, PeerName: "peer"}
+		if err := netlink.LinkAdd(link); err != nil {
+			return fmt.Errorf("add interface %s: %w", ifName, err)
+		}
+		for _, ip := range ips {
+			if err := netlink.AddrAdd(link, &netlink.Addr{IPNet: &ip.Address}); err != nil {
+				return fmt.Errorf("add address %s: %w", ip.Address.IP, err)
+			}
+		}
+		var err error
+		file, err = os.Open("/proc/thread-self/ns/net")
+		return err
+	})
+	if err != nil {
+		return delNamespace{}, fmt.Errorf("make a stand-in for the lost network namespace: %w", err)
+	}
+	return delNamespace{path: fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), file.Fd()), file: file}, nil
+}
