@@ -1,0 +1,112 @@
+package spec
+
+import (
+	"cmp"
+	"path"
+	"slices"
+	"strings"
+
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+)
+
+// SharedMemorySource is the source of the /dev/shm that all containers of a pod
+// share. It is a name, not a file: the engine knows the mount by it.
+const SharedMemorySource = "pod-shm"
+
+// defaultMounts returns what every container has. /sys/fs/cgroup is the engine's.
+func defaultMounts() []specs.Mount {
+	return []specs.Mount{
+		{Destination: "/proc", Type: "proc", Source: "proc", Options: []string{"nosuid", "noexec", "nodev"}},
+		{Destination: "/dev", Type: "tmpfs", Source: "tmpfs", Options: []string{"nosuid", "strictatime", "mode=755", "size=65536k"}},
+		{Destination: "/sys", Type: "sysfs", Source: "sysfs", Options: []string{"nosuid", "noexec", "nodev", "ro"}},
+		{Destination: "/dev/pts", Type: "devpts", Source: "devpts", Options: []string{"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"}},
+		{Destination: "/dev/shm", Type: "tmpfs", Source: SharedMemorySource, Options: []string{"nosuid", "noexec", "nodev", "mode=1777", "size=65536k"}},
+		{Destination: "/dev/mqueue", Type: "mqueue", Source: "mqueue", Options: []string{"nosuid", "noexec", "nodev"}},
+	}
+}
+
+// mounts returns all mounts, parents before children. At one destination the
+// request wins over everything, and the defaults over the image's volumes.
+func mounts(in Input) []specs.Mount {
+	requested := in.Mounts
+	if requested == nil {
+		requested = in.Container.GetMounts()
+	}
+	var all []specs.Mount
+	taken := map[string]bool{}
+	put := func(m specs.Mount) {
+		if !taken[m.Destination] {
+			taken[m.Destination] = true
+			all = append(all, m)
+		}
+	}
+
+	for _, m := range requested {
+		put(requestMount(m))
+	}
+	for _, m := range defaultMounts() {
+		put(m)
+	}
+	access := "rw"
+	if in.security().GetReadonlyRootfs() {
+		access = "ro" // these files stand in for files of the image
+	}
+	for _, f := range []struct{ source, destination string }{
+		{in.ResolvConf, "/etc/resolv.conf"}, {in.HostnameFile, "/etc/hostname"}, {in.Hosts, "/etc/hosts"},
+	} {
+		if f.source != "" {
+			put(bind(f.source, f.destination, access))
+		}
+	}
+	for _, dst := range sortedKeys(in.Volumes) {
+		put(bind(in.Volumes[dst], path.Clean(dst), "rw"))
+	}
+
+	slices.SortStableFunc(all, func(a, b specs.Mount) int {
+		return cmp.Or(cmp.Compare(depth(a.Destination), depth(b.Destination)), strings.Compare(a.Destination, b.Destination))
+	})
+	return all
+}
+
+func requestMount(m *runtimeapi.Mount) specs.Mount {
+	access, propagation := "rw", "rprivate"
+	if m.GetReadonly() {
+		access = "ro"
+	}
+	if m.GetPropagation() == runtimeapi.MountPropagation_PROPAGATION_HOST_TO_CONTAINER {
+		propagation = "rslave"
+	}
+	b := bind(m.GetHostPath(), path.Clean(m.GetContainerPath()), access)
+	b.Options = append([]string{"rbind", access, propagation}, m.GetMountOptions()...)
+	return b
+}
+
+func bind(source, destination, access string) specs.Mount {
+	return specs.Mount{Destination: destination, Type: "bind", Source: source, Options: []string{"rbind", access, "rprivate"}}
+}
+
+func depth(p string) int { return strings.Count(p, "/") }
+
+// ImageVolumes lists the destinations, clean and in order, for which the caller
+// has to make a writable folder of its own, filled with what the image has there,
+// and pass it in Input.Volumes. A mount of the request takes a volume's place.
+// Where the engine serves a file system, an image gets none.
+func ImageVolumes(image ocispec.ImageConfig, requested []*runtimeapi.Mount) []string {
+	var dsts []string
+	for v := range image.Volumes {
+		dst := path.Join("/", v)
+		covered := slices.ContainsFunc(requested, func(m *runtimeapi.Mount) bool { return path.Clean(m.GetContainerPath()) == dst })
+		if dst != "/" && !strings.ContainsRune(dst, 0) && !covered && !servedByEngine(dst) {
+			dsts = append(dsts, dst)
+		}
+	}
+	slices.Sort(dsts)
+	return slices.Compact(dsts)
+}
+
+func servedByEngine(dst string) bool {
+	first, _, _ := strings.Cut(dst[1:], "/")
+	return first == "proc" || first == "sys" || first == "dev"
+}

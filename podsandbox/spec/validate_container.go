@@ -1,0 +1,117 @@
+package spec
+
+import (
+	"path"
+	"slices"
+	"strings"
+
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+)
+
+func containerMetadata(r containerRequest) error {
+	if r.GetMetadata() == nil {
+		return invalidf("container config has no metadata; send a name")
+	}
+	return checkName("container metadata name", r.GetMetadata().GetName())
+}
+
+func containerImage(r containerRequest) error {
+	if r.GetImage().GetImage() == "" {
+		return invalidf("container %s names no image", r.GetMetadata().GetName())
+	}
+	return nil
+}
+
+// containerCommand covers all strings that end up in the process itself.
+func containerCommand(r containerRequest) error {
+	for _, s := range slices.Concat(r.GetCommand(), r.GetArgs()) {
+		if strings.ContainsRune(s, 0) {
+			return invalidf("argument %q must not contain a NUL byte", s)
+		}
+	}
+	if wd := r.GetWorkingDir(); wd != "" && (!path.IsAbs(wd) || strings.ContainsRune(wd, 0)) {
+		return invalidf("working directory %q must be absolute", wd)
+	}
+	return nil
+}
+
+func containerEnv(r containerRequest) error {
+	for _, e := range r.GetEnvs() {
+		if e.GetKey() == "" || strings.ContainsAny(e.GetKey(), "=\x00") {
+			return invalidf("environment variable name %q must not be empty or contain '=' or NUL", e.GetKey())
+		}
+		if slices.Contains(e.GetValue(), 0) {
+			return invalidf("environment variable %s must not contain a NUL byte", e.GetKey())
+		}
+	}
+	return nil
+}
+
+// containerLogPath keeps the log below the pod's log directory.
+func containerLogPath(r containerRequest) error {
+	p := r.GetLogPath()
+	switch {
+	case p == "":
+		return nil
+	case path.IsAbs(p):
+		return invalidf("log path %q must be relative to the pod's log directory", p)
+	case path.Clean(p) == "." || slices.Contains(strings.Split(p, "/"), ".."):
+		return invalidf("log path %q must name a file below the pod's log directory", p)
+	case strings.ContainsFunc(p, isControl):
+		return invalidf("log path %q must not contain control characters", p)
+	}
+	return nil
+}
+
+func containerStopSignal(r containerRequest) error {
+	_, err := requestSignal(r.GetStopSignal())
+	return err
+}
+
+func containerWindows(r containerRequest) error {
+	if r.GetWindows() != nil {
+		return invalidf("container config is for Windows; this node runs Linux")
+	}
+	return nil
+}
+
+// Annotations by which other runtimes are told about devices.
+const cdiAnnotations = "cdi.k8s.io/"
+
+func containerDevices(r containerRequest) error {
+	if d := r.GetDevices(); len(d) > 0 {
+		return needsNativef("device %s of the host", d[0].GetHostPath())
+	}
+	if d := r.GetCDIDevices(); len(d) > 0 {
+		return needsNativef("CDI device %s", d[0].GetName())
+	}
+	for _, key := range sortedKeys(r.GetAnnotations()) {
+		if strings.HasPrefix(key, cdiAnnotations) {
+			return needsNativef("CDI device in annotation %s", key)
+		}
+	}
+	return nil
+}
+
+// hostClasses are annotations that put processes of the host's kernel into a class
+// of block I/O or cache; passing them over would break a promise of the operator.
+var hostClasses = []string{"blockio.resources.beta.kubernetes.io/", "rdt.resources.beta.kubernetes.io/"}
+
+func podHostClasses(c *runtimeapi.PodSandboxConfig) error {
+	return checkHostClasses(c.GetAnnotations())
+}
+
+func containerHostClasses(r containerRequest) error {
+	return checkHostClasses(r.GetAnnotations())
+}
+
+func checkHostClasses(annotations map[string]string) error {
+	for _, key := range sortedKeys(annotations) {
+		for _, prefix := range hostClasses {
+			if strings.HasPrefix(key, prefix) {
+				return needsNativef("resource class in annotation %s", key)
+			}
+		}
+	}
+	return nil
+}

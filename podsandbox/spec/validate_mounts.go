@@ -1,0 +1,114 @@
+package spec
+
+import (
+	"path"
+	"slices"
+	"strings"
+
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+)
+
+func mountDestinations(r containerRequest) error {
+	taken := map[string]bool{}
+	for _, m := range r.GetMounts() {
+		if err := checkAbs("mount destination", m.GetContainerPath()); err != nil {
+			return err
+		}
+		dst := path.Clean(m.GetContainerPath())
+		switch {
+		case dst == "/":
+			return invalidf("mount destination %q would hide the container's image", m.GetContainerPath())
+		case taken[dst]:
+			return invalidf("mount destination %s is given twice", dst)
+		}
+		taken[dst] = true
+	}
+	return nil
+}
+
+func mountSources(r containerRequest) error {
+	for _, m := range r.GetMounts() {
+		if m.GetImage() != nil {
+			if m.GetHostPath() != "" {
+				return invalidf("mount %s has a host path and an image; set one of them", m.GetContainerPath())
+			}
+			continue
+		}
+		if m.GetImageSubPath() != "" {
+			return invalidf("mount %s has an image sub-path and no image", m.GetContainerPath())
+		}
+		if err := checkAbs("source of mount "+m.GetContainerPath(), m.GetHostPath()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// extraMountOptions are those that can only take rights away. The engine reads
+// more from this list, some of which would change how it serves the mount.
+var extraMountOptions = []string{"noexec", "nosuid", "nodev"}
+
+func mountOptions(r containerRequest) error {
+	for _, m := range r.GetMounts() {
+		if _, known := runtimeapi.MountPropagation_name[int32(m.GetPropagation())]; !known {
+			return invalidf("mount %s has the unknown propagation %d", m.GetContainerPath(), m.GetPropagation())
+		}
+		for _, o := range m.GetMountOptions() {
+			if !slices.Contains(extraMountOptions, o) {
+				return invalidf("mount %s has the option %q; known are %s", m.GetContainerPath(), o, strings.Join(extraMountOptions, ", "))
+			}
+		}
+		if m.GetRecursiveReadOnly() && (!m.GetReadonly() || m.GetPropagation() != runtimeapi.MountPropagation_PROPAGATION_PRIVATE) {
+			return invalidf("mount %s is recursively read-only; it must be readonly with private propagation, too", m.GetContainerPath())
+		}
+	}
+	return nil
+}
+
+func mountImages(r containerRequest) error {
+	for _, m := range r.GetMounts() {
+		if m.GetImage() != nil {
+			return notYetf("image %s as a volume at %s", m.GetImage().GetImage(), m.GetContainerPath())
+		}
+	}
+	return nil
+}
+
+func mountIDMappings(r containerRequest) error {
+	for _, m := range r.GetMounts() {
+		if len(m.GetUidMappings())+len(m.GetGidMappings()) > 0 {
+			return notYetf("mount %s with mapped user or group ids", m.GetContainerPath())
+		}
+	}
+	return nil
+}
+
+func mountPropagation(r containerRequest) error {
+	for _, m := range r.GetMounts() {
+		if m.GetPropagation() == runtimeapi.MountPropagation_PROPAGATION_BIDIRECTIONAL {
+			return needsNativef("mount %s with bidirectional propagation", m.GetContainerPath())
+		}
+	}
+	return nil
+}
+
+func mountRecursiveReadOnly(r containerRequest) error {
+	for _, m := range r.GetMounts() {
+		if m.GetRecursiveReadOnly() {
+			return needsNativef("recursively read-only mount %s", m.GetContainerPath())
+		}
+	}
+	return nil
+}
+
+// mountEnginePaths refuses to cover what the Sentry must serve itself: it would put
+// its own file system there whatever the request says.
+func mountEnginePaths(r containerRequest) error {
+	for _, m := range r.GetMounts() {
+		dst := path.Clean(m.GetContainerPath())
+		if dst == "/dev" || dst == "/dev/pts" || dst == "/proc" || strings.HasPrefix(dst, "/proc/") {
+			return needsNativef("mount over %s", dst)
+		}
+	}
+	return nil
+}
