@@ -1,8 +1,7 @@
 // Package record is the one place on disk for pods and containers. It owns the
 // folder tree
 //
-//	DIR/                              0700, one daemon at a time (lock)
-//	├── lock
+//	DIR/                              0700; the caller sees to it that it is ours alone
 //	├── .damaged/                     folders that could not be read, for the operator
 //	└── <pod id>/
 //	    ├── pod.json                  the request as sent; written once
@@ -27,21 +26,16 @@ package record
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"sync"
-
-	"github.com/containerd/errdefs"
-	"golang.org/x/sys/unix"
 )
 
 // Version is written into every file. A reader refuses files of a later version.
 const Version = 1
 
 const (
-	lockFile      = "lock"
 	damagedDir    = ".damaged"
 	podFile       = "pod.json"
 	containerFile = "container.json"
@@ -50,33 +44,15 @@ const (
 )
 
 // Store owns the folder of records.
-type Store struct {
-	dir  string
-	lock *os.File
-}
+type Store struct{ dir string }
 
-// Open takes the folder for this daemon. A folder in use by another daemon is
-// errdefs.ErrFailedPrecondition.
+// Open makes the folder where it is missing.
 func Open(dir string) (*Store, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make record folder: %w", err)
 	}
-	f, err := os.OpenFile(filepath.Join(dir, lockFile), os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("open record lock: %w", err)
-	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		f.Close()
-		if errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, fmt.Errorf("another daemon owns %s; stop it or choose another --root: %w", dir, errdefs.ErrFailedPrecondition)
-		}
-		return nil, fmt.Errorf("lock %s: %w", f.Name(), err)
-	}
-	return &Store{dir: dir, lock: f}, nil
+	return &Store{dir: dir}, nil
 }
-
-// Close gives the folder free.
-func (s *Store) Close() error { return s.lock.Close() }
 
 // entry is one folder: an immutable part that is written once, and a status.
 type entry[M, S any] struct {

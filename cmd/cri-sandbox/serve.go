@@ -1,0 +1,187 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+	"k8s.io/klog/v2"
+
+	"github.com/cri-sandbox/cri-sandbox/cri"
+	"github.com/cri-sandbox/cri-sandbox/image"
+	"github.com/cri-sandbox/cri-sandbox/network"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/cgroup"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/gvisor"
+)
+
+// handlers are the runtime handlers that the gVisor engine serves.
+var handlers = []string{"", "gvisor"}
+
+func serveCommand() *cobra.Command {
+	var (
+		path  string
+		flags = defaultConfig()
+	)
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Run the daemon until SIGTERM; pods keep running",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := loadConfig(path)
+			if err != nil {
+				return err
+			}
+			override(cmd, &cfg, flags)
+			if err := cfg.validate(); err != nil {
+				return err
+			}
+			return serve(cfg)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&path, "config", defaultConfigPath, "configuration file")
+	f.StringVar(&flags.Listen, "listen", flags.Listen, "CRI socket")
+	f.StringVar(&flags.Root, "root", flags.Root, "folder of what outlives a reboot")
+	f.StringVar(&flags.State, "state", flags.State, "folder of what does not")
+	f.StringVar(&flags.CNI.ConfDir, "cni-conf-dir", flags.CNI.ConfDir, "folder of CNI configurations")
+	f.StringSliceVar(&flags.CNI.BinDirs, "cni-bin-dir", flags.CNI.BinDirs, "folder of CNI plugins; may be repeated")
+	f.StringVar(&flags.Registry.ConfigDir, "registry-config-dir", flags.Registry.ConfigDir, "folder of registry settings (hosts.toml)")
+	f.IntVar(&flags.LogLevel, "log-level", flags.LogLevel, "verbosity of the log")
+	return cmd
+}
+
+// override lets the flags that were given win over the file.
+func override(cmd *cobra.Command, cfg *config, flags config) {
+	for name, set := range map[string]func(){
+		"listen":              func() { cfg.Listen = flags.Listen },
+		"root":                func() { cfg.Root = flags.Root },
+		"state":               func() { cfg.State = flags.State },
+		"cni-conf-dir":        func() { cfg.CNI.ConfDir = flags.CNI.ConfDir },
+		"cni-bin-dir":         func() { cfg.CNI.BinDirs = flags.CNI.BinDirs },
+		"registry-config-dir": func() { cfg.Registry.ConfigDir = flags.Registry.ConfigDir },
+		"log-level":           func() { cfg.LogLevel = flags.LogLevel },
+	} {
+		if cmd.Flags().Changed(name) {
+			set()
+		}
+	}
+}
+
+// serve is the daemon's life: take the folders, build the parts from the bottom
+// up, take over what runs, answer, and let go again.
+func serve(cfg config) (err error) {
+	setUpProcess(cfg.LogLevel)
+	ctx, cancel := signal.NotifyContext(context.Background(), unix.SIGTERM, unix.SIGINT)
+	defer cancel()
+	start := time.Now()
+
+	for flag, dir := range map[string]string{"root": cfg.Root, "state": cfg.State} {
+		lock, err := lockFolder(dir, flag)
+		if err != nil {
+			return err
+		}
+		defer lock.Close()
+	}
+	images, err := image.Open(ctx, image.Options{
+		Root:                   filepath.Join(cfg.Root, "images"),
+		RegistryConfigDir:      cfg.Registry.ConfigDir,
+		MaxConcurrentDownloads: cfg.Registry.MaxConcurrentDownloads,
+		PullIdleTimeout:        time.Duration(cfg.Timeouts.PullIdle),
+	})
+	if err != nil {
+		return fmt.Errorf("open image store: %w", err)
+	}
+	defer func() { err = errors.Join(err, images.Close()) }()
+	cni, err := network.NewCNI(network.Options{
+		ConfDir: cfg.CNI.ConfDir, BinDirs: cfg.CNI.BinDirs, CacheDir: filepath.Join(cfg.Root, "cni"),
+	})
+	if err != nil {
+		return fmt.Errorf("open network: %w", err)
+	}
+	defer cni.Close()
+	engine, err := gvisor.New(gvisor.Options{StateDir: filepath.Join(cfg.State, "gvisor")})
+	if err != nil {
+		return fmt.Errorf("open gVisor engine: %w", err)
+	}
+	pods, err := podsandbox.New(podsandbox.Options{
+		Root: cfg.Root, State: cfg.State, Engine: engine, Images: images, CNI: cni,
+		Handlers: handlers, SeccompRoot: cfg.Security.SeccompRoot,
+		Timeouts: podsandbox.Timeouts{
+			Network: time.Duration(cfg.Timeouts.Network), Sandbox: time.Duration(cfg.Timeouts.Sandbox),
+		},
+	})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, pods.Close()) }()
+	if err := pods.Recover(ctx); err != nil {
+		return fmt.Errorf("take over running pods: %w", err)
+	}
+	return answer(ctx, cfg, start, cri.Options{
+		Pods: pods, Images: images, Network: cni, Handlers: handlers,
+		Version: version, Systemd: usesSystemd(), Info: statusInfo(cfg),
+	})
+}
+
+// answer serves CRI until ctx ends, then lets running requests end.
+func answer(ctx context.Context, cfg config, start time.Time, opts cri.Options) error {
+	l, err := cri.Listen(cfg.Listen)
+	if err != nil {
+		return err
+	}
+	server := cri.New(opts)
+	failed := make(chan error, 1)
+	go func() { failed <- server.Serve(l) }()
+	klog.InfoS("Ready", "listen", cfg.Listen, "version", version, "took", time.Since(start).Round(time.Millisecond))
+	if _, err := daemon.SdNotify(false, daemon.SdNotifyReady); err != nil {
+		klog.ErrorS(err, "Tell the service manager")
+	}
+	select {
+	case err := <-failed:
+		return fmt.Errorf("serve: %w", err)
+	case <-ctx.Done():
+	}
+	klog.InfoS("Stopping; pods keep running")
+	server.Stop(time.Duration(cfg.Timeouts.Drain))
+	return nil
+}
+
+// setUpProcess prepares what is global in a process.
+func setUpProcess(level int) {
+	// A closed log must not end the daemon.
+	signal.Ignore(unix.SIGPIPE)
+	// Folders and sockets get the modes that are asked for.
+	unix.Umask(0o022)
+	fs := flag.NewFlagSet("klog", flag.ContinueOnError)
+	klog.InitFlags(fs)
+	fs.Set("v", strconv.Itoa(level))
+	fs.Set("logtostderr", "true")
+	if os.Geteuid() != 0 {
+		klog.InfoS("Not root: sandboxes cannot be started")
+	}
+}
+
+func usesSystemd() bool {
+	_, systemd := cgroup.Mode()
+	return systemd
+}
+
+// statusInfo is shown by a verbose Status.
+func statusInfo(cfg config) map[string]string {
+	data, err := json.Marshal(cfg)
+	if err != nil {
+		return nil
+	}
+	return map[string]string{"config": string(data)}
+}

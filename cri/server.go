@@ -1,0 +1,151 @@
+// Package cri is the gRPC surface: each method validates what only the edge can
+// see, makes one call, and converts the answer. It owns the listening socket, the
+// interceptors and the table of error codes, and no state of pods or images.
+//
+// CRI v1 of k8s.io/cri-api v0.37 is the specification; a method that is not
+// written here answers Unimplemented by name.
+package cri
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+	"k8s.io/klog/v2"
+
+	"github.com/cri-sandbox/cri-sandbox/image"
+	"github.com/cri-sandbox/cri-sandbox/network"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox"
+)
+
+// maxMessage is the size of the largest request and answer: the kubelet's limit.
+const maxMessage = 16 << 20
+
+// Options is what a Server needs.
+type Options struct {
+	Pods     *podsandbox.Manager
+	Images   *image.Store
+	Network  network.Network
+	Handlers []string
+	Version  string // of the daemon
+	Systemd  bool   // the cgroup driver to announce
+	// Info is shown by a verbose Status.
+	Info map[string]string
+}
+
+// Server answers CRI.
+type Server struct {
+	grpc *grpc.Server
+}
+
+// New makes a server; Serve runs it.
+func New(opts Options) *Server {
+	s := grpc.NewServer(
+		grpc.MaxRecvMsgSize(maxMessage), grpc.MaxSendMsgSize(maxMessage),
+		grpc.ChainUnaryInterceptor(unary), grpc.ChainStreamInterceptor(stream),
+	)
+	runtimeapi.RegisterRuntimeServiceServer(s, &runtimeService{opts: opts})
+	runtimeapi.RegisterImageServiceServer(s, &imageService{opts: opts})
+	return &Server{grpc: s}
+}
+
+// Serve answers on l until Stop. It owns l.
+func (s *Server) Serve(l net.Listener) error { return s.grpc.Serve(l) }
+
+// Stop lets running requests end, for at most so long.
+func (s *Server) Stop(drain time.Duration) {
+	timer := time.AfterFunc(drain, s.grpc.Stop)
+	defer timer.Stop()
+	s.grpc.GracefulStop()
+}
+
+// Listen opens the Unix socket of a URL such as unix:///run/x.sock, mode 0600. A
+// socket file that nobody listens on is replaced.
+func Listen(url string) (net.Listener, error) {
+	path, ok := strings.CutPrefix(url, "unix://")
+	if !ok || !filepath.IsAbs(path) {
+		return nil, fmt.Errorf("listen address %q is not of the form unix:///path: %w", url, errdefs.ErrInvalidArgument)
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o711); err != nil {
+		return nil, fmt.Errorf("make socket folder: %w", err)
+	}
+	if conn, err := net.Dial("unix", path); err == nil {
+		conn.Close()
+		return nil, fmt.Errorf("another process listens on %s: %w", path, errdefs.ErrFailedPrecondition)
+	}
+	if fi, err := os.Lstat(path); err == nil && fi.Mode()&os.ModeSocket == 0 {
+		return nil, fmt.Errorf("%s exists and is no socket: %w", path, errdefs.ErrFailedPrecondition)
+	}
+	os.Remove(path)
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, fmt.Errorf("listen: %w", err)
+	}
+	if err := os.Chmod(path, 0o600); err != nil {
+		l.Close()
+		return nil, fmt.Errorf("protect socket: %w", err)
+	}
+	return l, nil
+}
+
+// quiet are methods that are called all the time and change nothing.
+func quiet(method string) bool {
+	for _, part := range []string{"List", "Status", "Version", "Stats", "FsInfo"} {
+		if strings.Contains(method, part) {
+			return true
+		}
+	}
+	return false
+}
+
+// unary gives errors their code, logs them once, and turns a panic into Internal.
+// Requests are not logged: they carry environments and credentials.
+func unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (resp any, err error) {
+	start := time.Now()
+	method := filepath.Base(info.FullMethod)
+	defer func() {
+		if r := recover(); r != nil {
+			klog.ErrorS(nil, "Panic in a request", "method", method, "panic", r, "stack", stack())
+			resp, err = nil, status.Errorf(codes.Internal, "%s panicked; the log of the daemon has the stack", method)
+		}
+		logRequest(method, start, err)
+	}()
+	resp, err = handler(ctx, req)
+	return resp, toStatus(err)
+}
+
+func stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) (err error) {
+	start := time.Now()
+	method := filepath.Base(info.FullMethod)
+	defer func() {
+		if r := recover(); r != nil {
+			klog.ErrorS(nil, "Panic in a request", "method", method, "panic", r, "stack", stack())
+			err = status.Errorf(codes.Internal, "%s panicked; the log of the daemon has the stack", method)
+		}
+		logRequest(method, start, err)
+	}()
+	return toStatus(handler(srv, ss))
+}
+
+func logRequest(method string, start time.Time, err error) {
+	took := time.Since(start).Round(10 * time.Microsecond)
+	switch code := status.Code(err); {
+	case code == codes.OK && quiet(method):
+		klog.V(4).InfoS("Request", "method", method, "took", took)
+	case code == codes.OK:
+		klog.V(2).InfoS("Request", "method", method, "took", took)
+	case code == codes.NotFound || code == codes.Canceled:
+		klog.V(2).InfoS("Request", "method", method, "took", took, "code", code, "err", err)
+	default:
+		klog.ErrorS(err, "Request", "method", method, "took", took, "code", code)
+	}
+}

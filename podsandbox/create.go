@@ -1,0 +1,206 @@
+package podsandbox
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/containerd/errdefs"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"google.golang.org/protobuf/proto"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/cri-sandbox/cri-sandbox/image"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/lifecycle"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/logs"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/record"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/spec"
+)
+
+// CreateContainer prepares a container in a ready pod and returns its id. A
+// repeated request joins the one under way or gets the container it made.
+func (m *Manager) CreateContainer(ctx context.Context, podID string, cfg *runtimeapi.ContainerConfig) (string, error) {
+	p, err := m.findPod(podID)
+	if err != nil {
+		return "", err
+	}
+	if err := spec.ValidateContainer(cfg, p.config()); err != nil {
+		return "", err
+	}
+	key := containerKey(p.id(), cfg.GetMetadata())
+	c, err := join(ctx, m, "create/"+key, m.opts.Timeouts.operation(), func(ctx context.Context) (*container, error) {
+		if c := m.containerNamed(key); c != nil {
+			return c, nil
+		}
+		return m.create(ctx, p, cfg)
+	})
+	if err != nil {
+		return "", fmt.Errorf("create container %s in pod %s: %w", cfg.GetMetadata().GetName(), p.id(), err)
+	}
+	if c.phase() != lifecycle.Created || !proto.Equal(c.config(), cfg) {
+		return "", fmt.Errorf("container %s exists as %s (%s), remove it or count up the attempt: %w", key, c.id(), c.phase(), errdefs.ErrAlreadyExists)
+	}
+	return c.id(), nil
+}
+
+// create is the life of a container up to Created. Whatever fails, nothing is left.
+func (m *Manager) create(ctx context.Context, p *pod, cfg *runtimeapi.ContainerConfig) (_ *container, err error) {
+	sandbox, leave, err := p.enter()
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	img, err := m.opts.Images.Get(ctx, cfg.GetImage().GetImage())
+	if err != nil {
+		return nil, fmt.Errorf("find image: %w", err)
+	}
+	c, err := m.recordContainer(p, cfg, img)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			m.discard(ctx, c)
+		}
+	}()
+	if err := m.opts.Images.MountRootfs(ctx, c.id(), img, m.paths.rootfs(p.id(), c.id())); err != nil {
+		return nil, fmt.Errorf("mount root file system: %w", err)
+	}
+	resolved, err := m.resolve(c, img)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.SaveSpec(resolved.spec); err != nil {
+		return nil, err
+	}
+	if err := m.openStreams(c); err != nil {
+		return nil, err
+	}
+	if err := sandbox.Create(ctx, engine.Container{ID: c.id(), Spec: resolved.spec}); err != nil {
+		return nil, fmt.Errorf("create in the sandbox: %w", err)
+	}
+	err = c.apply(lifecycle.Prepared, func(st *record.ContainerStatus) { st.User = resolved.user })
+	if err != nil {
+		return nil, err
+	}
+	m.publish(p, c.id(), runtimeapi.ContainerEventType_CONTAINER_CREATED_EVENT)
+	return c, nil
+}
+
+func (m *Manager) recordContainer(p *pod, cfg *runtimeapi.ContainerConfig, img image.Image) (*container, error) {
+	signal, err := spec.StopSignal(img.Config.StopSignal, cfg)
+	if err != nil {
+		return nil, err
+	}
+	id := newID()
+	meta := record.ContainerMeta{
+		ID: id, PodID: p.id(), CreatedAt: time.Now().UnixNano(),
+		Config:  record.Message[*runtimeapi.ContainerConfig]{Proto: cfg},
+		ImageID: img.ID, ImageRef: imageRef(img), StopSignal: int(signal),
+	}
+	if dir, name := p.config().GetLogDirectory(), cfg.GetLogPath(); dir != "" && name != "" {
+		meta.LogPath = filepath.Join(dir, name)
+	}
+	r, err := p.CreateContainer(meta, record.ContainerStatus{Phase: lifecycle.Creating})
+	if err != nil {
+		return nil, err
+	}
+	c := newContainer(p, r)
+	m.addContainer(c)
+	if err := os.Mkdir(m.paths.container(p.id(), id), 0o711); err != nil {
+		m.dropContainer(c)
+		c.Delete()
+		return nil, fmt.Errorf("make container folder: %w", err)
+	}
+	return c, nil
+}
+
+// imageRef is the reference that CRI wants in a container's status: the digest
+// of the repository where there is one, else the id.
+func imageRef(img image.Image) string {
+	if len(img.RepoDigests) > 0 {
+		return img.RepoDigests[0]
+	}
+	return img.ID
+}
+
+// resolved is what a request means on this image and node.
+type resolved struct {
+	spec *specs.Spec
+	user *record.Message[*runtimeapi.ContainerUser]
+}
+
+// resolve turns the request into an OCI spec. The root file system is mounted.
+func (m *Manager) resolve(c *container, img image.Image) (*resolved, error) {
+	pod, id := c.pod.id(), c.id()
+	rootfs := m.paths.rootfs(pod, id)
+	mounts, err := spec.PrepareMounts(c.config().GetMounts())
+	if err != nil {
+		return nil, err
+	}
+	volumes, err := m.makeImageVolumes(c, img, mounts)
+	if err != nil {
+		return nil, err
+	}
+	user, err := spec.ResolveUser(rootfs, img.Config.User, c.config().GetLinux().GetSecurityContext())
+	if err != nil {
+		return nil, fmt.Errorf("resolve user: %w", err)
+	}
+	cfg := proto.Clone(c.config()).(*runtimeapi.ContainerConfig)
+	cfg.Mounts = append(mounts, volumes...)
+	s, err := spec.Container(spec.Input{
+		ID: id, SandboxID: pod, Pod: c.pod.config(), Container: cfg, Image: img.Config,
+		User: user, RootPath: rootfs,
+		ResolvConf: m.paths.resolvConf(pod), Hostname: m.paths.hostname(pod), Hosts: m.paths.hosts(pod),
+		HostNetwork: c.pod.hostNetwork(), SeccompRoot: m.opts.SeccompRoot,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := makeWorkingDir(rootfs, s.Process); err != nil {
+		return nil, err
+	}
+	return &resolved{spec: s, user: &record.Message[*runtimeapi.ContainerUser]{Proto: spec.LinuxContainerUser(user)}}, nil
+}
+
+// makeImageVolumes gives every VOLUME of the image that the request does not
+// mount a folder of the container's own, filled with what the image has there.
+func (m *Manager) makeImageVolumes(c *container, img image.Image, mounts []*runtimeapi.Mount) ([]*runtimeapi.Mount, error) {
+	var out []*runtimeapi.Mount
+	for i, dest := range spec.ImageVolumes(img.Config, mounts) {
+		dir := filepath.Join(m.paths.volumes(c.pod.id(), c.id()), strconv.Itoa(i))
+		if err := os.MkdirAll(filepath.Dir(dir), 0o711); err != nil {
+			return nil, fmt.Errorf("make image volume: %w", err)
+		}
+		if err := copyFromRootfs(m.paths.rootfs(c.pod.id(), c.id()), dest, dir); err != nil {
+			return nil, fmt.Errorf("fill image volume %s: %w", dest, err)
+		}
+		out = append(out, &runtimeapi.Mount{ContainerPath: dest, HostPath: dir})
+	}
+	return out, nil
+}
+
+// openStreams makes the container's FIFOs and starts its log.
+func (m *Manager) openStreams(c *container) error {
+	dir := m.paths.streams(c.pod.id(), c.id())
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return fmt.Errorf("make streams folder: %w", err)
+	}
+	s, err := logs.Create(m.streamsConfig(c))
+	if err != nil {
+		return fmt.Errorf("open log: %w", err)
+	}
+	c.setStreams(s)
+	return nil
+}
+
+func (m *Manager) streamsConfig(c *container) logs.Config {
+	return logs.Config{
+		Dir: m.paths.streams(c.pod.id(), c.id()), LogPath: c.Meta.LogPath,
+		Stdin: c.config().GetStdin(),
+	}
+}

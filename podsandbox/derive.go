@@ -1,0 +1,81 @@
+package podsandbox
+
+import (
+	"fmt"
+
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/cri-sandbox/cri-sandbox/network"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/cgroup"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
+)
+
+// What the engine, the network and the cgroup are told of a pod is derived from
+// its record each time, so that a restarted daemon tells them the same.
+
+func (m *Manager) engineConfig(p *pod) (engine.Config, error) {
+	hostname, err := podHostname(p.config())
+	if err != nil {
+		return engine.Config{}, err
+	}
+	cfg := engine.Config{
+		ID: p.id(), Dir: m.paths.engine(p.id()), Hostname: hostname,
+		Sysctls: p.config().GetLinux().GetSysctls(),
+	}
+	if !p.hostNetwork() {
+		cfg.NetNS = m.paths.netns(p.id())
+	}
+	if g := p.getGroup(); g != nil {
+		cfg.CgroupPaths = g.Paths()
+		memory, quota, period, err := g.EffectiveLimits()
+		if err != nil {
+			return engine.Config{}, fmt.Errorf("read the pod's limits: %w", err)
+		}
+		cfg.MemoryLimit, cfg.CPUQuota, cfg.CPUPeriod = memory, quota, int64(period)
+	}
+	return cfg, nil
+}
+
+func (m *Manager) networkPod(p *pod) network.Pod {
+	cfg := p.config()
+	md := cfg.GetMetadata()
+	np := network.Pod{
+		ID: p.id(), Namespace: md.GetNamespace(), Name: md.GetName(), UID: md.GetUid(),
+		NetNS:       m.paths.netns(p.id()),
+		Annotations: cfg.GetAnnotations(),
+		CgroupPath:  cfg.GetLinux().GetCgroupParent(),
+	}
+	for _, pm := range cfg.GetPortMappings() {
+		if pm.GetHostPort() == 0 {
+			continue // only declared, as the kubelet does for ports without a host port
+		}
+		np.PortMappings = append(np.PortMappings, network.PortMapping{
+			Protocol:      pm.GetProtocol().String(),
+			ContainerPort: pm.GetContainerPort(), HostPort: pm.GetHostPort(), HostIP: pm.GetHostIp(),
+		})
+	}
+	if dns := cfg.GetDnsConfig(); dns != nil {
+		np.DNS = network.DNSConfig{Servers: dns.GetServers(), Searches: dns.GetSearches(), Options: dns.GetOptions()}
+	}
+	return np
+}
+
+// podLimits are those of the pod as a whole. The kubelet sets them on the parent
+// as well; without a kubelet this cgroup is the only one that holds.
+func podLimits(linux *runtimeapi.LinuxPodSandboxConfig) cgroup.Limits {
+	res, over := linux.GetResources(), linux.GetOverhead()
+	l := cgroup.Limits{
+		CPUShares: uint64(max(res.GetCpuShares(), 0)),
+		CPUQuota:  res.GetCpuQuota(), CPUPeriod: uint64(max(res.GetCpuPeriod(), 0)),
+		MemoryBytes: res.GetMemoryLimitInBytes(),
+		CpusetCpus:  res.GetCpusetCpus(), CpusetMems: res.GetCpusetMems(),
+		Unified: res.GetUnified(),
+	}
+	if l.MemoryBytes > 0 {
+		l.MemoryBytes += over.GetMemoryLimitInBytes()
+	}
+	if l.CPUQuota > 0 && over.GetCpuPeriod() == res.GetCpuPeriod() {
+		l.CPUQuota += over.GetCpuQuota()
+	}
+	return l
+}

@@ -1,0 +1,92 @@
+package podsandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/containerd/errdefs"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+	"k8s.io/klog/v2"
+
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/lifecycle"
+)
+
+// RemoveContainer deletes a container, killing it first when it runs: CRI asks
+// for forcible removal. An unknown container is no error.
+func (m *Manager) RemoveContainer(ctx context.Context, id string) error {
+	c, err := m.findContainer(id)
+	if errdefs.IsNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	_, err = join(ctx, m, "removec/"+c.id(), m.opts.Timeouts.operation(), func(ctx context.Context) (struct{}, error) {
+		if err := m.stopContainer(ctx, c, 0); err != nil {
+			return struct{}{}, err
+		}
+		return struct{}{}, m.removeContainer(ctx, c)
+	})
+	if err != nil {
+		return fmt.Errorf("remove container %s: %w", c.id(), err)
+	}
+	return nil
+}
+
+// discard undoes a container that did not become Created.
+func (m *Manager) discard(ctx context.Context, c *container) {
+	ctx, cancel := cleanupContext(ctx, m.opts.Timeouts.Sandbox)
+	defer cancel()
+	if err := m.removeContainer(ctx, c); err != nil {
+		klog.ErrorS(err, "Undo a container that was not created", "container", c.id())
+	}
+}
+
+// removeContainer deletes all that a container without processes has. The
+// record goes last, so a crash in between is taken up again.
+func (m *Manager) removeContainer(ctx context.Context, c *container) error {
+	if err := c.apply(lifecycle.Remove, nil); err != nil {
+		return err
+	}
+	if s := c.takeStreams(); s != nil {
+		if err := s.Close(); err != nil {
+			klog.ErrorS(err, "Close the streams of a container", "container", c.id())
+		}
+	}
+	err := errors.Join(
+		m.destroyInSandbox(ctx, c),
+		m.opts.Images.UnmountRootfs(ctx, c.id(), m.paths.rootfs(c.pod.id(), c.id())),
+	)
+	if err != nil {
+		return err
+	}
+	// Only now: a folder that is still a mount must not be walked into.
+	if err := os.RemoveAll(m.paths.container(c.pod.id(), c.id())); err != nil {
+		return fmt.Errorf("remove container folder: %w", err)
+	}
+	if err := c.Delete(); err != nil {
+		return fmt.Errorf("remove record: %w", err)
+	}
+	m.dropContainer(c)
+	m.stats.forget(c.id())
+	c.markEnded()
+	m.publish(c.pod, c.id(), runtimeapi.ContainerEventType_CONTAINER_DELETED_EVENT)
+	return nil
+}
+
+func (m *Manager) destroyInSandbox(ctx context.Context, c *container) error {
+	sb := c.pod.getSandbox()
+	if sb == nil {
+		return nil
+	}
+	err := sb.Destroy(ctx, c.id())
+	if errdefs.IsNotFound(err) || errdefs.IsUnavailable(err) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("destroy in the sandbox: %w", err)
+	}
+	return nil
+}

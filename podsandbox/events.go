@@ -1,0 +1,124 @@
+package podsandbox
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/containerd/errdefs"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+)
+
+// eventBacklog is how many events a subscriber may lag behind.
+const eventBacklog = 4096
+
+// broadcaster hands events to subscribers. What it promises:
+//
+//   - events of one container, and of one pod, arrive in the order in which their
+//     records were written;
+//   - every event carries the status of its pod and containers at, or after, the
+//     moment it tells of;
+//   - a subscriber gets every event from its subscription on, or its stream ends
+//     with ResourceExhausted because it lagged; none is dropped silently;
+//   - nothing is kept for later: after a restart of the daemon or the stream, the
+//     caller lists.
+type broadcaster struct {
+	mu     sync.Mutex
+	subs   map[chan *runtimeapi.ContainerEventResponse]struct{}
+	closed bool
+}
+
+func newBroadcaster() *broadcaster {
+	return &broadcaster{subs: map[chan *runtimeapi.ContainerEventResponse]struct{}{}}
+}
+
+func (b *broadcaster) subscribe() (chan *runtimeapi.ContainerEventResponse, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return nil, fmt.Errorf("the daemon is stopping: %w", errdefs.ErrUnavailable)
+	}
+	ch := make(chan *runtimeapi.ContainerEventResponse, eventBacklog)
+	b.subs[ch] = struct{}{}
+	return ch, nil
+}
+
+func (b *broadcaster) unsubscribe(ch chan *runtimeapi.ContainerEventResponse) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.drop(ch)
+}
+
+// drop ends a subscription; b.mu is held.
+func (b *broadcaster) drop(ch chan *runtimeapi.ContainerEventResponse) {
+	if _, ok := b.subs[ch]; ok {
+		delete(b.subs, ch)
+		close(ch)
+	}
+}
+
+// publish makes the event under the lock, so that the order of events is the
+// order of the states they carry. Without subscribers nothing is made.
+func (b *broadcaster) publish(make func() *runtimeapi.ContainerEventResponse) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.subs) == 0 {
+		return
+	}
+	ev := make()
+	for ch := range b.subs {
+		select {
+		case ch <- ev:
+		default:
+			b.drop(ch)
+		}
+	}
+}
+
+func (b *broadcaster) close() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.closed = true
+	for ch := range b.subs {
+		b.drop(ch)
+	}
+}
+
+// publish tells subscribers what became of a container, or of the pod itself
+// when id is the pod's.
+func (m *Manager) publish(p *pod, id string, what runtimeapi.ContainerEventType) {
+	m.events.publish(func() *runtimeapi.ContainerEventResponse {
+		s := snapshot(p)
+		return &runtimeapi.ContainerEventResponse{
+			ContainerId: id, ContainerEventType: what, CreatedAt: time.Now().UnixNano(),
+			PodSandboxStatus: s.Pod, ContainersStatuses: s.Containers,
+		}
+	})
+}
+
+// Events calls send for every event until ctx ends, the manager closes, send
+// fails or the subscriber lags.
+func (m *Manager) Events(ctx context.Context, send func(*runtimeapi.ContainerEventResponse) error) error {
+	ch, err := m.events.subscribe()
+	if err != nil {
+		return err
+	}
+	defer m.events.unsubscribe(ch)
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case ev, ok := <-ch:
+			if !ok {
+				if m.life.Err() != nil {
+					return fmt.Errorf("the daemon is stopping: %w", errdefs.ErrUnavailable)
+				}
+				return fmt.Errorf("the stream lagged by %d events, subscribe again and list: %w", eventBacklog, errdefs.ErrResourceExhausted)
+			}
+			if err := send(ev); err != nil {
+				return err
+			}
+		}
+	}
+}

@@ -1,0 +1,100 @@
+package podsandbox
+
+import (
+	"context"
+	"time"
+
+	"github.com/containerd/errdefs"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+	"k8s.io/klog/v2"
+
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/lifecycle"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/record"
+)
+
+// Reasons of a container's end; the kubelet compares them.
+const (
+	reasonCompleted  = "Completed"
+	reasonError      = "Error"
+	reasonOOMKilled  = "OOMKilled"
+	reasonStartError = "StartError"
+	reasonUnknown    = "ContainerStatusUnknown"
+)
+
+// exitStartError is the exit code of a container that never ran, as other
+// runtimes have it.
+const exitStartError = 128
+
+// end is how a container ended.
+type end struct {
+	at      time.Time
+	code    int
+	reason  string
+	message string
+}
+
+// endOf reads the answer of a parked wait.
+func (m *Manager) endOf(c *container, status engine.ExitStatus, err error) end {
+	e := end{at: time.Now(), code: status.Code, reason: reasonCompleted}
+	if status.Code != 0 {
+		e.reason = reasonError
+	}
+	switch {
+	case err == nil:
+	case errdefs.IsNotFound(err):
+		// It was Starting when a daemon died, and the start never arrived; or
+		// somebody destroyed it behind our back.
+		e.code, e.reason, e.message = 255, reasonUnknown, "the sandbox does not know the container"
+	default:
+		e.code, e.reason, e.message = 137, reasonError, "the sandbox process ended"
+		if podOOMKills(c.pod) > 0 {
+			e.reason, e.message = reasonOOMKilled, "the kernel killed the sandbox process: the pod was out of memory"
+		}
+	}
+	return e
+}
+
+func failedToStart(err error) end {
+	return end{at: time.Now(), code: exitStartError, reason: reasonStartError, message: err.Error()}
+}
+
+// endedWithPod is the end of a container whose sandbox is gone and that nobody
+// waited for.
+func endedWithPod(c *container) end {
+	if c.phase() == lifecycle.Created {
+		return end{at: time.Now(), code: exitStartError, reason: reasonError, message: "the pod ended before the container was started"}
+	}
+	return end{at: time.Now(), code: 137, reason: reasonError, message: "the sandbox process ended"}
+}
+
+// containerEnded is the one path of every end: drain the log, record, announce,
+// give back what the sandbox holds. Only the first call for a container counts.
+func (m *Manager) containerEnded(c *container, e end) {
+	ctx, cancel := context.WithTimeout(context.Background(), m.opts.Timeouts.Sandbox)
+	defer cancel()
+	// Before the record: who sees Exited can read the whole log.
+	if s := c.takeStreams(); s != nil {
+		if err := s.Finish(ctx); err != nil {
+			klog.ErrorS(err, "Drain the log of an ended container", "container", c.id())
+		}
+	}
+	err := c.apply(lifecycle.Ended, func(st *record.ContainerStatus) {
+		st.FinishedAt, st.ExitCode = e.at.UnixNano(), e.code
+		st.Reason, st.Message = e.reason, e.message
+	})
+	if errdefs.IsFailedPrecondition(err) {
+		return // another path was first
+	}
+	if err != nil {
+		klog.ErrorS(err, "Record the end of a container", "container", c.id())
+	}
+	c.markEnded()
+	m.publish(c.pod, c.id(), runtimeapi.ContainerEventType_CONTAINER_STOPPED_EVENT)
+	// After the record: the sandbox keeps the exit status until then.
+	if sb := c.pod.getSandbox(); sb != nil {
+		if err := sb.Destroy(ctx, c.id()); err != nil && !errdefs.IsUnavailable(err) && !errdefs.IsNotFound(err) {
+			klog.ErrorS(err, "Give back what an ended container held", "container", c.id())
+		}
+	}
+}

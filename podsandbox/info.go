@@ -1,0 +1,59 @@
+package podsandbox
+
+import (
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/lifecycle"
+)
+
+// PodInfo is what a verbose status adds, for people. Its form may change.
+type PodInfo struct {
+	Phase   lifecycle.Phase `json:"phase"`
+	PID     int             `json:"pid"`
+	NetNS   string          `json:"netns,omitempty"`
+	Cgroups []string        `json:"cgroups,omitempty"`
+	Message string          `json:"message,omitempty"`
+	Folder  string          `json:"folder"`
+}
+
+// PodInfo reports what a verbose status adds.
+func (m *Manager) PodInfo(id string) (PodInfo, error) {
+	p, err := m.findPod(id)
+	if err != nil {
+		return PodInfo{}, err
+	}
+	st := p.Status()
+	info := PodInfo{Phase: st.Phase, PID: st.Process.PID, Message: st.Message, Folder: m.paths.pod(p.id())}
+	if !p.hostNetwork() {
+		info.NetNS = m.paths.netns(p.id())
+	}
+	if g := p.getGroup(); g != nil {
+		info.Cgroups = g.Paths()
+	}
+	return info, nil
+}
+
+// ContainerInfo is what a verbose status adds, for people. Its form may change.
+type ContainerInfo struct {
+	Phase     lifecycle.Phase `json:"phase"`
+	SandboxID string          `json:"sandboxID"`
+	PID       int             `json:"pid"` // of the sandbox process: the container's own are inside it
+	Rootfs    string          `json:"rootfs"`
+	Spec      *specs.Spec     `json:"runtimeSpec"`
+}
+
+// ContainerInfo reports what a verbose status adds.
+func (m *Manager) ContainerInfo(id string) (ContainerInfo, error) {
+	c, err := m.findContainer(id)
+	if err != nil {
+		return ContainerInfo{}, err
+	}
+	spec, err := c.Spec()
+	if err != nil {
+		return ContainerInfo{}, err
+	}
+	return ContainerInfo{
+		Phase: c.phase(), SandboxID: c.pod.id(), PID: c.pod.Status().Process.PID,
+		Rootfs: m.paths.rootfs(c.pod.id(), c.id()), Spec: spec,
+	}, nil
+}

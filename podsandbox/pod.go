@@ -1,0 +1,146 @@
+package podsandbox
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"github.com/containerd/errdefs"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/cri-sandbox/cri-sandbox/network"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/cgroup"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/lifecycle"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/record"
+)
+
+// pod is a record and the handles of what runs for it.
+type pod struct {
+	*record.Pod
+
+	mu         sync.Mutex
+	sandbox    engine.Sandbox // nil before boot, and after release
+	group      *cgroup.Group  // nil before it was made, and after release
+	containers map[string]*container
+	users      int           // container operations under way
+	idle       chan struct{} // closed when users falls to 0; nil when nobody waits
+}
+
+func newPod(r *record.Pod) *pod { return &pod{Pod: r, containers: map[string]*container{}} }
+
+func (p *pod) id() string                           { return p.Meta.ID }
+func (p *pod) config() *runtimeapi.PodSandboxConfig { return p.Meta.Config.Proto }
+func (p *pod) phase() lifecycle.Phase               { return p.Status().Phase }
+
+// apply moves the pod along its life cycle, on disk and then in memory.
+func (p *pod) apply(ev lifecycle.Event, change func(*record.PodStatus)) error {
+	_, err := p.Update(func(st *record.PodStatus) error {
+		next, err := lifecycle.Pod.Next(st.Phase, ev)
+		if err != nil {
+			return fmt.Errorf("pod %s: %w", p.id(), err)
+		}
+		st.Phase = next
+		if change != nil {
+			change(st)
+		}
+		return nil
+	})
+	return err
+}
+
+// enter admits a container operation. It holds off the end of a removal, not the
+// death of the sandbox: the operation fails then by itself.
+func (p *pod) enter() (engine.Sandbox, func(), error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if ph := p.phase(); ph != lifecycle.Ready || p.sandbox == nil {
+		return nil, nil, fmt.Errorf("pod %s is not ready (%s): %w", p.id(), ph, errdefs.ErrFailedPrecondition)
+	}
+	p.users++
+	return p.sandbox, p.leave, nil
+}
+
+func (p *pod) leave() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.users--; p.users == 0 && p.idle != nil {
+		close(p.idle)
+		p.idle = nil
+	}
+}
+
+// waitIdle returns when no container operation is under way. The pod's phase
+// must be one that admits no new one.
+func (p *pod) waitIdle(ctx context.Context) error {
+	p.mu.Lock()
+	if p.users == 0 {
+		p.mu.Unlock()
+		return nil
+	}
+	if p.idle == nil {
+		p.idle = make(chan struct{})
+	}
+	idle := p.idle
+	p.mu.Unlock()
+	select {
+	case <-idle:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("wait for container operations of pod %s: %w", p.id(), context.Cause(ctx))
+	}
+}
+
+func (p *pod) setSandbox(s engine.Sandbox) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.sandbox = s
+}
+
+func (p *pod) getSandbox() engine.Sandbox {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.sandbox
+}
+
+func (p *pod) setGroup(g *cgroup.Group) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.group = g
+}
+
+func (p *pod) getGroup() *cgroup.Group {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.group
+}
+
+// members are the pod's containers, in no order.
+func (p *pod) members() []*container {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	cs := make([]*container, 0, len(p.containers))
+	for _, c := range p.containers {
+		cs = append(cs, c)
+	}
+	return cs
+}
+
+// hostNetwork tells whether the pod shares the node's network namespace.
+func (p *pod) hostNetwork() bool {
+	ns := p.config().GetLinux().GetSecurityContext().GetNamespaceOptions()
+	return ns.GetNetwork() == runtimeapi.NamespaceMode_NODE
+}
+
+// podKey is what CRI calls the unique identity of a sandbox.
+func podKey(md *runtimeapi.PodSandboxMetadata) string {
+	return fmt.Sprintf("%s/%s/%s/%d", md.GetNamespace(), md.GetName(), md.GetUid(), md.GetAttempt())
+}
+
+// networkOf chooses the pod's network.
+func (m *Manager) networkOf(p *pod) network.Network {
+	if p.hostNetwork() {
+		return m.host
+	}
+	return m.opts.CNI
+}

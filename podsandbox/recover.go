@@ -1,0 +1,283 @@
+package podsandbox
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"golang.org/x/sync/errgroup"
+	"k8s.io/klog/v2"
+
+	"github.com/cri-sandbox/cri-sandbox/network"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/cgroup"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/lifecycle"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/logs"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/record"
+)
+
+// recoverParallel is how many pods are taken over at once: the work is waiting
+// for sandboxes to answer.
+const recoverParallel = 8
+
+// Recover makes the manager what the earlier daemon was, and finishes or undoes
+// what that one left in between. In this order:
+//
+//  1. records are loaded; a damaged one is set aside and becomes an orphan;
+//  2. each pod by its phase: Ready is adopted (a sandbox that is gone makes it
+//     Dead), Creating is undone, Stopping and Removing are finished as far as
+//     possible; a pod of another boot is Dead and gives back what it holds;
+//  3. each container of an adopted pod by its phase: Creating is undone, Created
+//     keeps its streams, Starting and Running are waited for, so an exit that
+//     happened meanwhile is learned, Removing is finished;
+//  4. what no record owns is removed: sandboxes, namespaces, folders, cgroups,
+//     root file systems, and through CNI GC addresses.
+//
+// It must have returned before any other call: GC would take a new pod's address.
+func (m *Manager) Recover(ctx context.Context) error {
+	loaded, damaged, err := m.records.Load()
+	if err != nil {
+		return err
+	}
+	for _, err := range damaged {
+		klog.ErrorS(err, "Damaged record")
+	}
+	for _, l := range loaded {
+		m.register(l)
+	}
+	var g errgroup.Group
+	g.SetLimit(recoverParallel)
+	for _, p := range m.allPods() {
+		g.Go(func() error {
+			m.recoverPod(ctx, p)
+			return nil
+		})
+	}
+	g.Wait()
+	m.removeOrphans(ctx)
+	return nil
+}
+
+func (m *Manager) register(l record.Loaded) {
+	p := newPod(l.Pod)
+	m.addPod(p)
+	for _, r := range l.Containers {
+		m.addContainer(newContainer(p, r))
+	}
+}
+
+// recoverPod never fails: a pod that cannot be helped stays in its record for
+// the caller's next stop or removal.
+func (m *Manager) recoverPod(ctx context.Context, p *pod) {
+	if g, err := cgroup.Load(p.config().GetLinux().GetCgroupParent(), p.id()); err == nil {
+		p.setGroup(g)
+	} else if !errdefs.IsNotFound(err) {
+		klog.ErrorS(err, "Find the cgroup of a pod", "pod", p.id())
+	}
+	st := p.Status()
+	var err error
+	switch {
+	case st.Phase == lifecycle.Creating:
+		m.abandon(ctx, p)
+	case st.Phase == lifecycle.Removing:
+		m.finishMembers(ctx, p)
+		err = m.remove(ctx, p)
+	case st.Phase == lifecycle.Stopping:
+		m.finishMembers(ctx, p)
+		err = m.stop(ctx, p)
+	case st.Phase == lifecycle.Stopped:
+		m.finishMembers(ctx, p)
+	case st.BootID != m.bootID:
+		err = m.endAfterReboot(ctx, p)
+	case st.Phase == lifecycle.Dead:
+		m.finishMembers(ctx, p)
+	default:
+		err = m.adopt(ctx, p, st.Process)
+	}
+	if err != nil {
+		klog.ErrorS(err, "Recover a pod", "pod", p.id(), "phase", p.phase())
+	}
+}
+
+// adopt takes over the sandbox of a ready pod, or records its death.
+func (m *Manager) adopt(ctx context.Context, p *pod, proc engine.Process) error {
+	ctx, cancel := context.WithTimeout(ctx, m.opts.Timeouts.Sandbox)
+	defer cancel()
+	cfg, err := m.engineConfig(p)
+	if err != nil {
+		return err
+	}
+	sb, err := m.opts.Engine.Adopt(ctx, cfg, proc)
+	if err != nil {
+		klog.ErrorS(err, "Adopt a sandbox; its pod is dead", "pod", p.id(), "pid", proc.PID)
+		if rerr := m.opts.Engine.Reap(ctx, p.id()); rerr != nil {
+			return fmt.Errorf("end a sandbox that could not be adopted: %w", rerr)
+		}
+		m.finishMembers(ctx, p)
+		m.sandboxDied(p)
+		return nil
+	}
+	p.setSandbox(sb)
+	m.watchSandbox(p, sb)
+	for _, c := range p.members() {
+		if err := m.recoverContainer(ctx, c, sb); err != nil {
+			klog.ErrorS(err, "Recover a container", "container", c.id(), "phase", c.phase())
+		}
+	}
+	return nil
+}
+
+// recoverContainer takes over a container of a living sandbox.
+func (m *Manager) recoverContainer(ctx context.Context, c *container, sb engine.Sandbox) error {
+	switch c.phase() {
+	case lifecycle.Creating, lifecycle.Removing:
+		return m.removeContainer(ctx, c)
+	case lifecycle.Created:
+		return m.reopenStreams(c)
+	case lifecycle.Starting:
+		// The call may have arrived or not: the wait tells.
+		err := c.apply(lifecycle.Started, func(st *record.ContainerStatus) { st.StartedAt = time.Now().UnixNano() })
+		if err != nil {
+			return err
+		}
+		fallthrough
+	case lifecycle.Running:
+		err := m.reopenStreams(c)
+		m.watchContainer(c, sb)
+		return err
+	}
+	return nil
+}
+
+func (m *Manager) reopenStreams(c *container) error {
+	s, err := logs.Open(m.streamsConfig(c))
+	if err != nil {
+		return fmt.Errorf("reopen streams: %w", err)
+	}
+	c.setStreams(s)
+	return nil
+}
+
+// finishMembers brings the containers of a pod without a sandbox to their end.
+// What their streams still hold is written to the log first.
+func (m *Manager) finishMembers(ctx context.Context, p *pod) {
+	for _, c := range p.members() {
+		switch c.phase() {
+		case lifecycle.Creating, lifecycle.Removing:
+			if err := m.removeContainer(ctx, c); err != nil {
+				klog.ErrorS(err, "Finish the removal of a container", "container", c.id())
+			}
+		case lifecycle.Created, lifecycle.Starting, lifecycle.Running:
+			if err := m.reopenStreams(c); err != nil {
+				klog.ErrorS(err, "Read what an ended container wrote", "container", c.id())
+			}
+			m.containerEnded(c, endedWithPod(c))
+		}
+	}
+}
+
+// endAfterReboot records that a pod of an earlier boot is dead, and gives back
+// its addresses.
+func (m *Manager) endAfterReboot(ctx context.Context, p *pod) error {
+	for _, c := range p.members() {
+		switch c.phase() {
+		case lifecycle.Creating, lifecycle.Removing:
+			if err := m.removeContainer(ctx, c); err != nil {
+				klog.ErrorS(err, "Finish the removal of a container", "container", c.id())
+			}
+		case lifecycle.Created, lifecycle.Starting, lifecycle.Running:
+			m.containerEnded(c, end{at: time.Now(), code: 255, reason: reasonUnknown, message: "the node was restarted"})
+		}
+	}
+	err := p.apply(lifecycle.Died, func(st *record.PodStatus) { st.Message = "the node was restarted" })
+	if err != nil {
+		return err
+	}
+	return m.release(ctx, p)
+}
+
+// removeOrphans removes what no record owns. Each kind is on its own; a failure
+// is logged and the rest goes on.
+func (m *Manager) removeOrphans(ctx context.Context) {
+	known := func(id string) bool { _, err := m.findPod(id); return err == nil }
+	for _, dir := range []string{m.paths.pods(), m.paths.namespaces()} {
+		for _, id := range namesIn(dir) {
+			if !known(id) {
+				m.removeOrphanPod(ctx, id)
+			}
+		}
+	}
+	m.removeOrphanRootfs(ctx)
+	m.collectNetwork(ctx)
+}
+
+// removeOrphanPod removes the traces of a pod whose record is gone or damaged.
+func (m *Manager) removeOrphanPod(ctx context.Context, id string) {
+	klog.InfoS("Remove what is left of a pod without a record", "pod", id)
+	if err := m.opts.Engine.Reap(ctx, id); err != nil {
+		klog.ErrorS(err, "Remove an orphan's sandbox", "pod", id)
+		return
+	}
+	for _, cid := range namesIn(m.paths.pod(id)) {
+		if fi, err := os.Stat(m.paths.rootfs(id, cid)); err == nil && fi.IsDir() {
+			if err := m.opts.Images.UnmountRootfs(ctx, cid, m.paths.rootfs(id, cid)); err != nil {
+				klog.ErrorS(err, "Unmount an orphan's root file system", "container", cid)
+				return // its folder must not be walked into
+			}
+		}
+	}
+	if err := network.RemoveNamespace(m.paths.netns(id)); err != nil {
+		klog.ErrorS(err, "Remove an orphan's network namespace", "pod", id)
+	}
+	if err := os.RemoveAll(m.paths.pod(id)); err != nil {
+		klog.ErrorS(err, "Remove an orphan's folder", "pod", id)
+	}
+}
+
+// removeOrphanRootfs removes writable layers without a container.
+func (m *Manager) removeOrphanRootfs(ctx context.Context) {
+	keys, err := m.opts.Images.RootfsKeys()
+	if err != nil {
+		klog.ErrorS(err, "List root file systems")
+		return
+	}
+	for _, key := range keys {
+		if _, err := m.findContainer(key); err == nil {
+			continue
+		}
+		klog.InfoS("Remove a root file system without a container", "container", key)
+		if err := m.opts.Images.UnmountRootfs(ctx, key, ""); err != nil {
+			klog.ErrorS(err, "Remove a root file system", "container", key)
+		}
+	}
+}
+
+// collectNetwork lets CNI free the addresses of pods that are not ours any more.
+func (m *Manager) collectNetwork(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, m.opts.Timeouts.Network)
+	defer cancel()
+	var valid []network.Pod
+	for _, p := range m.allPods() {
+		if !p.hostNetwork() {
+			valid = append(valid, m.networkPod(p))
+		}
+	}
+	if err := m.opts.CNI.GC(ctx, valid); err != nil && !errdefs.IsUnavailable(err) {
+		klog.ErrorS(err, "Collect unused addresses")
+	}
+}
+
+func namesIn(dir string) []string {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil
+	}
+	var names []string
+	for _, e := range entries {
+		names = append(names, filepath.Base(e.Name()))
+	}
+	return names
+}

@@ -1,0 +1,204 @@
+package podsandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/containerd/errdefs"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+	"k8s.io/klog/v2"
+
+	"github.com/cri-sandbox/cri-sandbox/network"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/lifecycle"
+)
+
+// StopPodSandbox ends the pod's processes and gives back what it holds on the
+// host. A stopped pod is no error. After a failure the pod is Stopping, and the
+// next call goes on.
+func (m *Manager) StopPodSandbox(ctx context.Context, id string) error {
+	p, err := m.findPod(id)
+	if err != nil {
+		return err
+	}
+	_, err = join(ctx, m, "stop/"+p.id(), m.opts.Timeouts.operation(), func(ctx context.Context) (struct{}, error) {
+		return struct{}{}, m.stop(ctx, p)
+	})
+	if err != nil {
+		return fmt.Errorf("stop pod %s: %w", p.id(), err)
+	}
+	return nil
+}
+
+func (m *Manager) stop(ctx context.Context, p *pod) error {
+	switch p.phase() {
+	case lifecycle.Stopped:
+		return nil
+	case lifecycle.Creating:
+		return fmt.Errorf("it is still being created: %w", errdefs.ErrFailedPrecondition)
+	}
+	if err := p.apply(lifecycle.Stop, nil); err != nil {
+		return err
+	}
+	if err := m.release(ctx, p); err != nil {
+		return err
+	}
+	if err := p.apply(lifecycle.Released, nil); err != nil {
+		return err
+	}
+	m.publish(p, p.id(), runtimeapi.ContainerEventType_CONTAINER_STOPPED_EVENT)
+	return nil
+}
+
+// RemovePodSandbox deletes a pod with its containers, stopping it first. An
+// unknown pod is no error.
+func (m *Manager) RemovePodSandbox(ctx context.Context, id string) error {
+	p, err := m.findPod(id)
+	if errdefs.IsNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	_, err = join(ctx, m, "remove/"+p.id(), m.opts.Timeouts.operation(), func(ctx context.Context) (struct{}, error) {
+		if p.phase() != lifecycle.Removing {
+			if err := m.StopPodSandbox(ctx, p.id()); err != nil {
+				return struct{}{}, err
+			}
+		}
+		return struct{}{}, m.remove(ctx, p)
+	})
+	if err != nil {
+		return fmt.Errorf("remove pod %s: %w", p.id(), err)
+	}
+	return nil
+}
+
+// remove deletes what is left of a stopped pod. The record goes last.
+func (m *Manager) remove(ctx context.Context, p *pod) error {
+	if err := p.apply(lifecycle.Remove, nil); err != nil {
+		return err
+	}
+	if err := p.waitIdle(ctx); err != nil {
+		return err
+	}
+	for _, c := range p.members() {
+		if err := m.removeContainer(ctx, c); err != nil {
+			return err
+		}
+	}
+	if err := os.RemoveAll(m.paths.pod(p.id())); err != nil {
+		return fmt.Errorf("remove pod folder: %w", err)
+	}
+	if err := p.Delete(); err != nil {
+		return fmt.Errorf("remove record: %w", err)
+	}
+	m.dropPod(p)
+	m.publish(p, p.id(), runtimeapi.ContainerEventType_CONTAINER_DELETED_EVENT)
+	return nil
+}
+
+// abandon undoes a pod that did not become Ready. What cannot be undone now
+// stays in the record as Stopping and is taken up again at the next start.
+func (m *Manager) abandon(ctx context.Context, p *pod) {
+	ctx, cancel := cleanupContext(ctx, m.opts.Timeouts.operation())
+	defer cancel()
+	m.freeName(p) // a retry of the request must not find this one
+	err := p.apply(lifecycle.Stop, nil)
+	if err == nil {
+		err = m.release(ctx, p)
+	}
+	if err == nil {
+		err = p.apply(lifecycle.Released, nil)
+	}
+	if err == nil {
+		err = m.remove(ctx, p)
+	}
+	if err != nil {
+		klog.ErrorS(err, "Undo a pod that failed to start; its stop will be tried again", "pod", p.id())
+	}
+}
+
+// release ends the sandbox and gives back the network, the namespace and the
+// cgroup. Each step is idempotent, and a failing one does not keep the others
+// from running.
+func (m *Manager) release(ctx context.Context, p *pod) error {
+	return errors.Join(
+		m.endSandbox(ctx, p),
+		m.disconnect(ctx, p),
+		m.removeGroup(ctx, p),
+	)
+}
+
+// endSandbox kills the sandbox and sees to it that every container's end is on
+// record.
+func (m *Manager) endSandbox(ctx context.Context, p *pod) error {
+	ctx, cancel := context.WithTimeout(ctx, m.opts.Timeouts.Sandbox)
+	defer cancel()
+	var err error
+	if sb := p.getSandbox(); sb != nil {
+		err = sb.Kill(ctx)
+	}
+	// Also after a kill: a helper may have outlived it, and a sandbox that was
+	// never adopted has no other end.
+	if rerr := m.opts.Engine.Reap(ctx, p.id()); rerr != nil {
+		return fmt.Errorf("end sandbox: %w", errors.Join(err, rerr))
+	}
+	for _, c := range p.members() {
+		if err := m.awaitEnd(ctx, c); err != nil {
+			return fmt.Errorf("end sandbox: %w", err)
+		}
+	}
+	p.setSandbox(nil)
+	return nil
+}
+
+// awaitEnd waits until a container of an ended sandbox is recorded as Exited.
+// One that nobody waits for is recorded here.
+func (m *Manager) awaitEnd(ctx context.Context, c *container) error {
+	switch c.phase() {
+	case lifecycle.Created, lifecycle.Starting:
+		m.containerEnded(c, endedWithPod(c))
+		return nil
+	case lifecycle.Running:
+		select {
+		case <-c.ended:
+		case <-time.After(2 * time.Second):
+			m.containerEnded(c, endedWithPod(c))
+		case <-ctx.Done():
+			return fmt.Errorf("container %s: %w", c.id(), context.Cause(ctx))
+		}
+	}
+	return nil
+}
+
+// disconnect gives back the pod's addresses, then its namespace. The network's
+// own cache knows what to undo, also when the namespace is gone.
+func (m *Manager) disconnect(ctx context.Context, p *pod) error {
+	if p.hostNetwork() {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, m.opts.Timeouts.Network)
+	defer cancel()
+	if err := m.opts.CNI.Detach(ctx, m.networkPod(p)); err != nil {
+		return fmt.Errorf("detach network: %w", err)
+	}
+	if err := network.RemoveNamespace(m.paths.netns(p.id())); err != nil {
+		return fmt.Errorf("remove network namespace: %w", err)
+	}
+	return nil
+}
+
+func (m *Manager) removeGroup(ctx context.Context, p *pod) error {
+	g := p.getGroup()
+	if g == nil {
+		return nil
+	}
+	if err := g.Delete(ctx); err != nil {
+		return fmt.Errorf("remove cgroup: %w", err)
+	}
+	p.setGroup(nil)
+	return nil
+}

@@ -1,0 +1,253 @@
+package podsandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/protobuf/proto"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+	"k8s.io/klog/v2"
+
+	"github.com/cri-sandbox/cri-sandbox/network"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/cgroup"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/lifecycle"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/record"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/spec"
+)
+
+// RunPodSandbox creates and starts a pod and returns its id. A repeated request
+// joins the one under way or gets the pod it made; the identity of a pod that
+// was asked for differently, or that has ended, is errdefs.ErrAlreadyExists.
+func (m *Manager) RunPodSandbox(ctx context.Context, cfg *runtimeapi.PodSandboxConfig, handler string) (string, error) {
+	if !slices.Contains(m.opts.Handlers, handler) {
+		return "", fmt.Errorf("runtime handler %q is not configured; configured are %q: %w", handler, m.opts.Handlers, errdefs.ErrInvalidArgument)
+	}
+	if err := spec.ValidatePod(cfg); err != nil {
+		return "", err
+	}
+	key := podKey(cfg.GetMetadata())
+	p, err := join(ctx, m, "run/"+key, m.opts.Timeouts.operation(), func(ctx context.Context) (*pod, error) {
+		if p := m.podNamed(key); p != nil {
+			return p, nil
+		}
+		return m.run(ctx, cfg, handler)
+	})
+	if err != nil {
+		return "", fmt.Errorf("run pod %s: %w", key, err)
+	}
+	if p.phase() != lifecycle.Ready || p.Meta.Handler != handler || !proto.Equal(p.config(), cfg) {
+		return "", fmt.Errorf("pod %s exists as %s (%s), remove it or count up the attempt: %w", key, p.id(), p.phase(), errdefs.ErrAlreadyExists)
+	}
+	return p.id(), nil
+}
+
+// run is the life of a pod up to Ready. Whatever fails, nothing is left.
+func (m *Manager) run(ctx context.Context, cfg *runtimeapi.PodSandboxConfig, handler string) (_ *pod, err error) {
+	p, err := m.recordPod(cfg, handler)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			m.abandon(ctx, p)
+		}
+	}()
+	if err := m.makePodFiles(p); err != nil {
+		return nil, err
+	}
+	if err := m.makeGroup(p); err != nil {
+		return nil, err
+	}
+	if err := m.makeNamespace(p); err != nil {
+		return nil, err
+	}
+	if err := m.bootAndConnect(ctx, p); err != nil {
+		return nil, err
+	}
+	if err := p.getSandbox().StartRoot(ctx); err != nil {
+		return nil, fmt.Errorf("start sandbox: %w", err)
+	}
+	if err := p.apply(lifecycle.Booted, nil); err != nil {
+		return nil, err
+	}
+	m.watchSandbox(p, p.getSandbox())
+	m.publish(p, p.id(), runtimeapi.ContainerEventType_CONTAINER_CREATED_EVENT)
+	m.publish(p, p.id(), runtimeapi.ContainerEventType_CONTAINER_STARTED_EVENT)
+	return p, nil
+}
+
+func (m *Manager) recordPod(cfg *runtimeapi.PodSandboxConfig, handler string) (*pod, error) {
+	r, err := m.records.CreatePod(record.PodMeta{
+		ID: newID(), Handler: handler, CreatedAt: time.Now().UnixNano(),
+		Config: record.Message[*runtimeapi.PodSandboxConfig]{Proto: cfg},
+	}, record.PodStatus{Phase: lifecycle.Creating, BootID: m.bootID})
+	if err != nil {
+		return nil, err
+	}
+	p := newPod(r)
+	m.addPod(p)
+	return p, nil
+}
+
+// makePodFiles writes what the pod's containers see in /etc.
+func (m *Manager) makePodFiles(p *pod) error {
+	if err := os.MkdirAll(m.paths.engine(p.id()), 0o700); err != nil {
+		return fmt.Errorf("make pod folder: %w", err)
+	}
+	// Bind sources are opened by the gofer, which is root of its namespace only.
+	if err := os.Chmod(m.paths.pod(p.id()), 0o711); err != nil {
+		return fmt.Errorf("make pod folder: %w", err)
+	}
+	hostResolv, err := os.ReadFile("/etc/resolv.conf")
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("read the node's resolv.conf: %w", err)
+	}
+	hostHosts, err := os.ReadFile("/etc/hosts")
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("read the node's hosts: %w", err)
+	}
+	hostname, err := podHostname(p.config())
+	if err != nil {
+		return err
+	}
+	if !p.hostNetwork() {
+		hostHosts = spec.HostsFile(hostname, nil)
+	}
+	for path, content := range map[string][]byte{
+		m.paths.resolvConf(p.id()): spec.ResolvConf(p.config().GetDnsConfig(), hostResolv),
+		m.paths.hostname(p.id()):   []byte(hostname + "\n"),
+		m.paths.hosts(p.id()):      hostHosts,
+	} {
+		if err := os.WriteFile(path, content, 0o644); err != nil {
+			return fmt.Errorf("write pod file: %w", err)
+		}
+	}
+	return nil
+}
+
+// podHostname is the pod's, or the node's for a pod on the node's network, for
+// which CRI leaves it empty.
+func podHostname(cfg *runtimeapi.PodSandboxConfig) (string, error) {
+	if cfg.GetHostname() != "" {
+		return cfg.GetHostname(), nil
+	}
+	name, err := os.Hostname()
+	if err != nil {
+		return "", fmt.Errorf("read the node's host name: %w", err)
+	}
+	return name, nil
+}
+
+func (m *Manager) makeGroup(p *pod) error {
+	linux := p.config().GetLinux()
+	g, err := cgroup.Create(linux.GetCgroupParent(), p.id(), podLimits(linux))
+	if err != nil {
+		return fmt.Errorf("make cgroup: %w", err)
+	}
+	p.setGroup(g)
+	return nil
+}
+
+func (m *Manager) makeNamespace(p *pod) error {
+	if p.hostNetwork() {
+		return nil
+	}
+	if err := network.CreateNamespace(m.paths.netns(p.id())); err != nil {
+		return fmt.Errorf("make network namespace: %w", err)
+	}
+	return nil
+}
+
+// bootAndConnect runs CNI ADD and the boot side by side: the sandbox looks at
+// its interfaces only in StartRoot.
+func (m *Manager) bootAndConnect(ctx context.Context, p *pod) error {
+	cfg, err := m.engineConfig(p)
+	if err != nil {
+		return err
+	}
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return m.connect(ctx, p) })
+	g.Go(func() error {
+		ctx, cancel := context.WithTimeout(ctx, m.opts.Timeouts.Sandbox)
+		defer cancel()
+		sb, err := m.opts.Engine.Boot(ctx, cfg)
+		if err != nil {
+			return fmt.Errorf("boot sandbox: %w", err)
+		}
+		p.setSandbox(sb)
+		_, err = p.Update(func(st *record.PodStatus) error {
+			st.Process = sb.Process()
+			return nil
+		})
+		return err
+	})
+	return g.Wait()
+}
+
+// connect attaches the pod to its network and saves what the network said.
+func (m *Manager) connect(ctx context.Context, p *pod) error {
+	ctx, cancel := context.WithTimeout(ctx, m.opts.Timeouts.Network)
+	defer cancel()
+	res, err := m.networkOf(p).Attach(ctx, m.networkPod(p))
+	if err != nil {
+		return fmt.Errorf("attach network: %w", err)
+	}
+	_, err = p.Update(func(st *record.PodStatus) error {
+		st.IPs, st.Network = res.IPs, res.Raw
+		return nil
+	})
+	return err
+}
+
+// watchSandbox takes note when the sandbox process ends.
+func (m *Manager) watchSandbox(p *pod, sb engine.Sandbox) {
+	m.goTask(func() {
+		select {
+		case <-m.life.Done():
+		case <-sb.Done():
+			m.sandboxDied(p)
+		}
+	})
+}
+
+// sandboxDied is the one path for the end of a sandbox process, asked for or
+// not. The containers learn of it through their own waits.
+func (m *Manager) sandboxDied(p *pod) {
+	wasReady := p.phase() == lifecycle.Ready
+	err := p.apply(lifecycle.Died, func(st *record.PodStatus) {
+		if wasReady {
+			st.Message = "the sandbox process ended unexpectedly"
+			if kills := podOOMKills(p); kills > 0 {
+				st.Message = "the kernel killed the sandbox process: the pod was out of memory"
+			}
+		}
+	})
+	if err != nil {
+		klog.ErrorS(err, "Record the end of a sandbox", "pod", p.id())
+		return
+	}
+	if wasReady {
+		klog.InfoS("Sandbox process ended unexpectedly", "pod", p.id(), "why", p.Status().Message)
+		m.publish(p, p.id(), runtimeapi.ContainerEventType_CONTAINER_STOPPED_EVENT)
+	}
+}
+
+// podOOMKills is how often the kernel killed something in the pod's cgroup.
+func podOOMKills(p *pod) uint64 {
+	g := p.getGroup()
+	if g == nil {
+		return 0
+	}
+	n, err := g.OOMKills()
+	if err != nil {
+		klog.ErrorS(err, "Read the pod's OOM kills", "pod", p.id())
+	}
+	return n
+}

@@ -1,0 +1,89 @@
+package podsandbox
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+	"k8s.io/klog/v2"
+
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/lifecycle"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/record"
+)
+
+// StartContainer runs a created container. One that cannot start becomes Exited
+// with the reason StartError.
+func (m *Manager) StartContainer(ctx context.Context, id string) error {
+	c, err := m.findContainer(id)
+	if err != nil {
+		return err
+	}
+	_, err = join(ctx, m, "start/"+c.id(), m.opts.Timeouts.operation(), func(ctx context.Context) (struct{}, error) {
+		return struct{}{}, m.start(ctx, c)
+	})
+	if err != nil {
+		return fmt.Errorf("start container %s: %w", c.id(), err)
+	}
+	return nil
+}
+
+func (m *Manager) start(ctx context.Context, c *container) error {
+	sandbox, leave, err := c.pod.enter()
+	if err != nil {
+		return err
+	}
+	defer leave()
+	if err := c.apply(lifecycle.Start, nil); err != nil {
+		return err
+	}
+	if err := m.startInSandbox(ctx, sandbox, c); err != nil {
+		m.containerEnded(c, failedToStart(err))
+		return err
+	}
+	err = c.apply(lifecycle.Started, func(st *record.ContainerStatus) { st.StartedAt = time.Now().UnixNano() })
+	if err != nil {
+		return err
+	}
+	m.watchContainer(c, sandbox)
+	m.publish(c.pod, c.id(), runtimeapi.ContainerEventType_CONTAINER_STARTED_EVENT)
+	return nil
+}
+
+func (m *Manager) startInSandbox(ctx context.Context, sandbox engine.Sandbox, c *container) error {
+	ctx, cancel := context.WithTimeout(ctx, m.opts.Timeouts.Sandbox)
+	defer cancel()
+	spec, err := c.Spec()
+	if err != nil {
+		return err
+	}
+	streams := c.getStreams()
+	if streams == nil {
+		return fmt.Errorf("its streams are closed")
+	}
+	stdio, err := streams.Stdio()
+	if err != nil {
+		return fmt.Errorf("open streams: %w", err)
+	}
+	defer func() {
+		for _, f := range stdio {
+			f.Close()
+		}
+	}()
+	return sandbox.Start(ctx, engine.Container{ID: c.id(), Spec: spec, Stdio: stdio})
+}
+
+// watchContainer waits for the container's end, as long as the manager lives.
+func (m *Manager) watchContainer(c *container, sandbox engine.Sandbox) {
+	m.goTask(func() {
+		status, err := sandbox.Wait(m.life, c.id())
+		if m.life.Err() != nil {
+			return // the next daemon will ask again
+		}
+		if err != nil {
+			klog.V(2).InfoS("Wait for a container", "container", c.id(), "err", err)
+		}
+		m.containerEnded(c, m.endOf(c, status, err))
+	})
+}

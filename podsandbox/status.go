@@ -1,0 +1,158 @@
+package podsandbox
+
+import (
+	"maps"
+	"strings"
+	"time"
+
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/lifecycle"
+)
+
+// Snapshot is a pod's status and its containers', taken at Time.
+type Snapshot struct {
+	Pod        *runtimeapi.PodSandboxStatus
+	Containers []*runtimeapi.ContainerStatus
+	Time       time.Time
+}
+
+// PodStatus reports one pod.
+func (m *Manager) PodStatus(id string) (Snapshot, error) {
+	p, err := m.findPod(id)
+	if err != nil {
+		return Snapshot{}, err
+	}
+	return snapshot(p), nil
+}
+
+// ContainerStatus reports one container.
+func (m *Manager) ContainerStatus(id string) (*runtimeapi.ContainerStatus, error) {
+	c, err := m.findContainer(id)
+	if err != nil {
+		return nil, err
+	}
+	return containerStatus(c), nil
+}
+
+// ListPods reports the pods that fit the filter, oldest first.
+func (m *Manager) ListPods(f *runtimeapi.PodSandboxFilter) []*runtimeapi.PodSandbox {
+	var out []*runtimeapi.PodSandbox
+	for _, p := range m.allPods() {
+		st := p.Status()
+		state := podState(st.Phase)
+		if hidden(st.Phase) || !strings.HasPrefix(p.id(), f.GetId()) ||
+			f.GetState() != nil && f.GetState().GetState() != state ||
+			!selects(f.GetLabelSelector(), p.config().GetLabels()) {
+			continue
+		}
+		out = append(out, &runtimeapi.PodSandbox{
+			Id: p.id(), Metadata: p.config().GetMetadata(), State: state, CreatedAt: p.Meta.CreatedAt,
+			Labels: p.config().GetLabels(), Annotations: p.config().GetAnnotations(), RuntimeHandler: p.Meta.Handler,
+		})
+	}
+	return out
+}
+
+// ListContainers reports the containers that fit the filter, oldest first.
+func (m *Manager) ListContainers(f *runtimeapi.ContainerFilter) []*runtimeapi.Container {
+	var out []*runtimeapi.Container
+	for _, c := range m.allContainers() {
+		st := c.Status()
+		state := containerState(st.Phase)
+		if hidden(st.Phase) || !strings.HasPrefix(c.id(), f.GetId()) ||
+			!strings.HasPrefix(c.pod.id(), f.GetPodSandboxId()) ||
+			f.GetState() != nil && f.GetState().GetState() != state ||
+			!selects(f.GetLabelSelector(), c.config().GetLabels()) {
+			continue
+		}
+		out = append(out, &runtimeapi.Container{
+			Id: c.id(), PodSandboxId: c.pod.id(), Metadata: c.config().GetMetadata(), Image: c.config().GetImage(),
+			ImageRef: c.Meta.ImageRef, ImageId: c.Meta.ImageID, State: state, CreatedAt: c.Meta.CreatedAt,
+			Labels: c.config().GetLabels(), Annotations: c.config().GetAnnotations(),
+		})
+	}
+	return out
+}
+
+// hidden are the phases in which the caller does not know the id yet.
+func hidden(ph lifecycle.Phase) bool { return ph == lifecycle.Creating }
+
+// selects tells whether every label of the selector stands in labels.
+func selects(selector, labels map[string]string) bool {
+	for k, v := range selector {
+		if have, ok := labels[k]; !ok || have != v {
+			return false
+		}
+	}
+	return true
+}
+
+func podState(ph lifecycle.Phase) runtimeapi.PodSandboxState {
+	if ph == lifecycle.Ready {
+		return runtimeapi.PodSandboxState_SANDBOX_READY
+	}
+	return runtimeapi.PodSandboxState_SANDBOX_NOTREADY
+}
+
+func containerState(ph lifecycle.Phase) runtimeapi.ContainerState {
+	switch ph {
+	case lifecycle.Creating, lifecycle.Created, lifecycle.Starting:
+		return runtimeapi.ContainerState_CONTAINER_CREATED
+	case lifecycle.Running:
+		return runtimeapi.ContainerState_CONTAINER_RUNNING
+	case lifecycle.Exited, lifecycle.Removing:
+		return runtimeapi.ContainerState_CONTAINER_EXITED
+	}
+	return runtimeapi.ContainerState_CONTAINER_UNKNOWN
+}
+
+func snapshot(p *pod) Snapshot {
+	s := Snapshot{Pod: podStatus(p), Time: time.Now()}
+	for _, c := range p.members() {
+		if !hidden(c.phase()) {
+			s.Containers = append(s.Containers, containerStatus(c))
+		}
+	}
+	return s
+}
+
+func podStatus(p *pod) *runtimeapi.PodSandboxStatus {
+	st, cfg := p.Status(), p.config()
+	out := &runtimeapi.PodSandboxStatus{
+		Id: p.id(), Metadata: cfg.GetMetadata(), State: podState(st.Phase), CreatedAt: p.Meta.CreatedAt,
+		Labels: maps.Clone(cfg.GetLabels()), Annotations: maps.Clone(cfg.GetAnnotations()), RuntimeHandler: p.Meta.Handler,
+		Network: &runtimeapi.PodSandboxNetworkStatus{},
+		Linux: &runtimeapi.LinuxPodSandboxStatus{Namespaces: &runtimeapi.Namespace{
+			Options: cfg.GetLinux().GetSecurityContext().GetNamespaceOptions(),
+		}},
+	}
+	for i, ip := range st.IPs {
+		if i == 0 {
+			out.Network.Ip = ip
+			continue
+		}
+		out.Network.AdditionalIps = append(out.Network.AdditionalIps, &runtimeapi.PodIP{Ip: ip})
+	}
+	return out
+}
+
+func containerStatus(c *container) *runtimeapi.ContainerStatus {
+	st, cfg := c.Status(), c.config()
+	out := &runtimeapi.ContainerStatus{
+		Id: c.id(), Metadata: cfg.GetMetadata(), State: containerState(st.Phase),
+		CreatedAt: c.Meta.CreatedAt, StartedAt: st.StartedAt, FinishedAt: st.FinishedAt,
+		ExitCode: int32(st.ExitCode), Reason: st.Reason, Message: st.Message,
+		Image: cfg.GetImage(), ImageRef: c.Meta.ImageRef, ImageId: c.Meta.ImageID,
+		Labels: maps.Clone(cfg.GetLabels()), Annotations: maps.Clone(cfg.GetAnnotations()),
+		Mounts: cfg.GetMounts(), LogPath: c.Meta.LogPath,
+		StopSignal: stopSignal(c.Meta.StopSignal),
+	}
+	if st.User != nil {
+		out.User = st.User.Proto
+	}
+	if res := cfg.GetLinux().GetResources(); res != nil {
+		out.Resources = &runtimeapi.ContainerResources{Linux: res}
+	}
+	return out
+}
