@@ -1,0 +1,80 @@
+# Targets for people; `make help` lists them. Everything here is incremental:
+# `go build` and the two scripts do nothing when nothing changed.
+
+SHELL       := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help setup build sentry lint test unit e2e demo critest bench install clean
+
+# Goals such as `setup build lint` are an order.
+.NOTPARALLEL:
+
+# Static programs: one file runs on every distribution.
+export CGO_ENABLED := 0
+
+PREFIX     ?= /usr/local
+SYSCONFDIR ?= /etc
+UNITDIR    ?= $(PREFIX)/lib/systemd/system
+DESTDIR    ?=
+
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+LDFLAGS := -s -w -X main.version=$(VERSION)
+
+# More than two test programs at once only wait for each other: most of them start
+# sandboxes.
+GOTEST := go test -p 2
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "%-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## install what is missing: Debian packages, CNI plugins, crictl, staticcheck (root for packages)
+	@hack/setup.sh
+
+build: sentry ## bin/cri-sandbox, with the sentry program inside
+	@mkdir -p bin
+	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/cri-sandbox ./cmd/cri-sandbox
+
+sentry:
+	@podsandbox/gvisor/build.sh
+
+lint: setup sentry ## gofmt, go vet, staticcheck, house rules
+	@bad=$$(find . -name '*.go' -not -path '*/testdata/*' -not -path './bin/*' -exec gofmt -s -l {} +); \
+	if [[ -n "$$bad" ]]; then printf 'gofmt -s -w is needed for:\n%s\n' "$$bad"; exit 1; fi
+	go vet ./...
+	cd podsandbox/sentry && go vet ./...
+	bin/staticcheck ./...
+	cd podsandbox/sentry && ../../bin/staticcheck ./...
+	go test ./hack/rules
+
+test: setup build lint ## everything; the end-to-end part needs root
+	@if [[ $$(id -u) != 0 ]]; then echo '=== SKIPPED: end-to-end tests and all others that start a sandbox need root ==='; fi
+	cd podsandbox/sentry && $(GOTEST) -timeout 10m ./...
+	$(GOTEST) -timeout 15m $$(go list ./... | grep -v /test/e2e)
+	@if [[ $$(id -u) == 0 ]]; then set -x; $(GOTEST) -timeout 30m ./test/e2e/...; fi
+
+unit: ## unit tests alone, of what is built already
+	$(GOTEST) -timeout 15m $$(go list ./... | grep -v /test/e2e)
+
+e2e: setup build ## end-to-end tests alone; needs root
+	$(GOTEST) -count=1 -timeout 30m ./test/e2e/...
+
+demo: setup build ## run a pod of two containers over CRI, step by step; needs root
+	go run ./hack/demo
+
+critest: build ## the CRI conformance suite of cri-tools; needs root
+	@hack/setup.sh critest
+	go run ./hack/critest $(CRITEST_ARGS)
+
+bench: setup build ## measure; needs root. BENCH_ARGS='--vs unix:///run/containerd/containerd.sock' compares
+	go run ./hack/bench --local $(BENCH_ARGS)
+
+install: build ## binary, systemd unit, config; honours DESTDIR, PREFIX, SYSCONFDIR, UNITDIR
+	install -D -m 0755 bin/cri-sandbox '$(DESTDIR)$(PREFIX)/bin/cri-sandbox'
+	install -d '$(DESTDIR)$(UNITDIR)' '$(DESTDIR)$(SYSCONFDIR)/cri-sandbox/config.d'
+	sed 's|@PREFIX@|$(PREFIX)|g; s|@SYSCONFDIR@|$(SYSCONFDIR)|g' hack/install/cri-sandbox.service > '$(DESTDIR)$(UNITDIR)/cri-sandbox.service'
+	@conf='$(DESTDIR)$(SYSCONFDIR)/cri-sandbox/config.toml'; \
+	if [[ -e "$$conf" ]]; then echo "keeping $$conf"; else bin/cri-sandbox config default > "$$conf.tmp"; mv "$$conf.tmp" "$$conf"; echo "wrote $$conf"; fi
+
+clean: ## remove what the build made
+	rm -rf bin dist
+	find podsandbox/gvisor/embedded -type f -not -name README -delete
