@@ -1,0 +1,253 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/cri-sandbox/cri-sandbox/hack/testenv"
+)
+
+// webPort is where the pod's web server listens.
+const webPort = "8080"
+
+// demo is what one step leaves for the next.
+type demo struct {
+	begin time.Time
+	env   *testenv.Env
+
+	pod        *runtimeapi.PodSandboxConfig
+	podFile    string
+	podID      string
+	web, shell string // container ids
+	ip         string
+}
+
+func (d *demo) steps() []step {
+	return []step{
+		{"start registry and daemon", d.start},
+		{"crictl version", d.crictl("version")},
+		{"crictl pull: two images from the registry on loopback", d.pull},
+		{"crictl images", d.crictl("images")},
+		{"crictl runp: a gVisor sandbox with a network of its own", d.runPod},
+		{"crictl create, start: a web server", d.startWeb},
+		{"crictl create, start: a shell that prints", d.startShell},
+		{"crictl ps", d.crictl("ps")},
+		{"crictl exec -s dmesg: the kernel they run on", d.dmesg},
+		{"crictl logs", d.logs},
+		{"crictl exec -s: both containers share the pod's network", d.exec},
+		{"reach the web server by the pod's address from the host", d.fetch},
+		{"crictl stats", d.stats},
+		{"kill -9 the daemon and start it again", d.restart},
+		{"the pod serves on, and its log has no gap", d.afterRestart},
+		{"crictl stopp, rmp", d.removePod},
+		{"crictl rmi", d.removeImages},
+		{"look for leftovers of pod and images", d.audit},
+		{"stop the daemon, remove bridge and folders", d.end},
+	}
+}
+
+func (d *demo) crictl(args ...string) func(context.Context) (string, error) {
+	return func(ctx context.Context) (string, error) { return d.env.Crictl(ctx, args...) }
+}
+
+func (d *demo) pull(ctx context.Context) (string, error) {
+	var out strings.Builder
+	for _, name := range []string{"busybox", "web"} {
+		s, err := d.env.Crictl(ctx, "pull", d.env.Images[name])
+		out.WriteString(s)
+		if err != nil {
+			return out.String(), err
+		}
+	}
+	return out.String(), nil
+}
+
+// writeConfig writes what crictl reads from a file.
+func (d *demo) writeConfig(name string, config any) (string, error) {
+	b, err := json.MarshalIndent(config, "", "  ")
+	if err != nil {
+		return "", fmt.Errorf("encode %s: %w", name, err)
+	}
+	path := filepath.Join(d.env.Dir, name)
+	return path, os.WriteFile(path, b, 0o644)
+}
+
+func (d *demo) runPod(ctx context.Context) (string, error) {
+	d.pod = d.env.PodConfig("demo")
+	var err error
+	if d.podFile, err = d.writeConfig("pod.json", d.pod); err != nil {
+		return "", err
+	}
+	out, err := d.env.Crictl(ctx, "runp", d.podFile)
+	if err != nil {
+		return out, err
+	}
+	d.podID = strings.TrimSpace(out)
+	d.env.Client.Note(d.podID)
+	if d.ip, err = d.env.Client.PodIP(ctx, d.podID); err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("pod %.13s has address %s", d.podID, d.ip), nil
+}
+
+func (d *demo) startContainer(ctx context.Context, c *runtimeapi.ContainerConfig) (string, error) {
+	file, err := d.writeConfig(c.Metadata.Name+".json", c)
+	if err != nil {
+		return "", err
+	}
+	out, err := d.env.Crictl(ctx, "create", d.podID, file, d.podFile)
+	if err != nil {
+		return "", err
+	}
+	id := strings.TrimSpace(out)
+	d.env.Client.Note(d.podID, id)
+	_, err = d.env.Crictl(ctx, "start", id)
+	return id, err
+}
+
+func (d *demo) startWeb(ctx context.Context) (out string, err error) {
+	c := testenv.ContainerConfig("web", d.env.Images["web"])
+	d.web, err = d.startContainer(ctx, c)
+	return "", err
+}
+
+func (d *demo) startShell(ctx context.Context) (out string, err error) {
+	c := testenv.ContainerConfig("shell", d.env.Images["busybox"], "/bin/sh", "-c",
+		`echo "hello from $(hostname), $(uname -sr)"; i=0; while :; do i=$((i+1)); echo "line $i"; sleep 0.2; done`)
+	d.shell, err = d.startContainer(ctx, c)
+	return "", err
+}
+
+func (d *demo) dmesg(ctx context.Context) (string, error) {
+	out, err := d.env.Crictl(ctx, "exec", "-s", d.shell, "dmesg")
+	if err == nil && !strings.Contains(out, "gVisor") {
+		err = fmt.Errorf("the kernel's log does not name gVisor: %q", out)
+	}
+	return firstLines(out, 5), err
+}
+
+func (d *demo) logs(ctx context.Context) (string, error) {
+	if _, err := testenv.WaitLog(ctx, filepath.Join(d.pod.LogDirectory, "shell.log"), "line 3\n"); err != nil {
+		return "", err
+	}
+	out, err := d.env.Crictl(ctx, "logs", d.shell)
+	if err == nil && !strings.Contains(out, "hello from demo") {
+		err = fmt.Errorf("the log lacks its first line: %q", out)
+	}
+	return firstLines(out, 4), err
+}
+
+func (d *demo) exec(ctx context.Context) (string, error) {
+	return d.env.Crictl(ctx, "exec", "-s", d.shell, "wget", "-q", "-O", "-", "http://127.0.0.1:"+webPort+"/")
+}
+
+func (d *demo) fetch(ctx context.Context) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	url := "http://" + d.ip + ":" + webPort + "/"
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return "", err
+	}
+	// The environment's proxy does not know the pod.
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	resp, err := client.Do(req)
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, 4096))
+	if err == nil && resp.StatusCode != http.StatusOK {
+		err = fmt.Errorf("GET %s: %s", url, resp.Status)
+	}
+	return "GET " + url + "\n" + string(body), err
+}
+
+func (d *demo) stats(ctx context.Context) (string, error) {
+	containers, err := d.env.Crictl(ctx, "stats")
+	if err != nil {
+		return containers, err
+	}
+	pods, err := d.env.Crictl(ctx, "statsp")
+	return containers + pods, err
+}
+
+func (d *demo) restart(ctx context.Context) (string, error) {
+	took, err := d.env.Restart(ctx)
+	if err != nil {
+		return "", err
+	}
+	return "ready again after " + round(took).String(), nil
+}
+
+// afterRestart fetches the page once more, and reads the numbers in the log: each
+// line is there once, over the time without a daemon.
+func (d *demo) afterRestart(ctx context.Context) (string, error) {
+	page, err := d.fetch(ctx)
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(d.pod.LogDirectory, "shell.log")
+	text, err := testenv.ReadLog(path)
+	if err != nil {
+		return "", err
+	}
+	next := strings.Count(text, "\n") + 3
+	if text, err = testenv.WaitLog(ctx, path, fmt.Sprintf("line %d\n", next)); err != nil {
+		return "", err
+	}
+	for i, line := range strings.Split(strings.TrimSpace(text), "\n")[1:] {
+		if line != fmt.Sprintf("line %d", i+1) {
+			return "", fmt.Errorf("line %d of the log reads %q", i+1, line)
+		}
+	}
+	return firstLines(page, 2) + fmt.Sprintf("log: lines 1 to %d, each once", next), nil
+}
+
+func (d *demo) removePod(ctx context.Context) (string, error) {
+	out, err := d.env.Crictl(ctx, "stopp", d.podID)
+	if err != nil {
+		return out, err
+	}
+	more, err := d.env.Crictl(ctx, "rmp", d.podID)
+	return out + more, err
+}
+
+func (d *demo) removeImages(ctx context.Context) (string, error) {
+	return d.env.Crictl(ctx, "rmi", d.env.Images["busybox"], d.env.Images["web"])
+}
+
+func (d *demo) audit(ctx context.Context) (string, error) {
+	if err := d.env.Audit(ctx); err != nil {
+		return "", err
+	}
+	return "no process, mount, netns, link, address, rule, cgroup, pipe, file or layer of it", nil
+}
+
+func (d *demo) end(context.Context) (string, error) {
+	if err := d.env.Close(); err != nil {
+		return "", err
+	}
+	o, err := d.env.Observe()
+	if err != nil {
+		return "", err
+	}
+	if left := o.Since(testenv.Observation{}); len(left) > 0 {
+		return "", fmt.Errorf("left behind: %s", strings.Join(left, ", "))
+	}
+	return o.String(), nil
+}
+
+func firstLines(s string, n int) string {
+	lines := strings.SplitAfter(s, "\n")
+	return strings.Join(lines[:min(n, len(lines))], "")
+}
