@@ -1,0 +1,151 @@
+#!/usr/bin/env bash
+# Installs what building, testing and the demo need beyond Go, git and make:
+#
+#   hack/setup.sh           Debian packages, the CNI plugins, crictl, staticcheck
+#   hack/setup.sh critest   critest, too
+#
+# The programs are built from the versions in hack/tools/go.mod into bin/cni and
+# bin/. What is there already, of the same version, is left alone: then this takes
+# a fraction of a second and needs neither root nor a network.
+set -euo pipefail
+
+cd "$(dirname "$0")/.."
+root=$PWD
+
+say() { printf 'setup: %s\n' "$*"; }
+die() { printf 'setup: %s\n' "$*" >&2; exit 1; }
+
+# --- Debian packages -------------------------------------------------------------
+
+# One line a package: its name, and a program or file that it brings.
+packages='
+busybox-static  /bin/busybox
+ca-certificates /etc/ssl/certs/ca-certificates.crt
+iproute2        ip
+iptables        iptables
+nftables        nft
+'
+
+present() {
+	case $1 in
+	/*) [[ -e $1 ]] ;;
+	# Root's folders are not in everybody's PATH.
+	*) PATH="$PATH:/usr/sbin:/sbin" command -v "$1" >/dev/null ;;
+	esac
+}
+
+# Debian's plain busybox has the same path. A dynamic program names its loader in
+# its first page.
+static_busybox() { ! head -c 4096 /bin/busybox | grep -q '/ld-linux'; }
+
+missing=()
+while read -r package brings; do
+	[[ -n $package ]] || continue
+	if ! present "$brings"; then
+		missing+=("$package")
+	elif [[ $package == busybox-static ]] && ! static_busybox; then
+		missing+=("$package")
+	fi
+done <<<"$packages"
+
+if ((${#missing[@]} > 0)); then
+	command -v apt-get >/dev/null || die "please install: ${missing[*]}"
+	[[ $(id -u) == 0 ]] || die "please run as root, once, to install: ${missing[*]}"
+	say "installing ${missing[*]}"
+	export DEBIAN_FRONTEND=noninteractive
+	install=(apt-get install -y -qq --no-install-recommends "${missing[@]}")
+	# The lists of packages may be absent or old.
+	"${install[@]}" >/dev/null 2>&1 || { apt-get update -qq && "${install[@]}" >/dev/null; }
+fi
+
+# --- Go programs -----------------------------------------------------------------
+
+command -v go >/dev/null || die "Go is not in PATH; version 1.26 or later is needed, see https://go.dev/dl"
+
+export CGO_ENABLED=0 GOWORK=off
+stamps=$root/bin/.setup
+mkdir -p "$root/bin/cni" "$stamps"
+
+# The version of everything that goes into the programs, and of what builds them.
+stamp=$({ cat hack/tools/go.mod hack/tools/go.sum hack/setup.sh; go env GOVERSION GOOS GOARCH; } | sha256sum | cut -d' ' -f1)
+
+# current NAME FILE...: whether all files are there and of this stamp.
+current() {
+	local name=$1 file
+	shift
+	[[ -f $stamps/$name && $(<"$stamps/$name") == "$stamp" ]] || return 1
+	for file; do [[ -x $file ]] || return 1; done
+}
+
+# replace FILE: puts FILE.new in FILE's place, also while FILE runs.
+replace() { mv -f "$1.new" "$1"; }
+
+version_of() { (cd hack/tools && go list -m -f '{{.Version}}' "$1"); }
+
+plugins_module=github.com/containernetworking/plugins
+plugins=(
+	ipam/host-local
+	main/bridge
+	main/loopback
+	main/ptp
+	meta/bandwidth
+	meta/firewall
+	meta/portmap
+	meta/tuning
+)
+
+build_plugins() {
+	local files=() plugin version ldflags
+	for plugin in "${plugins[@]}"; do files+=("$root/bin/cni/${plugin##*/}"); done
+	current cni "${files[@]}" && return
+	version=$(version_of "$plugins_module")
+	say "building the CNI plugins $version"
+	ldflags="-s -w -X $plugins_module/pkg/utils/buildversion.BuildVersion=$version"
+	for plugin in "${plugins[@]}"; do
+		(cd hack/tools && go build -trimpath -ldflags "$ldflags" -o "$root/bin/cni/${plugin##*/}.new" "$plugins_module/plugins/$plugin")
+		replace "$root/bin/cni/${plugin##*/}"
+	done
+	echo "$stamp" >"$stamps/cni"
+}
+
+critools_module=sigs.k8s.io/cri-tools
+
+build_crictl() {
+	current crictl "$root/bin/crictl" && return
+	local version
+	version=$(version_of "$critools_module")
+	say "building crictl $version"
+	(cd hack/tools && go build -trimpath -ldflags "-s -w -X $critools_module/pkg/version.Version=$version" \
+		-o "$root/bin/crictl.new" "$critools_module/cmd/crictl")
+	replace "$root/bin/crictl"
+	echo "$stamp" >"$stamps/crictl"
+}
+
+build_critest() {
+	current critest "$root/bin/critest" && return
+	local version
+	version=$(version_of "$critools_module")
+	say "building critest $version"
+	(cd hack/tools && go test -c -trimpath -ldflags "-s -w -X $critools_module/pkg/version.Version=$version" \
+		-o "$root/bin/critest.new" "$critools_module/cmd/critest")
+	replace "$root/bin/critest"
+	echo "$stamp" >"$stamps/critest"
+}
+
+build_staticcheck() {
+	current staticcheck "$root/bin/staticcheck" && return
+	say "building staticcheck $(version_of honnef.co/go/tools)"
+	(cd hack/tools && go build -trimpath -ldflags '-s -w' -o "$root/bin/staticcheck.new" honnef.co/go/tools/cmd/staticcheck)
+	replace "$root/bin/staticcheck"
+	echo "$stamp" >"$stamps/staticcheck"
+}
+
+build_plugins
+build_crictl
+build_staticcheck
+for extra; do
+	case $extra in
+	critest) build_critest ;;
+	*) die "unknown argument $extra; usage: hack/setup.sh [critest]" ;;
+	esac
+done
