@@ -1,0 +1,54 @@
+// Package image owns the images of a node: pulling them from registries,
+// keeping and listing them, removing them, and the root file systems of
+// containers made from them. It stands on containerd's libraries, in process;
+// no other package of this module imports them.
+//
+// It does not own: which containers exist (the caller names a root file system
+// by a key of its own), when an image is no longer wanted (the kubelet decides),
+// or the translation to CRI messages and gRPC codes.
+//
+// # Words
+//
+// An image is identified by the digest of its config. A name of an image is
+// "repository:tag" or "repository@digest", always in full ("docker.io/library/…").
+// A chain is a stack of unpacked layers, identified as the OCI image
+// specification does; images may share one. The layers of a chain are held by
+// one read-only view snapshot, which is a root of the garbage collection.
+//
+// # Files on disk
+//
+//	<Root>/
+//	  meta.db              bolt: names, blobs, snapshots, leases; its lock makes
+//	                       the folder the property of one process
+//	  boot                 id of the boot in which the folder was last opened
+//	  content/             manifests and configs; layers only until unpacked
+//	  overlayfs/           snapshotter: metadata.db, snapshots/<n>/{fs,work}
+//	  rootfs/<key>/        writable layer of one container
+//	    layer.json         the chain it stands on; written before the mount
+//	    fs/ work/          upper and work folder of the overlay mount
+//	  empty/               lower folder of images without a layer
+//	  trash/               writable layers on their way out
+//
+// # Invariants
+//
+//   - A name is recorded only after the whole image has been unpacked and
+//     flushed to disk, so a recorded image is complete, also after a power cut.
+//   - A chain's view exists as long as an image or a writable layer needs it.
+//     Which writable layers do is read from rootfs/*/layer.json at Open.
+//   - Downloaded parts of an unfinished pull belong to a lease. They serve a
+//     retry for an hour, or until the machine restarts, and go then.
+//   - Credentials are sent only to the host they were given for, and to the
+//     token server which that host names.
+//
+// # Concurrency
+//
+// All methods are safe for concurrent use. Get, List and MountRootfs take no
+// database transaction. Locks, in this order; none is held over the network,
+// an unpack, a mount or the removal of a tree:
+//
+//	Store.change   one writer of names and views at a time; over bolt transactions
+//	Store.mu       index and holds; over memory only
+//
+// Store.pullMu guards the tables of running and of ended pulls, over memory only,
+// and is never held with another.
+package image

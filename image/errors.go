@@ -1,0 +1,103 @@
+package image
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"syscall"
+
+	"github.com/containerd/containerd/v2/core/remotes/docker"
+	remoteerrors "github.com/containerd/containerd/v2/core/remotes/errors"
+	"github.com/containerd/errdefs"
+)
+
+// classify finds the class of a pull's error: exactly one of errdefs', or of
+// the context package. The libraries' errors often carry another one deep
+// inside, so the caller must not wrap both.
+func classify(err error) error {
+	var (
+		status  remoteerrors.ErrUnexpectedStatus
+		badCert *tls.CertificateVerificationError
+		bad     badLayer
+		network net.Error
+	)
+	switch {
+	case outOfDisk(err):
+		return errdefs.ErrResourceExhausted
+	case errors.Is(err, errStalled), errors.Is(err, context.DeadlineExceeded):
+		return context.DeadlineExceeded
+	case errors.Is(err, context.Canceled):
+		return context.Canceled
+	case errors.As(err, &bad):
+		return errdefs.ErrInvalidArgument
+	case errors.As(err, &status):
+		return statusClass(status.StatusCode)
+	case errors.Is(err, docker.ErrInvalidAuthorization), errdefs.IsUnauthorized(err), errdefs.IsNotImplemented(err):
+		// Not implemented is a scheme of authorization that is unknown.
+		return errdefs.ErrUnauthenticated
+	case errors.As(err, &badCert):
+		return errdefs.ErrFailedPrecondition
+	case errdefs.IsNotFound(err):
+		return errdefs.ErrNotFound
+	case errdefs.IsInvalidArgument(err):
+		return errdefs.ErrInvalidArgument
+	case errdefs.IsResourceExhausted(err):
+		return errdefs.ErrResourceExhausted
+	case errors.As(err, &network), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF), errdefs.IsUnavailable(err):
+		return errdefs.ErrUnavailable
+	case errdefs.IsFailedPrecondition(err):
+		return errdefs.ErrFailedPrecondition
+	}
+	return errdefs.ErrInternal
+}
+
+func statusClass(code int) error {
+	switch code {
+	case http.StatusUnauthorized:
+		return errdefs.ErrUnauthenticated
+	case http.StatusForbidden:
+		return errdefs.ErrPermissionDenied
+	case http.StatusNotFound:
+		return errdefs.ErrNotFound
+	}
+	return errdefs.ErrUnavailable
+}
+
+// retryable tells whether the same pull may succeed later, so that what has
+// been downloaded is worth keeping.
+func retryable(class error) bool {
+	switch class {
+	case context.Canceled, context.DeadlineExceeded, errdefs.ErrUnavailable:
+		return true
+	}
+	return false
+}
+
+// advice is what the user can do about a class of errors.
+func advice(class error) string {
+	switch class {
+	case errdefs.ErrResourceExhausted:
+		return "; free disk space for images"
+	case errdefs.ErrUnauthenticated:
+		return "; check the name and the credentials"
+	case errdefs.ErrPermissionDenied:
+		return "; the credentials do not allow it"
+	}
+	return ""
+}
+
+// diskError gives errors of a full disk their class.
+func diskError(err error) error {
+	if outOfDisk(err) {
+		return fmt.Errorf("%v: %w", err, errdefs.ErrResourceExhausted)
+	}
+	return err
+}
+
+func outOfDisk(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
+}

@@ -1,0 +1,132 @@
+package image
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/containerd/errdefs"
+	"golang.org/x/sys/unix"
+)
+
+// mounter makes overlay mounts. All paths it hands to the kernel go through
+// descriptors of the two folders they lie in: they stay short, which leaves room
+// in the one page of mount options for some 140 layers, and a comma or a colon
+// in the root's path cannot break the list.
+type mounter struct {
+	root    *os.File // <Root>
+	layers  *os.File // <Root>/overlayfs/snapshots
+	options string
+}
+
+// newMounter finds out by a trial mount which options the kernel takes, and
+// whether the file system below root can carry an upper folder at all.
+func newMounter(root, layers string) (*mounter, error) {
+	m := &mounter{}
+	var err error
+	if m.root, err = openFolder(root); err != nil {
+		return nil, err
+	}
+	if m.layers, err = openFolder(layers); err != nil {
+		m.close()
+		return nil, err
+	}
+	if m.options, err = m.probe(); err != nil {
+		m.close()
+		return nil, err
+	}
+	return m, nil
+}
+
+func openFolder(dir string) (*os.File, error) {
+	f, err := os.OpenFile(dir, os.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open folder %s: %w", dir, err)
+	}
+	return f, nil
+}
+
+func (m *mounter) close() {
+	for _, f := range []*os.File{m.root, m.layers} {
+		if f != nil {
+			_ = f.Close()
+		}
+	}
+}
+
+func (m *mounter) probe() (string, error) {
+	root := m.root.Name()
+	dir, err := os.MkdirTemp(filepath.Join(root, "trash"), "probe-")
+	if err != nil {
+		return "", fmt.Errorf("probe overlay mounts: %w", err)
+	}
+	defer os.RemoveAll(dir)
+	for _, sub := range []string{"fs", "work", "target"} {
+		if err := os.Mkdir(filepath.Join(dir, sub), 0o700); err != nil {
+			return "", fmt.Errorf("probe overlay mounts: %w", err)
+		}
+	}
+	// index and metacopy default to what the kernel was built with. An index
+	// would tie an upper folder to the identity of its lower ones, which breaks
+	// when the disk is copied. metacopy would leave the data of a changed file
+	// in the image's layer, so that the writable layer lies about its size.
+	fixed := ""
+	for _, o := range []string{"index", "metacopy"} {
+		if _, err := os.Stat("/sys/module/overlay/parameters/" + o); err == nil {
+			fixed += "," + o + "=off"
+		}
+	}
+	// volatile (Linux 5.10): otherwise each unmount writes all dirty data of
+	// the whole disk back before it returns, and each fsync of a container
+	// reaches the disk, for the sake of files that nobody reads after a crash.
+	// userxattr is not for us: it is for mounts from inside a user namespace.
+	rel := filepath.Join("trash", filepath.Base(dir))
+	target := filepath.Join(dir, "target")
+	var last error
+	for _, options := range []string{fixed + ",volatile", fixed} {
+		m.options = options
+		if last = m.mount(nil, rel, target); last == nil {
+			if err := unmount(target); err != nil {
+				return "", fmt.Errorf("probe overlay mounts: %w", err)
+			}
+			return options, nil
+		}
+	}
+	return "", fmt.Errorf("image root %s cannot carry an overlay mount (%v); "+
+		"use a root on ext4 or xfs, as root, with the overlay module loaded: %w", root, last, errdefs.ErrFailedPrecondition)
+}
+
+// mount joins the layer folders lower (relative to the snapshots folder,
+// topmost first) and the folder dir (relative to the root, with fs and work in
+// it) at target. Device nodes that an image brings along stay without effect.
+func (m *mounter) mount(lower []string, dir, target string) error {
+	root := fmt.Sprintf("/proc/self/fd/%d/", m.root.Fd())
+	list := root + "empty"
+	if len(lower) > 0 {
+		prefix := fmt.Sprintf("/proc/self/fd/%d/", m.layers.Fd())
+		list = prefix + strings.Join(lower, ":"+prefix)
+	}
+	data := "lowerdir=" + list + ",upperdir=" + root + dir + "/fs,workdir=" + root + dir + "/work" + m.options
+	if len(data) >= os.Getpagesize() {
+		return fmt.Errorf("an image with %d layers has more than one mount can take: %w", len(lower), errdefs.ErrFailedPrecondition)
+	}
+	return unix.Mount("overlay", target, "overlay", unix.MS_NODEV, data)
+}
+
+// flush writes all dirty data of the file system below the root to disk.
+func (m *mounter) flush() error { return unix.Syncfs(int(m.root.Fd())) }
+
+// unmount takes away what is mounted at target; nothing there is no error. A
+// mount that is in use vanishes from the tree at once and ends with its users.
+func unmount(target string) error {
+	err := unix.Unmount(target, unix.UMOUNT_NOFOLLOW)
+	if errors.Is(err, unix.EBUSY) {
+		err = unix.Unmount(target, unix.UMOUNT_NOFOLLOW|unix.MNT_DETACH)
+	}
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOENT) {
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,48 @@
+package image
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/containerd/errdefs"
+)
+
+// Remove forgets an image and all its names, whichever name or id it is given
+// (as CRI's RemoveImage demands), and deletes what nothing else needs. Layers
+// that a container uses stay until its root file system is gone. An unknown
+// image is no error.
+func (s *Store) Remove(ctx context.Context, nameOrID string) error {
+	removed, err := s.forget(scoped(ctx), nameOrID)
+	if err != nil || !removed {
+		return err
+	}
+	return s.sweep(ctx)
+}
+
+func (s *Store) forget(ctx context.Context, nameOrID string) (bool, error) {
+	s.change.Lock()
+	defer s.change.Unlock()
+
+	img, err := s.current().find(nameOrID)
+	if errdefs.IsNotFound(err) {
+		return false, nil
+	} else if err != nil {
+		return false, err
+	}
+	// Halfway through, the image is still there under its other names, and a
+	// second call goes on.
+	for _, names := range [][]string{img.RepoTags, img.RepoDigests} {
+		for _, name := range names {
+			if err := s.names.Delete(ctx, name); err != nil && !errdefs.IsNotFound(err) {
+				return false, fmt.Errorf("remove image name %s: %w", name, err)
+			}
+		}
+	}
+	if _, err := s.reindex(ctx); err != nil {
+		return false, err
+	}
+	if _, err := s.dropUnusedView(ctx, img.layers.chain); err != nil {
+		return false, err
+	}
+	return true, nil
+}

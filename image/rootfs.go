@@ -1,0 +1,192 @@
+package image
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/pkg/cleanup"
+	"k8s.io/klog/v2"
+)
+
+// MountRootfs makes a writable root file system of an image and mounts it at
+// target, which is created. The key names it from then on, also after a restart;
+// it is made of letters, digits, '.', '_' and '-'. Until UnmountRootfs the
+// layers below it stay, even when the image is removed. After an error nothing
+// is left. Errors: errdefs.ErrNotFound when the image was removed,
+// ErrAlreadyExists when the key is in use.
+func (s *Store) MountRootfs(_ context.Context, key string, img Image, target string) error {
+	if err := checkKey(key); err != nil {
+		return err
+	}
+	if !filepath.IsAbs(target) {
+		return fmt.Errorf("rootfs target %q must be absolute: %w", target, errdefs.ErrInvalidArgument)
+	}
+	l, err := s.hold(key, img.ID)
+	if err != nil {
+		return err
+	}
+	cu := cleanup.Make(func() { s.unhold(key) })
+	defer cu.Clean()
+
+	dir := s.rootfsDir(key)
+	if err := os.Mkdir(dir, 0o700); os.IsExist(err) {
+		return fmt.Errorf("rootfs %s: its folder is left over, unmount it first: %w", key, errdefs.ErrAlreadyExists)
+	} else if err != nil {
+		return fmt.Errorf("create rootfs %s: %w", key, diskError(err))
+	}
+	cu.Add(func() { _ = os.RemoveAll(dir) })
+	if err := s.writeLayer(dir, l); err != nil {
+		return fmt.Errorf("create rootfs %s: %w", key, diskError(err))
+	}
+	_, statErr := os.Lstat(target)
+	if err := os.MkdirAll(target, 0o755); err != nil {
+		return fmt.Errorf("create rootfs target %s: %w", target, diskError(err))
+	}
+	if os.IsNotExist(statErr) {
+		cu.Add(func() { _ = os.Remove(target) })
+	}
+	if err := s.mounts.mount(l.lower, filepath.Join("rootfs", key), target); err != nil {
+		return fmt.Errorf("mount rootfs %s: %w", key, err)
+	}
+	cu.Release()
+	return nil
+}
+
+// writeLayer fills the folder of a writable layer. The record comes first: a
+// layer that was ever mounted has one.
+func (s *Store) writeLayer(dir string, l layers) error {
+	record, err := json.Marshal(layerRecord{Version: 1, Chain: l.chain})
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(dir, "layer.json"), record, 0o600); err != nil {
+		return err
+	}
+	if err := os.Mkdir(filepath.Join(dir, "work"), 0o700); err != nil {
+		return err
+	}
+	// The root folder that a container sees is the upper one, so it takes over
+	// owner and mode of the image's.
+	upper := filepath.Join(dir, "fs")
+	if err := os.Mkdir(upper, 0o755); err != nil {
+		return err
+	}
+	like := unix.Stat_t{Mode: 0o755}
+	if len(l.lower) > 0 {
+		if err := unix.Fstatat(int(s.mounts.layers.Fd()), l.lower[0], &like, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+			return fmt.Errorf("read layer folder %s: %w", l.lower[0], err)
+		}
+	}
+	if err := unix.Chown(upper, int(like.Uid), int(like.Gid)); err != nil {
+		return fmt.Errorf("set owner of %s: %w", upper, err)
+	}
+	return unix.Chmod(upper, like.Mode&0o7777)
+}
+
+// UnmountRootfs unmounts a root file system and deletes its writable layer and
+// the target folder. It is idempotent, and goes on after a crash at any point.
+func (s *Store) UnmountRootfs(_ context.Context, key, target string) error {
+	if err := checkKey(key); err != nil {
+		return err
+	}
+	if err := unmount(target); err != nil {
+		return fmt.Errorf("unmount rootfs %s at %s: %w", key, target, err)
+	}
+	if err := unix.Rmdir(target); err != nil && err != unix.ENOENT {
+		// Not ours to empty; the caller's folder holds it.
+		klog.V(2).InfoS("Rootfs target stays", "target", target, "err", err)
+	}
+	// One rename makes it gone; what a crash leaves in the trash goes at Open.
+	gone := filepath.Join(s.opts.Root, "trash", key+"."+rand.Text())
+	if err := os.Rename(s.rootfsDir(key), gone); err != nil && !os.IsNotExist(err) {
+		return fmt.Errorf("remove rootfs %s: %w", key, err)
+	}
+	s.unhold(key)
+	if err := os.RemoveAll(gone); err != nil {
+		return fmt.Errorf("remove rootfs %s: %w", key, err)
+	}
+	return nil
+}
+
+// RootfsUsage measures the writable layer of a root file system by walking it.
+// An unknown key is errdefs.ErrNotFound.
+func (s *Store) RootfsUsage(ctx context.Context, key string) (Usage, error) {
+	if err := checkKey(key); err != nil {
+		return Usage{}, err
+	}
+	t := newTally()
+	if err := t.walk(ctx, filepath.Join(s.rootfsDir(key), "fs")); err != nil {
+		return Usage{}, fmt.Errorf("measure rootfs %s: %w", key, err)
+	}
+	if t.inodes == 0 {
+		return Usage{}, fmt.Errorf("rootfs %s: %w", key, errdefs.ErrNotFound)
+	}
+	return Usage{Mountpoint: s.opts.Root, Bytes: t.bytes, Inodes: t.inodes, Time: time.Now()}, nil
+}
+
+// RootfsKeys names all root file systems on disk, mounted or not, so that those
+// without an owner can be unmounted at start-up.
+func (s *Store) RootfsKeys() ([]string, error) {
+	entries, err := os.ReadDir(filepath.Join(s.opts.Root, "rootfs"))
+	if err != nil {
+		return nil, fmt.Errorf("list rootfs folders: %w", err)
+	}
+	keys := make([]string, 0, len(entries))
+	for _, e := range entries {
+		keys = append(keys, e.Name())
+	}
+	return keys, nil
+}
+
+// hold notes that key stands on the image's layers, which then outlive the image.
+func (s *Store) hold(key, id string) (layers, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, ok := s.holds[key]; ok {
+		return layers{}, fmt.Errorf("rootfs %s: %w", key, errdefs.ErrAlreadyExists)
+	}
+	img := s.index.byID[id]
+	if img == nil {
+		return layers{}, fmt.Errorf("image %s of rootfs %s: %w", id, key, errdefs.ErrNotFound)
+	}
+	s.holds[key] = img.layers.chain
+	return img.layers, nil
+}
+
+// unhold ends a hold; layers whose image has been removed meanwhile go with
+// their last one.
+func (s *Store) unhold(key string) {
+	s.mu.Lock()
+	chain, ok := s.holds[key]
+	delete(s.holds, key)
+	s.mu.Unlock()
+	if !ok || s.chainUsed(chain) {
+		return
+	}
+	s.change.Lock()
+	defer s.change.Unlock()
+	dropped, err := s.dropUnusedView(s.ctx, chain)
+	if err != nil {
+		// The next Open finds the view unused.
+		klog.ErrorS(err, "Layers of a removed image stay until the next start", "chain", chain)
+	}
+	if dropped {
+		s.sweepSoon()
+	}
+}
+
+func checkKey(key string) error {
+	const letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
+	if key == "" || len(key) > 200 || key == "." || key == ".." || strings.Trim(key, letters) != "" {
+		return fmt.Errorf("rootfs key %q is not valid: %w", key, errdefs.ErrInvalidArgument)
+	}
+	return nil
+}

@@ -1,0 +1,84 @@
+package image
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/containerd/containerd/v2/core/snapshots"
+	"github.com/containerd/errdefs"
+	"k8s.io/klog/v2"
+)
+
+// sweepLoop collects garbage, one collection at a time. It is the only place
+// where trees of layers are deleted.
+func (s *Store) sweepLoop() {
+	for {
+		select {
+		case <-s.ctx.Done():
+			return
+		case done := <-s.sweeps:
+			err := s.collect(s.ctx)
+			if done != nil {
+				done <- err
+			} else if err != nil && s.ctx.Err() == nil {
+				klog.ErrorS(err, "Image garbage collection failed, the next one tries again")
+			}
+		}
+	}
+}
+
+// sweep runs a collection that starts after the call, and waits for it.
+func (s *Store) sweep(ctx context.Context) error {
+	done := make(chan error, 1)
+	select {
+	case s.sweeps <- done:
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-s.ctx.Done():
+		return s.ctx.Err()
+	}
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-s.ctx.Done():
+		return s.ctx.Err()
+	}
+}
+
+// sweepSoon asks for a collection and does not wait. One that is already queued
+// has not started and will do.
+func (s *Store) sweepSoon() {
+	select {
+	case s.sweeps <- nil:
+	default:
+	}
+}
+
+// collect deletes blobs, unfinished downloads and layers that nothing refers
+// to, and the writable layers on their way out.
+func (s *Store) collect(ctx context.Context) error {
+	errs := []error{s.expireLeases(ctx)}
+	if _, err := s.db.GarbageCollect(ctx); err != nil {
+		errs = append(errs, fmt.Errorf("collect image garbage: %w", err))
+	}
+	// The collection deletes what it dropped itself; this is for what an
+	// interrupted one left behind.
+	if c, ok := s.overlay.(snapshots.Cleaner); ok {
+		// Not found: not even the books of a first layer.
+		if err := c.Cleanup(ctx); err != nil && !errdefs.IsNotFound(err) {
+			errs = append(errs, fmt.Errorf("clean up layers: %w", err))
+		}
+	}
+	trash := filepath.Join(s.opts.Root, "trash")
+	entries, err := os.ReadDir(trash)
+	errs = append(errs, err)
+	for _, e := range entries {
+		errs = append(errs, os.RemoveAll(filepath.Join(trash, e.Name())))
+	}
+	return errors.Join(errs...)
+}

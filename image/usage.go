@@ -1,0 +1,166 @@
+package image
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/containerd/containerd/v2/core/snapshots"
+	"github.com/containerd/errdefs"
+)
+
+// labelUpper is where the snapshotter says which folder a snapshot fills.
+const labelUpper = "containerd.io/snapshot/overlay.upperdir"
+
+// Usage is what something takes of the disk.
+type Usage struct {
+	Mountpoint string // folder by which the file system is identified
+	Bytes      uint64 // allocated, not apparent
+	Inodes     uint64
+	Time       time.Time // when it was measured
+}
+
+// Usage measures what the images take, including downloads and unpacks under
+// way, without the writable layers of containers. Layers are walked once in
+// their life, by the snapshotter; so this costs a look at a few files.
+func (s *Store) Usage(ctx context.Context) (Usage, error) {
+	t := newTally()
+	for _, dir := range []string{"content", "meta.db", "overlayfs/metadata.db"} {
+		if err := t.walk(ctx, filepath.Join(s.opts.Root, dir)); err != nil {
+			return Usage{}, fmt.Errorf("measure images: %w", err)
+		}
+	}
+	type layer struct {
+		name, upper string
+		committed   bool
+	}
+	var list []layer
+	err := s.overlay.Walk(ctx, func(_ context.Context, info snapshots.Info) error {
+		list = append(list, layer{info.Name, info.Labels[labelUpper], info.Kind == snapshots.KindCommitted})
+		return nil
+	})
+	if err != nil {
+		return Usage{}, fmt.Errorf("measure images: %w", err)
+	}
+	seen := make(map[string]tally, len(list))
+	for _, l := range list {
+		size, ok := s.measured.get(l.upper)
+		if !ok {
+			size, err = s.measureLayer(ctx, l.name, l.upper, l.committed)
+			if errdefs.IsNotFound(err) {
+				continue // removed since the walk
+			} else if err != nil {
+				return Usage{}, fmt.Errorf("measure layer %s: %w", l.name, err)
+			}
+		}
+		if l.committed {
+			seen[l.upper] = size
+		}
+		t.bytes += size.bytes
+		t.inodes += size.inodes
+	}
+	s.measured.set(seen)
+	return Usage{Mountpoint: s.opts.Root, Bytes: t.bytes, Inodes: t.inodes, Time: time.Now()}, nil
+}
+
+// measureLayer takes a finished layer's tree from the snapshotter's books, and
+// adds the folders around it.
+func (s *Store) measureLayer(ctx context.Context, name, upper string, committed bool) (tally, error) {
+	t := newTally()
+	if !committed {
+		err := t.walk(ctx, filepath.Dir(upper))
+		return *t, err
+	}
+	u, err := s.overlay.Usage(ctx, name)
+	if err != nil {
+		return tally{}, err
+	}
+	t.bytes, t.inodes = uint64(u.Size), uint64(u.Inodes)
+	for _, dir := range []string{filepath.Dir(upper), filepath.Join(filepath.Dir(upper), "work")} {
+		if err := t.stat(dir); err != nil {
+			return tally{}, err
+		}
+	}
+	return *t, nil
+}
+
+// layerSizes remembers the sizes of finished layers by folder; folder numbers
+// are never used twice.
+type layerSizes struct {
+	mu     sync.Mutex
+	byPath map[string]tally
+}
+
+func newLayerSizes() *layerSizes { return &layerSizes{} }
+
+func (l *layerSizes) get(path string) (tally, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	t, ok := l.byPath[path]
+	return t, ok
+}
+
+func (l *layerSizes) set(all map[string]tally) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.byPath = all
+}
+
+// tally adds up disk blocks and inodes; a file with several names counts once.
+type tally struct {
+	bytes, inodes uint64
+	linked        map[uint64]struct{} // inodes with several names, one device
+}
+
+func newTally() *tally { return &tally{linked: map[uint64]struct{}{}} }
+
+// walk adds a tree. What vanishes under way, the whole tree included, counts
+// nothing: somebody may be writing in it.
+func (t *tally) walk(ctx context.Context, root string) error {
+	return filepath.WalkDir(root, func(_ string, d fs.DirEntry, err error) error {
+		if err == nil {
+			var info fs.FileInfo
+			if info, err = d.Info(); err == nil {
+				t.add(info)
+			}
+		}
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		return errors.Join(err, ctx.Err())
+	})
+}
+
+func (t *tally) stat(path string) error {
+	var st syscall.Stat_t
+	if err := syscall.Lstat(path, &st); err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		return &fs.PathError{Op: "lstat", Path: path, Err: err}
+	}
+	t.addStat(&st)
+	return nil
+}
+
+func (t *tally) add(info fs.FileInfo) {
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		t.addStat(st)
+	}
+}
+
+func (t *tally) addStat(st *syscall.Stat_t) {
+	if st.Nlink > 1 && st.Mode&syscall.S_IFMT != syscall.S_IFDIR {
+		if _, ok := t.linked[st.Ino]; ok {
+			return
+		}
+		t.linked[st.Ino] = struct{}{}
+	}
+	t.inodes++
+	t.bytes += uint64(st.Blocks) * 512
+}
