@@ -60,7 +60,7 @@ func FuzzAppendRecords(f *testing.F) {
 		in = bytes.Repeat(in, 1+int(split)%7)
 		var got, line []byte
 		for left := in; len(left) > 0; {
-			n := min(len(left), 1+int(split))
+			n := min(len(left), 1+int(split)+len(in)/64)
 			src := append(line[:len(line):len(line)], left[:n]...)
 			out, used := appendRecords(nil, src, testHeader, 1+limit)
 			stopped := len(out) > limit && used < len(src) && bytes.HasSuffix(src[:used], []byte("\n"))
