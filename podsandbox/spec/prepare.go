@@ -46,20 +46,20 @@ func mountSource(name string) (string, error) {
 	}
 	resolved, err := filepath.EvalSymlinks(name)
 	if !errors.Is(err, fs.ErrNotExist) {
-		return resolved, classifyPath(err)
+		return resolved, classifyPath(name, err)
 	}
 	if info, err := os.Lstat(name); err == nil && info.Mode()&fs.ModeSymlink != 0 {
 		return "", fmt.Errorf("%s is a symbolic link to nowhere: %w", name, errdefs.ErrFailedPrecondition)
 	}
 	if err := os.MkdirAll(name, 0o755); err != nil {
-		return "", classifyPath(err)
+		return "", classifyPath(name, err)
 	}
 	resolved, err = filepath.EvalSymlinks(name)
-	return resolved, classifyPath(err)
+	return resolved, classifyPath(name, err)
 }
 
-// classifyPath keeps the error of the operating system, which names the path.
-func classifyPath(err error) error {
+// classifyPath keeps the error of the operating system, which may not name the path.
+func classifyPath(name string, err error) error {
 	if err == nil {
 		return nil
 	}
@@ -70,5 +70,5 @@ func classifyPath(err error) error {
 	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
 		class = errdefs.ErrResourceExhausted
 	}
-	return fmt.Errorf("%w: %w", err, class)
+	return fmt.Errorf("prepare %s: %w: %w", name, err, class)
 }

@@ -187,14 +187,14 @@ func parseID(what, s string) (id int64, numeric bool, _ error) {
 	return id, true, nil
 }
 
-// numbered keeps the lines of a colon-separated file whose given fields are
-// numbers. The parser reads anything else as 0, which would make a damaged entry
-// one of root.
+// numbered keeps the lines of a colon-separated file that are no comments and
+// whose given fields are numbers. The parser reads anything else as 0, which would
+// make a damaged entry one of root.
 func numbered(data []byte, fields ...int) []byte {
 	var out bytes.Buffer
 	for line := range bytes.Lines(data) {
 		parts := bytes.Split(bytes.TrimSpace(line), []byte(":"))
-		ok := true
+		ok := !bytes.HasPrefix(parts[0], []byte("#"))
 		for _, f := range fields {
 			ok = ok && f < len(parts) && len(parts[f]) > 0 && len(bytes.Trim(parts[f], "0123456789")) == 0
 		}

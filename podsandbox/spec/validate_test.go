@@ -1,0 +1,258 @@
+package spec
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/containerd/errdefs"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+)
+
+// want is a class of error and a part of its text.
+type want struct {
+	class error
+	text  string
+}
+
+func bad(text string) want    { return want{errdefs.ErrInvalidArgument, text} }
+func native(text string) want { return want{ErrNeedsNative, text} }
+func notYet(text string) want { return want{errdefs.ErrNotImplemented, text} }
+
+func (w want) check(t *testing.T, err error) {
+	t.Helper()
+	if w.class == nil {
+		if err != nil {
+			t.Fatalf("refused: %v", err)
+		}
+		return
+	}
+	if !errors.Is(err, w.class) || !strings.Contains(err.Error(), w.text) {
+		t.Fatalf("got %v, want %q of class %v", err, w.text, w.class)
+	}
+	if strings.Contains(err.Error(), "\n") {
+		t.Errorf("error is not one line: %q", err)
+	}
+}
+
+func TestValidatePod(t *testing.T) {
+	type pod = *runtimeapi.PodSandboxConfig
+	sc := func(p pod) *runtimeapi.LinuxSandboxSecurityContext { return p.Linux.SecurityContext }
+	ports := func(m ...*runtimeapi.PortMapping) func(pod) { return func(p pod) { p.PortMappings = m } }
+	sysctl := func(name, value string) func(pod) {
+		return func(p pod) { p.Linux.Sysctls = map[string]string{name: value} }
+	}
+	ok := want{}
+	for name, tc := range map[string]struct {
+		change func(pod)
+		want   want
+	}{
+		"plain":                  {func(pod) {}, ok},
+		"no metadata":            {func(p pod) { p.Metadata = nil }, bad("metadata")},
+		"no name":                {func(p pod) { p.Metadata.Name = "" }, bad("name is empty")},
+		"no namespace":           {func(p pod) { p.Metadata.Namespace = "" }, bad("namespace is empty")},
+		"no uid":                 {func(p pod) { p.Metadata.Uid = "" }, bad("uid is empty")},
+		"slash in name":          {func(p pod) { p.Metadata.Name = "a/b" }, bad("path")},
+		"dots as uid":            {func(p pod) { p.Metadata.Uid = ".." }, bad("path")},
+		"newline in namespace":   {func(p pod) { p.Metadata.Namespace = "a\nb" }, bad("control")},
+		"no hostname":            {func(p pod) { p.Hostname = "" }, ok},
+		"hostname 64":            {func(p pod) { p.Hostname = strings.Repeat("a", 64) }, ok},
+		"hostname 65":            {func(p pod) { p.Hostname = strings.Repeat("a", 65) }, bad("64")},
+		"hostname with newline":  {func(p pod) { p.Hostname = "a\n10.0.0.1 b" }, bad("letters")},
+		"no log directory":       {func(p pod) { p.LogDirectory = "" }, ok},
+		"relative log directory": {func(p pod) { p.LogDirectory = "logs" }, bad("absolute")},
+		"climbing log directory": {func(p pod) { p.LogDirectory = "/var/log/../../etc" }, bad(`".."`)},
+		"DNS server name":        {func(p pod) { p.DnsConfig.Servers = []string{"dns.test"} }, bad("IP address")},
+		"DNS search injection":   {func(p pod) { p.DnsConfig.Searches = []string{"a\nnameserver 6.6.6.6"} }, bad("one word")},
+		"DNS option injection":   {func(p pod) { p.DnsConfig.Options = []string{"a b"} }, bad("one word")},
+		"port range":             {ports(&runtimeapi.PortMapping{ContainerPort: 65536}), bad("65535")},
+		"negative host port":     {ports(&runtimeapi.PortMapping{ContainerPort: 1, HostPort: -1}), bad("65535")},
+		"unknown protocol":       {ports(&runtimeapi.PortMapping{Protocol: 7}), bad("protocol 7")},
+		"bad host IP":            {ports(&runtimeapi.PortMapping{HostIp: "x", ContainerPort: 1}), bad("host IP")},
+		"host port to nothing":   {ports(&runtimeapi.PortMapping{HostPort: 80}), bad("no container port")},
+		"host port twice": {ports(
+			&runtimeapi.PortMapping{ContainerPort: 1, HostPort: 80}, &runtimeapi.PortMapping{ContainerPort: 2, HostPort: 80}), bad("twice")},
+		"host port on two IPs": {ports(
+			&runtimeapi.PortMapping{ContainerPort: 1, HostPort: 80, HostIp: "10.0.0.1"},
+			&runtimeapi.PortMapping{ContainerPort: 1, HostPort: 80, HostIp: "10.0.0.2"}), ok},
+		"windows":                 {func(p pod) { p.Windows = &runtimeapi.WindowsPodSandboxConfig{} }, bad("Windows")},
+		"cgroup slice":            {func(p pod) { p.Linux.CgroupParent = "kubepods-pod1.slice" }, ok},
+		"climbing cgroup":         {func(p pod) { p.Linux.CgroupParent = "/kubepods/../system" }, bad("cgroup parent")},
+		"group without user":      {func(p pod) { sc(p).RunAsGroup = &runtimeapi.Int64Value{} }, bad("without run_as_user")},
+		"negative user":           {func(p pod) { sc(p).RunAsUser = &runtimeapi.Int64Value{Value: -1} }, bad("outside")},
+		"groups policy":           {func(p pod) { sc(p).SupplementalGroupsPolicy = 5 }, bad("policy 5")},
+		"IPC of a container":      {func(p pod) { sc(p).NamespaceOptions.Ipc = runtimeapi.NamespaceMode_CONTAINER }, bad("IPC")},
+		"network of a target":     {func(p pod) { sc(p).NamespaceOptions.Network = runtimeapi.NamespaceMode_TARGET }, bad("network")},
+		"unknown PID mode":        {func(p pod) { sc(p).NamespaceOptions.Pid = 9 }, bad("unknown")},
+		"target without id":       {func(p pod) { sc(p).NamespaceOptions.Pid = runtimeapi.NamespaceMode_TARGET }, bad("target_id")},
+		"id without target":       {func(p pod) { sc(p).NamespaceOptions.TargetId = "x" }, bad("target_id")},
+		"host network":            {func(p pod) { sc(p).NamespaceOptions.Network = runtimeapi.NamespaceMode_NODE; p.Linux.Sysctls = nil }, ok},
+		"host network and sysctl": {func(p pod) { sc(p).NamespaceOptions.Network = runtimeapi.NamespaceMode_NODE }, bad("host's network")},
+		"host PID":                {func(p pod) { sc(p).NamespaceOptions.Pid = runtimeapi.NamespaceMode_NODE }, native("PID")},
+		"host IPC":                {func(p pod) { sc(p).NamespaceOptions.Ipc = runtimeapi.NamespaceMode_NODE }, native("IPC")},
+		"userns POD": {func(p pod) {
+			sc(p).NamespaceOptions.UsernsOptions = &runtimeapi.UserNamespace{Mode: runtimeapi.NamespaceMode_POD}
+		}, notYet("user namespace")},
+		"userns NODE": {func(p pod) {
+			sc(p).NamespaceOptions.UsernsOptions = &runtimeapi.UserNamespace{Mode: runtimeapi.NamespaceMode_NODE}
+		}, ok},
+		"userns CONTAINER": {func(p pod) {
+			sc(p).NamespaceOptions.UsernsOptions = &runtimeapi.UserNamespace{Mode: runtimeapi.NamespaceMode_CONTAINER}
+		}, bad("user namespace")},
+		"userns NODE with mappings": {func(p pod) {
+			sc(p).NamespaceOptions.UsernsOptions = &runtimeapi.UserNamespace{Mode: runtimeapi.NamespaceMode_NODE, Uids: []*runtimeapi.IDMapping{{Length: 1}}}
+		}, bad("no mappings")},
+		"privileged":            {func(p pod) { sc(p).Privileged = true }, native("privileged")},
+		"sysctl with slashes":   {sysctl("net/ipv4/tcp_sack", "0"), ok},
+		"sysctl that climbs":    {sysctl("net/../../etc", "0"), bad("not a sysctl")},
+		"sysctl without a dot":  {sysctl("kernel", "0"), bad("not a sysctl")},
+		"sysctl with two lines": {sysctl("net.ipv4.tcp_sack", "0\n1"), bad("control")},
+		"sysctl not in gVisor":  {sysctl("kernel.shm_rmid_forced", "1"), native("shm_rmid_forced")},
+		"the same with slashes": {sysctl("net/core/somaxconn", "1"), native("somaxconn")},
+		"negative memory":       {func(p pod) { p.Linux.Overhead = &runtimeapi.LinuxContainerResources{MemoryLimitInBytes: -1} }, bad("overhead")},
+		"huge pages": {func(p pod) {
+			p.Linux.Resources.HugepageLimits = []*runtimeapi.HugepageLimit{{PageSize: "2MB", Limit: 1}}
+		}, native("huge pages")},
+		"seccomp type":            {func(p pod) { sc(p).Seccomp.ProfileType = 9 }, bad("profile type 9")},
+		"seccomp without a ref":   {func(p pod) { sc(p).Seccomp.ProfileType = runtimeapi.SecurityProfile_Localhost }, bad("names no profile")},
+		"seccomp with a ref":      {func(p pod) { sc(p).Seccomp.LocalhostRef = "/x" }, bad("Localhost")},
+		"seccomp string":          {func(p pod) { sc(p).Seccomp = nil; sc(p).SeccompProfilePath = "strict" }, bad("strict")},
+		"AppArmor of the host":    {func(p pod) { sc(p).Apparmor = &runtimeapi.SecurityProfile{ProfileType: 2, LocalhostRef: "p"} }, native("AppArmor profile p")},
+		"block I/O class":         {func(p pod) { p.Annotations = map[string]string{"blockio.resources.beta.kubernetes.io/pod": "x"} }, native("blockio")},
+		"malformed before native": {func(p pod) { sc(p).Privileged = true; p.Hostname = "?" }, bad("hostname")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := basePod()
+			tc.change(p)
+			tc.want.check(t, ValidatePod(p))
+		})
+	}
+	bad("metadata").check(t, ValidatePod(nil))
+}
+
+func TestValidateContainer(t *testing.T) {
+	type container = *runtimeapi.ContainerConfig
+	sc := func(c container) *runtimeapi.LinuxContainerSecurityContext { return c.Linux.SecurityContext }
+	mount := func(m ...*runtimeapi.Mount) func(container) { return func(c container) { c.Mounts = m } }
+	at := func(p string) *runtimeapi.Mount { return &runtimeapi.Mount{ContainerPath: p, HostPath: "/srv"} }
+	add := func(caps ...string) func(container) {
+		return func(c container) { sc(c).Capabilities = &runtimeapi.Capability{AddCapabilities: caps} }
+	}
+	ok := want{}
+	for name, tc := range map[string]struct {
+		change func(container)
+		want   want
+	}{
+		"plain":                     {func(container) {}, ok},
+		"no metadata":               {func(c container) { c.Metadata = nil }, bad("metadata")},
+		"no name":                   {func(c container) { c.Metadata.Name = "" }, bad("name is empty")},
+		"slash in name":             {func(c container) { c.Metadata.Name = "../x" }, bad("path")},
+		"no image":                  {func(c container) { c.Image = nil }, bad("no image")},
+		"empty image":               {func(c container) { c.Image.Image = "" }, bad("no image")},
+		"NUL in command":            {func(c container) { c.Command = []string{"a\x00b"} }, bad("NUL")},
+		"relative working dir":      {func(c container) { c.WorkingDir = "srv" }, bad("working directory")},
+		"empty env name":            {func(c container) { c.Envs[0].Key = "" }, bad("environment")},
+		"equals in env name":        {func(c container) { c.Envs[0].Key = "A=B" }, bad("environment")},
+		"NUL in env value":          {func(c container) { c.Envs[0].Value = []byte{0} }, bad("PORT")},
+		"no log path":               {func(c container) { c.LogPath = "" }, ok},
+		"absolute log path":         {func(c container) { c.LogPath = "/etc/passwd" }, bad("relative")},
+		"climbing log path":         {func(c container) { c.LogPath = "a/../../b" }, bad("below")},
+		"log path is the folder":    {func(c container) { c.LogPath = "./" }, bad("below")},
+		"unknown signal":            {func(c container) { c.StopSignal = 99 }, bad("signal 99")},
+		"windows":                   {func(c container) { c.Windows = &runtimeapi.WindowsContainerConfig{} }, bad("Windows")},
+		"user and name":             {func(c container) { sc(c).RunAsUser = &runtimeapi.Int64Value{}; sc(c).RunAsUsername = "a" }, bad("both")},
+		"group alone":               {func(c container) { sc(c).RunAsGroup = &runtimeapi.Int64Value{} }, bad("without")},
+		"user too high":             {func(c container) { sc(c).RunAsUser = &runtimeapi.Int64Value{Value: 1 << 31} }, bad("outside")},
+		"group too low":             {func(c container) { sc(c).SupplementalGroups = []int64{-4} }, bad("-4")},
+		"groups policy":             {func(c container) { sc(c).SupplementalGroupsPolicy = 2 }, bad("policy 2")},
+		"host network, pod without": {func(c container) { sc(c).NamespaceOptions.Network = runtimeapi.NamespaceMode_NODE }, bad("set it on the pod")},
+		"shared PID":                {func(c container) { sc(c).NamespaceOptions.Pid = runtimeapi.NamespaceMode_POD }, ok},
+		"host PID":                  {func(c container) { sc(c).NamespaceOptions.Pid = runtimeapi.NamespaceMode_NODE }, native("PID")},
+		"target PID": {func(c container) {
+			sc(c).NamespaceOptions.Pid = runtimeapi.NamespaceMode_TARGET
+			sc(c).NamespaceOptions.TargetId = "c0"
+		}, native("container c0")},
+		"host IPC": {func(c container) { sc(c).NamespaceOptions.Ipc = runtimeapi.NamespaceMode_NODE }, native("IPC")},
+		"userns POD": {func(c container) {
+			sc(c).NamespaceOptions.UsernsOptions = &runtimeapi.UserNamespace{}
+		}, notYet("user namespace")},
+		"privileged":             {func(c container) { sc(c).Privileged = true }, native("privileged")},
+		"capability":             {add("cap_net_admin", "SYS_TIME", "ALL"), ok},
+		"unknown capability":     {add("FLY"), bad("FLY")},
+		"relative masked path":   {func(c container) { sc(c).MaskedPaths = []string{"proc"} }, bad("masked")},
+		"climbing readonly path": {func(c container) { sc(c).ReadonlyPaths = []string{"/a/../b"} }, bad("readonly")},
+		"negative memory":        {func(c container) { c.Linux.Resources.MemoryLimitInBytes = -1 }, bad("memory")},
+		"negative shares":        {func(c container) { c.Linux.Resources.CpuShares = -1 }, bad("shares")},
+		"quota":                  {func(c container) { c.Linux.Resources.CpuQuota = -2 }, bad("quota")},
+		"swap":                   {func(c container) { c.Linux.Resources.MemorySwapLimitInBytes = -2 }, bad("swap")},
+		"oom score":              {func(c container) { c.Linux.Resources.OomScoreAdj = 1001 }, bad("oom_score_adj")},
+		"cpuset":                 {func(c container) { c.Linux.Resources.CpusetCpus = "0-2,5" }, ok},
+		"bad cpuset":             {func(c container) { c.Linux.Resources.CpusetMems = "0\n1" }, bad("cpuset")},
+		"cgroup file":            {func(c container) { c.Linux.Resources.Unified = map[string]string{"../x": "1"} }, bad("cgroup file")},
+		"huge pages":             {func(c container) { c.Linux.Resources.HugepageLimits[0].Limit = 1 }, native("2MB")},
+		"AppArmor type":          {func(c container) { sc(c).Apparmor.ProfileType = 4 }, bad("type 4")},
+		"AppArmor of the host":   {func(c container) { sc(c).Apparmor = &runtimeapi.SecurityProfile{ProfileType: 2, LocalhostRef: "p"} }, native("profile p")},
+		"AppArmor string":        {func(c container) { sc(c).Apparmor = nil; sc(c).ApparmorProfile = "localhost/p" }, native("profile p")},
+		"AppArmor bad string":    {func(c container) { sc(c).ApparmorProfile = "p" }, bad("AppArmor")},
+		"seccomp string":         {func(c container) { sc(c).SeccompProfilePath = "localhost/" }, bad("seccomp")},
+
+		"device":         {func(c container) { c.Devices = []*runtimeapi.Device{{HostPath: "/dev/fuse"}} }, native("/dev/fuse")},
+		"CDI device":     {func(c container) { c.CDIDevices = []*runtimeapi.CDIDevice{{Name: "v/c=d"}} }, native("v/c=d")},
+		"CDI annotation": {func(c container) { c.Annotations["cdi.k8s.io/x"] = "v/c=d" }, native("cdi.k8s.io/x")},
+		"RDT class":      {func(c container) { c.Annotations["rdt.resources.beta.kubernetes.io/pod"] = "x" }, native("rdt")},
+
+		"relative mount":         {mount(at("data")), bad("absolute")},
+		"climbing mount":         {mount(at("/a/../b")), bad(`".."`)},
+		"mount on root":          {mount(at("//")), bad("hide")},
+		"mount twice":            {mount(at("/a"), at("/a/")), bad("twice")},
+		"relative source":        {mount(&runtimeapi.Mount{ContainerPath: "/a", HostPath: "a"}), bad("absolute")},
+		"no source":              {mount(&runtimeapi.Mount{ContainerPath: "/a"}), bad("absolute")},
+		"sub-path without image": {mount(&runtimeapi.Mount{ContainerPath: "/a", HostPath: "/a", ImageSubPath: "x"}), bad("sub-path")},
+		"image and source":       {mount(&runtimeapi.Mount{ContainerPath: "/a", HostPath: "/a", Image: &runtimeapi.ImageSpec{Image: "i"}}), bad("one of them")},
+		"image volume":           {mount(&runtimeapi.Mount{ContainerPath: "/a", Image: &runtimeapi.ImageSpec{Image: "i"}}), notYet("image i")},
+		"mapped ids":             {mount(&runtimeapi.Mount{ContainerPath: "/a", HostPath: "/a", GidMappings: []*runtimeapi.IDMapping{{}}}), notYet("mapped")},
+		"propagation":            {mount(&runtimeapi.Mount{ContainerPath: "/a", HostPath: "/a", Propagation: 3}), bad("propagation 3")},
+		"bidirectional":          {mount(&runtimeapi.Mount{ContainerPath: "/a", HostPath: "/a", Propagation: 2}), native("bidirectional")},
+		"engine's option":        {mount(&runtimeapi.Mount{ContainerPath: "/a", HostPath: "/a", MountOptions: []string{"dcache=0"}}), bad("dcache=0")},
+		"recursive, writable":    {mount(&runtimeapi.Mount{ContainerPath: "/a", HostPath: "/a", RecursiveReadOnly: true}), bad("recursively")},
+		"recursive, rslave":      {mount(&runtimeapi.Mount{ContainerPath: "/a", HostPath: "/a", RecursiveReadOnly: true, Readonly: true, Propagation: 1}), bad("recursively")},
+		"recursive":              {mount(&runtimeapi.Mount{ContainerPath: "/a", HostPath: "/a", RecursiveReadOnly: true, Readonly: true}), native("recursively")},
+		"over /dev":              {mount(at("/dev/")), native("/dev")},
+		"over /proc/sys":         {mount(at("/proc/sys")), native("/proc/sys")},
+		"over /dev/shm":          {mount(at("/dev/shm")), ok},
+		"over /processes":        {mount(at("/processes")), ok},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := baseContainer()
+			tc.change(c)
+			tc.want.check(t, ValidateContainer(c, basePod()))
+		})
+	}
+	bad("metadata").check(t, ValidateContainer(nil, nil))
+}
+
+// A container that says nothing about its network is welcome in any pod.
+func TestContainerInHostNetworkPod(t *testing.T) {
+	pod := basePod()
+	pod.Linux.SecurityContext.NamespaceOptions.Network = runtimeapi.NamespaceMode_NODE
+	want{}.check(t, ValidateContainer(baseContainer(), pod))
+	c := baseContainer()
+	c.Linux.SecurityContext.NamespaceOptions.Network = runtimeapi.NamespaceMode_NODE
+	want{}.check(t, ValidateContainer(c, pod))
+}
+
+func TestSELinux(t *testing.T) {
+	label := &runtimeapi.SELinuxOption{Level: "s0:c1"}
+	want{}.check(t, checkSELinux(label, false))
+	want{}.check(t, checkSELinux(nil, true))
+	want{}.check(t, checkSELinux(&runtimeapi.SELinuxOption{}, true))
+	native("s0:c1").check(t, checkSELinux(label, true))
+}
+
+// The class decides the code that the kubelet sees, the sentinel whether another
+// handler could help.
+func TestErrNeedsNativeClass(t *testing.T) {
+	if !errdefs.IsFailedPrecondition(ErrNeedsNative) || !strings.Contains(ErrNeedsNative.Error(), `"native"`) {
+		t.Errorf("ErrNeedsNative = %v", ErrNeedsNative)
+	}
+}
