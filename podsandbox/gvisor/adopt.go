@@ -1,0 +1,79 @@
+package gvisor
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/containerd/errdefs"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
+)
+
+// Adopt implements engine.Engine. The process must be the one that was saved,
+// run a program that this engine or an earlier one staged, and answer on its
+// control socket.
+func (e *Engine) Adopt(ctx context.Context, cfg engine.Config, p engine.Process) (engine.Sandbox, error) {
+	if err := checkConfig(cfg); err != nil {
+		return nil, fmt.Errorf("adopt sandbox %s: %w", cfg.ID, err)
+	}
+	s := e.newSandbox(cfg)
+	var err error
+	if s.proc, err = openProcess(p); err != nil {
+		return nil, fmt.Errorf("adopt sandbox %s: %w", cfg.ID, err)
+	}
+	programs, err := e.stagedPrograms()
+	if err != nil {
+		return nil, fmt.Errorf("adopt sandbox %s: %w", cfg.ID, err)
+	}
+	if boot, _ := belongsTo(p.PID, programs, cfg.ID); !boot {
+		return nil, fmt.Errorf("adopt sandbox %s: process %d is not its boot process: %w", cfg.ID, p.PID, errdefs.ErrNotFound)
+	}
+	var state int
+	if err := s.control.call(ctx, methodState, cfg.ID, &state); err != nil {
+		return nil, fmt.Errorf("adopt sandbox %s: %w", cfg.ID, s.explain(err))
+	}
+	return s, nil
+}
+
+// Reap implements engine.Engine.
+func (e *Engine) Reap(ctx context.Context, id string) error {
+	programs, err := e.stagedPrograms()
+	if err != nil {
+		return fmt.Errorf("reap sandbox %s: %w", id, err)
+	}
+	var left []*process
+	err = eachProcess(func(pid int) {
+		start, err := startTime(pid)
+		if err != nil {
+			return
+		}
+		if boot, gofer := belongsTo(pid, programs, id); !boot && !gofer {
+			return
+		}
+		// The start time was read before the process was looked at: if it still
+		// holds, the pidfd is of the process that was looked at.
+		p, err := openProcess(engine.Process{PID: pid, StartTime: start})
+		if err != nil {
+			return
+		}
+		left = append(left, p)
+	})
+	for _, p := range left {
+		if kerr := p.signal(unix.SIGKILL); kerr != nil && err == nil {
+			err = fmt.Errorf("kill process %s: %w", strconv.Itoa(p.pid), kerr)
+		}
+	}
+	for _, p := range left {
+		select {
+		case <-p.done:
+		case <-ctx.Done():
+			return fmt.Errorf("reap sandbox %s: process %d: %w", id, p.pid, ctx.Err())
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("reap sandbox %s: %w", id, err)
+	}
+	return nil
+}

@@ -1,0 +1,230 @@
+package gvisor
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/pkg/cleanup"
+
+	"github.com/containerd/errdefs"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
+)
+
+// Boot implements engine.Engine.
+func (e *Engine) Boot(ctx context.Context, cfg engine.Config) (engine.Sandbox, error) {
+	s, err := e.boot(ctx, cfg)
+	if err != nil {
+		return nil, fmt.Errorf("boot sandbox %s: %w", cfg.ID, err)
+	}
+	return s, nil
+}
+
+func (e *Engine) boot(ctx context.Context, cfg engine.Config) (*Sandbox, error) {
+	if err := checkConfig(cfg); err != nil {
+		return nil, err
+	}
+	s := e.newSandbox(cfg)
+	cu := cleanup.Make(func() {})
+	defer cu.Clean()
+
+	var netns *os.File
+	if cfg.NetNS != "" {
+		var err error
+		if netns, err = os.Open(cfg.NetNS); err != nil {
+			return nil, fmt.Errorf("open network namespace: %w: %w", err, errdefs.ErrInvalidArgument)
+		}
+		defer netns.Close()
+	}
+	booted, err := s.spawn(netns)
+	if err != nil {
+		return nil, err
+	}
+	defer booted.Close()
+	cu.Add(func() {
+		_ = s.proc.signal(unix.SIGKILL)
+		<-s.proc.done
+		s.release()
+	})
+	if err := s.awaitBooted(ctx, booted); err != nil {
+		return nil, err
+	}
+	cu.Release()
+	return s, nil
+}
+
+// spawn forks the boot process. It returns the pipe on which the process says
+// that it is ready.
+func (s *Sandbox) spawn(netns *os.File) (*os.File, error) {
+	d := newDonation(s.engine.null)
+	defer d.close()
+	if err := s.configFlags(d, "boot.log"); err != nil {
+		return nil, err
+	}
+	d.flag("boot", "--bundle=/", "--setup-root", "--apply-caps=true", "--gofer-mount-confs=erofs:none")
+	d.flag(s.sizeFlags()...)
+
+	control, err := bindControlSocket(string(s.control))
+	if err != nil {
+		return nil, err
+	}
+	d.give("controller-fd", control)
+	spec, err := specFile(rootSpec(s.cfg))
+	if err != nil {
+		return nil, err
+	}
+	d.give("spec-fd", spec)
+	d.lend("io-fds", s.engine.rootImage)
+	d.lend("stdio-fds", s.engine.null, s.engine.null, s.engine.null)
+	if s.ring = newPinRing(); s.ring != nil {
+		d.lend("pin-ring-fd", s.ring)
+	}
+	booted, ready, err := os.Pipe()
+	if err != nil {
+		return nil, fmt.Errorf("create start pipe: %w", err)
+	}
+	d.give("start-sync-fd", ready)
+
+	b := birth{
+		program: s.engine.program, argv0: bootName, id: s.cfg.ID,
+		netns: netns, cgroups: s.cfg.CgroupPaths, oom: s.cfg.OOMScoreAdj,
+		hostUser: s.hostNetwork(),
+	}
+	if s.proc, err = b.fork(d); err != nil {
+		booted.Close()
+		s.release()
+		return nil, err
+	}
+	return booted, nil
+}
+
+// configFlags adds gVisor's configuration, which boot and gofer share, and the
+// log descriptors. The stderr of either goes to the panic log and nowhere else.
+func (s *Sandbox) configFlags(d *donation, debugLog string) error {
+	// All of these must agree with containerConf, and network=host is the one
+	// that weakens the isolation.
+	d.flag("--root="+s.cfg.Dir, "--ignore-cgroups=true", "--platform=systrap",
+		"--oci-seccomp", "--allow-suid", "--net-raw", "--host-fifo=open", "--in-sandbox-cgroup=v2")
+	if s.hostNetwork() {
+		d.flag("--network=host")
+	}
+	panicLog, err := openLog(filepath.Join(s.cfg.Dir, panicLogName))
+	if err != nil {
+		return err
+	}
+	d.give("panic-log-fd", panicLog)
+	if s.engine.opts.Debug {
+		f, err := openLog(filepath.Join(s.cfg.Dir, debugLog))
+		if err != nil {
+			return err
+		}
+		d.flag("--debug")
+		d.give("debug-log-fd", f)
+	}
+	return nil
+}
+
+// sizeFlags tells the Sentry how large its machine is. Without limits it is as
+// large as the host.
+func (s *Sandbox) sizeFlags() []string {
+	host := s.engine.hostMemory
+	memory := host
+	if l := uint64(s.cfg.MemoryLimit); s.cfg.MemoryLimit > 0 && l < host {
+		memory = l
+	}
+	flags := []string{
+		"--total-host-memory=" + strconv.FormatUint(host, 10),
+		"--total-memory=" + strconv.FormatUint(memory, 10),
+	}
+	if quota, period := s.cfg.CPUQuota, s.cfg.CPUPeriod; quota > 0 && period > 0 {
+		// Two at least: the Sentry's own helpers would starve its task on one.
+		cpus := max(2, int(math.Ceil(float64(quota)/float64(period))))
+		flags = append(flags, "--cpu-num="+strconv.Itoa(min(cpus, runtime.NumCPU())),
+			"--cpu-quota="+strconv.FormatInt(quota, 10), "--cpu-period="+strconv.FormatInt(period, 10))
+	}
+	return flags
+}
+
+// awaitBooted waits for the one byte that says that the sandbox answers calls.
+func (s *Sandbox) awaitBooted(ctx context.Context, booted *os.File) error {
+	stop := context.AfterFunc(ctx, func() { _ = booted.SetReadDeadline(time.Unix(1, 0)) })
+	defer stop()
+	n, err := booted.Read(make([]byte, 1))
+	switch {
+	case n == 1:
+		return nil
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case !os.IsTimeout(err):
+		// The pipe has ended, so the process is about to.
+		select {
+		case <-s.proc.done:
+		case <-ctx.Done():
+		}
+	}
+	return s.deathError("the sandbox process")
+}
+
+// deathError says how the sandbox process has ended and what it said last.
+func (s *Sandbox) deathError(who string) error {
+	how := "does not answer"
+	if s.proc.ended() {
+		how = s.proc.describeEnd()
+	}
+	return fmt.Errorf("%s %s; %s: %w", who, how, s.lastWords(0), errdefs.ErrUnavailable)
+}
+
+// bindControlSocket creates the socket that the Sentry will listen on. An older
+// one, of a boot that failed, is replaced.
+func bindControlSocket(path string) (*os.File, error) {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("create control socket: %w", err)
+	}
+	f := os.NewFile(uintptr(fd), path)
+	if err := os.Remove(path); err != nil && !os.IsNotExist(err) {
+		f.Close()
+		return nil, fmt.Errorf("remove old control socket: %w", err)
+	}
+	name, release, err := shortSocketPath(path)
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	defer release()
+	if err := unix.Bind(fd, &unix.SockaddrUnix{Name: name}); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("bind control socket %s: %w", path, err)
+	}
+	return f, nil
+}
+
+// specFile returns a spec as an unnamed file in memory.
+func specFile(spec any) (*os.File, error) {
+	b, err := json.Marshal(spec)
+	if err != nil {
+		return nil, fmt.Errorf("encode spec: %w", err)
+	}
+	return memoryFile("spec", b)
+}
+
+// memoryFile returns an unnamed file with the given content.
+func memoryFile(name string, content []byte) (*os.File, error) {
+	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("create memory file %s: %w", name, err)
+	}
+	f := os.NewFile(uintptr(fd), name)
+	if _, err := f.Write(content); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("write memory file %s: %w", name, err)
+	}
+	return f, nil
+}

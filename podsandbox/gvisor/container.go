@@ -1,0 +1,188 @@
+package gvisor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"gvisor.dev/gvisor/pkg/cleanup"
+
+	"github.com/containerd/errdefs"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
+)
+
+// cleanupTimeout bounds the undoing of a failed step, which goes on when the
+// caller's context has ended.
+const cleanupTimeout = 10 * time.Second
+
+// Create implements engine.Sandbox. The container's place in the sandbox itself
+// is taken at Start, because the terminal travels with it.
+func (s *Sandbox) Create(ctx context.Context, c engine.Container) error {
+	if err := s.create(ctx, c); err != nil {
+		return fmt.Errorf("create container %s: %w", c.ID, err)
+	}
+	return nil
+}
+
+func (s *Sandbox) create(ctx context.Context, c engine.Container) error {
+	entry := s.container(c.ID)
+	entry.mu.Lock()
+	defer entry.mu.Unlock()
+	if entry.gofer != nil {
+		return fmt.Errorf("it was created before: %w", errdefs.ErrAlreadyExists)
+	}
+	if err := s.prepare(ctx, entry, c); err != nil {
+		s.forget(entry)
+		return err
+	}
+	return nil
+}
+
+// prepare translates the spec and starts the gofer. The entry's mu is held.
+func (s *Sandbox) prepare(ctx context.Context, entry *container, c engine.Container) error {
+	if err := s.requireAlive(); err != nil {
+		return err
+	}
+	p, err := s.prepareSpec(ctx, c)
+	if err != nil {
+		return err
+	}
+	entry.gofer, err = s.spawnGofer(c.ID, p)
+	if err != nil {
+		return err
+	}
+	entry.gofer.spec = p.spec
+	return nil
+}
+
+// Start implements engine.Sandbox.
+func (s *Sandbox) Start(ctx context.Context, c engine.Container) error {
+	if err := s.start(ctx, c); err != nil {
+		return fmt.Errorf("start container %s: %w", c.ID, err)
+	}
+	return nil
+}
+
+func (s *Sandbox) start(ctx context.Context, c engine.Container) error {
+	stdio, err := stdioOf(c)
+	if err != nil {
+		return err
+	}
+	entry := s.container(c.ID)
+	entry.mu.Lock()
+	defer entry.mu.Unlock()
+	if entry.gofer == nil { // created by an earlier daemon, whose gofer went with it
+		if err := s.prepare(ctx, entry, c); err != nil {
+			s.forget(entry)
+			return err
+		}
+	}
+	g := entry.gofer
+	if g.conns == nil {
+		return fmt.Errorf("it was started before: %w", errdefs.ErrFailedPrecondition)
+	}
+	cu := cleanup.Make(func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
+		defer cancel()
+		_ = entry.stopGofer(ctx)
+		s.forget(entry)
+	})
+	defer cu.Clean()
+	if err := g.await(ctx); err != nil {
+		return err
+	}
+
+	if err := s.takePlace(ctx, c, stdio); err != nil {
+		return err
+	}
+	cu.Add(func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
+		defer cancel()
+		_ = s.control.call(ctx, methodDestroy, c.ID, nil)
+	})
+	files := g.conns
+	if !c.Spec.Process.Terminal {
+		files = append(stdio, files...)
+	}
+	g.spec.Mounts = g.mounts
+	g.follow(s.proc.pid)
+	err = s.control.call(ctx, methodStart, startArgs{
+		Spec: g.spec, Conf: confOfContainers, CID: c.ID, GoferMountConfs: g.confs,
+	}, nil, files...)
+	if err != nil {
+		return s.explain(err)
+	}
+	cu.Release()
+	g.closeConns()
+	return nil
+}
+
+// confOfContainers must agree with the flags of configFlags.
+var confOfContainers = containerConf{
+	Platform: "systrap", DirectFS: true, FileAccessMounts: 1, DCache: -1,
+	OCISeccomp: true, EnableRaw: true, InSandboxCgroup: 1, HostFifo: 1,
+}
+
+// takePlace makes the container known to the sandbox. One that is known and was
+// never started is left from a daemon that died in between.
+func (s *Sandbox) takePlace(ctx context.Context, c engine.Container, stdio []*os.File) error {
+	var tty []*os.File
+	if c.Spec.Process.Terminal {
+		tty = stdio[:1]
+	}
+	err := s.control.call(ctx, methodCreate, createArgs{CID: c.ID}, nil, tty...)
+	if err == nil {
+		return nil
+	}
+	if !errors.Is(classify(err), errdefs.ErrAlreadyExists) {
+		return s.explain(err)
+	}
+	var state int
+	if serr := s.control.call(ctx, methodState, c.ID, &state); serr != nil || state != guestStateCreating {
+		return fmt.Errorf("it was started before: %w: %w", err, errdefs.ErrFailedPrecondition)
+	}
+	if err := s.control.call(ctx, methodDestroy, c.ID, nil); err != nil {
+		return s.explain(err)
+	}
+	if err := s.control.call(ctx, methodCreate, createArgs{CID: c.ID}, nil, tty...); err != nil {
+		return s.explain(err)
+	}
+	return nil
+}
+
+// stdioOf returns the descriptors that a container is born with.
+func stdioOf(c engine.Container) ([]*os.File, error) {
+	if c.Spec == nil || c.Spec.Process == nil {
+		return nil, fmt.Errorf("spec has no process: %w", errdefs.ErrInvalidArgument)
+	}
+	files := c.Stdio[:]
+	if c.Spec.Process.Terminal {
+		files = files[:1]
+	}
+	for i, f := range files {
+		if f == nil {
+			return nil, fmt.Errorf("stdio descriptor %d is missing: %w", i, errdefs.ErrInvalidArgument)
+		}
+	}
+	return files, nil
+}
+
+// Destroy implements engine.Sandbox.
+func (s *Sandbox) Destroy(ctx context.Context, id string) error {
+	entry := s.container(id)
+	entry.mu.Lock()
+	defer entry.mu.Unlock()
+	if !s.proc.ended() {
+		err := s.control.call(ctx, methodDestroy, id, nil)
+		if err = classify(err); err != nil && !errors.Is(err, errdefs.ErrNotFound) && !s.diedWithin(0) {
+			return fmt.Errorf("destroy container %s: %w", id, err)
+		}
+	}
+	if err := entry.stopGofer(ctx); err != nil {
+		return fmt.Errorf("destroy container %s: %w", id, err)
+	}
+	s.forget(entry)
+	return nil
+}

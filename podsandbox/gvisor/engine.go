@@ -1,0 +1,137 @@
+package gvisor
+
+import (
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/pkg/cleanup"
+
+	"github.com/containerd/errdefs"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/gvisor/guest"
+)
+
+// bootName and goferName are argv[0] of the engine's processes. A gofer's name
+// is followed by a slash and the id of its sandbox.
+const (
+	bootName  = "cri-sandbox-boot"
+	goferName = "cri-sandbox-gofer"
+)
+
+// Options configure an Engine.
+type Options struct {
+	// StateDir is the engine's folder; it is created. The engine keeps the staged
+	// program in its folder "bin".
+	StateDir string
+	// Debug makes each sandbox write a verbose log, boot.log and gofer-ID.log, to
+	// its Config.Dir. The logs hold environments of containers.
+	Debug bool
+	// Log receives what is worth an operator's attention. Nil means slog.Default.
+	Log *slog.Logger
+}
+
+// Engine implements engine.Engine with one gVisor Sentry a sandbox.
+type Engine struct {
+	opts       Options
+	log        *slog.Logger
+	program    string // staged sandbox program
+	hostMemory uint64 // bytes
+
+	// Lent to every child. Open as long as the engine.
+	null       *os.File
+	emptyNetNS *os.File // network namespace of all gofers
+	rootImage  *os.File // file system of all root containers
+	setFiles   *os.File // the program that sets sysctls
+	emptyFile  string   // what masked files show
+
+	deafOnce sync.Once // the missing netdev hook is reported once
+
+	procSys procSysImages
+}
+
+var _ engine.Engine = (*Engine)(nil)
+
+// New stages the sandbox program and prepares what all sandboxes share. The
+// error is errdefs.ErrFailedPrecondition when this daemon was built without the
+// program.
+func New(opts Options) (*Engine, error) {
+	e := &Engine{opts: opts, log: opts.Log}
+	if e.log == nil {
+		e.log = slog.Default()
+	}
+	if opts.StateDir == "" {
+		return nil, fmt.Errorf("create gVisor engine: no state folder: %w", errdefs.ErrInvalidArgument)
+	}
+	cu := cleanup.Make(func() { e.Close() })
+	defer cu.Clean()
+	if err := e.prepare(); err != nil {
+		return nil, fmt.Errorf("create gVisor engine: %w", err)
+	}
+	cu.Release()
+	return e, nil
+}
+
+func (e *Engine) prepare() error {
+	var err error
+	if e.program, err = stageProgram(filepath.Join(e.opts.StateDir, "bin")); err != nil {
+		return err
+	}
+	if e.hostMemory, err = totalMemory(); err != nil {
+		return err
+	}
+	if e.null, err = os.OpenFile(os.DevNull, os.O_RDWR, 0); err != nil {
+		return err
+	}
+	if e.emptyNetNS, err = newEmptyNetNS(); err != nil {
+		return err
+	}
+	image, err := guest.RootImage()
+	if err != nil {
+		return err
+	}
+	if e.rootImage, err = memoryFile("root image", image); err != nil {
+		return err
+	}
+	if e.setFiles, err = memoryFile("set files", guest.SetFiles()); err != nil {
+		return err
+	}
+	e.emptyFile = filepath.Join(e.opts.StateDir, "empty")
+	if err := os.WriteFile(e.emptyFile, nil, 0o444); err != nil {
+		return fmt.Errorf("create empty file: %w", err)
+	}
+	return nil
+}
+
+// Close releases what the engine holds open. Sandboxes go on; none may be booted
+// or started in afterwards.
+func (e *Engine) Close() {
+	for _, f := range []*os.File{e.null, e.emptyNetNS, e.rootImage, e.setFiles} {
+		if f != nil {
+			f.Close()
+		}
+	}
+	e.procSys.close()
+}
+
+func checkConfig(cfg engine.Config) error {
+	switch {
+	case cfg.ID == "" || filepath.Base(cfg.ID) != cfg.ID:
+		return fmt.Errorf("sandbox id %q is not a file name: %w", cfg.ID, errdefs.ErrInvalidArgument)
+	case !filepath.IsAbs(cfg.Dir):
+		return fmt.Errorf("folder %q is not absolute: %w", cfg.Dir, errdefs.ErrInvalidArgument)
+	}
+	return nil
+}
+
+// totalMemory is the host's, in bytes.
+func totalMemory() (uint64, error) {
+	var info unix.Sysinfo_t
+	if err := unix.Sysinfo(&info); err != nil {
+		return 0, fmt.Errorf("read memory size: %w", err)
+	}
+	return uint64(info.Totalram) * uint64(info.Unit), nil
+}

@@ -1,0 +1,154 @@
+package gvisor
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"strconv"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// donation collects what a child is born with: its descriptors, whose numbers
+// follow from the order of the calls, and the flags that name them.
+type donation struct {
+	args  []string
+	files []*os.File
+	given []*os.File
+}
+
+func newDonation(null *os.File) *donation {
+	// 0, 1 and 2 of the child.
+	return &donation{files: []*os.File{null, null, null}}
+}
+
+// flag adds arguments that carry no descriptor.
+func (d *donation) flag(args ...string) { d.args = append(d.args, args...) }
+
+// lend passes a file that stays open here.
+func (d *donation) lend(name string, files ...*os.File) {
+	for _, f := range files {
+		d.flag("--" + name + "=" + strconv.Itoa(len(d.files)))
+		d.files = append(d.files, f)
+	}
+}
+
+// give passes a file whose copy here is closed by close, right after the fork:
+// only then the end of the child is seen as the end of a pipe or a socket.
+func (d *donation) give(name string, files ...*os.File) {
+	d.lend(name, files...)
+	d.given = append(d.given, files...)
+}
+
+// close closes what was given. It may be called more than once.
+func (d *donation) close() {
+	for _, f := range d.given {
+		f.Close()
+	}
+	d.given = nil
+}
+
+// birth is how a child is forked.
+type birth struct {
+	program string
+	argv0   string
+	id      string // last argument
+	netns   *os.File
+	cgroups []string
+	oom     *int
+	// hostUser keeps the child in the initial user namespace.
+	hostUser bool
+}
+
+// fork starts the staged program. The child has its own pid, ipc, uts and mount
+// namespaces, an empty environment and a session of its own, and outlives the
+// daemon. The donation is closed in any case.
+func (b birth) fork(d *donation) (*process, error) {
+	defer d.close()
+	fds := make([]uintptr, len(d.files))
+	for i, f := range d.files {
+		fd, err := rawFD(f)
+		if err != nil {
+			return nil, fmt.Errorf("start %s: descriptor %d: %w", b.argv0, i, err)
+		}
+		fds[i] = uintptr(fd)
+	}
+	pidfd := -1
+	attr := &syscall.SysProcAttr{
+		Setsid:     true,
+		Cloneflags: unix.CLONE_NEWIPC | unix.CLONE_NEWNS | unix.CLONE_NEWUTS | unix.CLONE_NEWPID,
+		PidFD:      &pidfd,
+	}
+	if !b.hostUser {
+		// All ids, mapped to themselves: the child is root over nothing but its
+		// own namespaces, yet serves files of any owner.
+		all := []syscall.SysProcIDMap{{ContainerID: 0, HostID: 0, Size: 1<<32 - 1}}
+		attr.Cloneflags |= unix.CLONE_NEWUSER
+		attr.UidMappings, attr.GidMappings = all, all
+		attr.GidMappingsEnableSetgroups = true
+		attr.Credential = &syscall.Credential{Uid: 0, Gid: 0}
+	}
+	cgroups := b.cgroups
+	if isUnifiedCgroup(cgroups) {
+		dir, err := unix.Open(cgroups[0], unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return nil, fmt.Errorf("open cgroup %s: %w", cgroups[0], err)
+		}
+		defer unix.Close(dir)
+		attr.UseCgroupFD, attr.CgroupFD = true, dir
+		cgroups = nil
+	}
+	argv := append([]string{b.argv0}, d.args...)
+	argv = append(argv, b.id)
+
+	var pid int
+	err := onThrowawayThread(func() error {
+		if err := joinCgroups(cgroups); err != nil {
+			return err
+		}
+		if b.netns != nil {
+			if err := joinNetNS(b.netns); err != nil {
+				return err
+			}
+		}
+		var err error
+		pid, err = syscall.ForkExec(b.program, argv, &syscall.ProcAttr{Dir: "/", Files: fds, Sys: attr})
+		return err
+	})
+	runtime.KeepAlive(d.files)
+	if err != nil {
+		return nil, fmt.Errorf("start %s: %w", b.argv0, err)
+	}
+	return b.adjust(pid, pidfd)
+}
+
+// adjust finishes a fresh child.
+func (b birth) adjust(pid, pidfd int) (*process, error) {
+	if pidfd < 0 {
+		_ = unix.Kill(pid, unix.SIGKILL)
+		_, _ = unix.Wait4(pid, nil, 0, nil)
+		return nil, errors.New("start process: the kernel gave no pidfd; Linux 5.4 or newer is needed")
+	}
+	_ = unix.SetNonblock(pidfd, true) // lets the runtime's poller watch it
+	p, err := newProcess(pid, os.NewFile(uintptr(pidfd), "pidfd"), true)
+	if err != nil {
+		return nil, err
+	}
+	// The Sentry's rings and memory files may need more locked memory than the
+	// daemon's limit; without the right to raise it, it does with less.
+	unlimited := unix.Rlimit{Cur: unix.RLIM_INFINITY, Max: unix.RLIM_INFINITY}
+	_ = unix.Prlimit(pid, unix.RLIMIT_MEMLOCK, &unlimited, nil)
+	if b.oom != nil {
+		setOOMScoreAdj(pid, *b.oom)
+	}
+	return p, nil
+}
+
+// setOOMScoreAdj sets the score, or the nearest one that the daemon may set: a
+// process without CAP_SYS_RESOURCE cannot go below the score it was born with,
+// which is the daemon's own and already in place.
+func setOOMScoreAdj(pid, score int) {
+	_ = os.WriteFile(fmt.Sprintf("/proc/%d/oom_score_adj", pid), []byte(strconv.Itoa(score)), 0)
+}

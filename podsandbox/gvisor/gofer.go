@@ -1,0 +1,219 @@
+package gvisor
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/pkg/cleanup"
+
+	"github.com/containerd/errdefs"
+)
+
+// gofer is the process that serves a container's root and bind mounts. It is
+// started at Create, well before the container, because it takes most of the
+// time of a start. It ends by itself once the sandbox has closed its ends of
+// their connections, or once this daemon has, before the sandbox got them.
+type gofer struct {
+	proc  *process
+	spec  *specs.Spec // as it is sent to the sandbox, but for the mounts
+	confs []mountConf
+	conns []*os.File // the sandbox's ends, root first; nil once handed over
+	exit  *os.File   // over which the gofer gets a pidfd of the Sentry
+
+	// ready is closed when the gofer has made its mounts, or failed to.
+	ready  chan struct{}
+	mounts []specs.Mount // resolved; valid once ready is closed
+	err    error         // valid once ready is closed
+}
+
+// spawnGofer starts the gofer of a prepared spec and does not wait for it.
+func (s *Sandbox) spawnGofer(id string, p *preparedSpec) (*gofer, error) {
+	g := &gofer{confs: p.confs, ready: make(chan struct{})}
+	cu := cleanup.Make(func() { g.closeConns() })
+	defer cu.Clean()
+
+	d := newDonation(s.engine.null)
+	defer d.close()
+	logged := s.logSize()
+	if err := s.configFlags(d, "gofer-"+id+".log"); err != nil {
+		return nil, err
+	}
+	d.flag("gofer", "--bundle=/", "--gofer-mount-confs="+confList(p.confs))
+	spec, err := specFile(p.spec)
+	if err != nil {
+		return nil, err
+	}
+	d.give("spec-fd", spec)
+	resolved, resolvedW, err := os.Pipe()
+	if err != nil {
+		return nil, fmt.Errorf("create mounts pipe: %w", err)
+	}
+	cu.Add(func() { resolved.Close() })
+	d.give("mounts-fd", resolvedW)
+	if err := g.connect(d, p); err != nil {
+		return nil, err
+	}
+	if err := g.controlSockets(d, s); err != nil {
+		return nil, err
+	}
+
+	b := birth{
+		program: s.engine.program, argv0: goferName + "/" + s.cfg.ID, id: id,
+		netns: s.engine.emptyNetNS, cgroups: s.cfg.CgroupPaths, oom: s.cfg.OOMScoreAdj,
+	}
+	if g.proc, err = b.fork(d); err != nil {
+		return nil, err
+	}
+	cu.Release()
+	go s.readMounts(g, resolved, logged)
+	return g, nil
+}
+
+// connect makes one connection between gofer and sandbox for each mount that the
+// gofer serves; images go to the sandbox as they are.
+func (g *gofer) connect(d *donation, p *preparedSpec) error {
+	for _, conf := range p.confs {
+		if conf.Lower == lowerErofs {
+			image := p.images[0]
+			p.images = p.images[1:]
+			g.conns = append(g.conns, image)
+			continue
+		}
+		ours, theirs, err := socketPair(unix.SOCK_STREAM)
+		if err != nil {
+			return err
+		}
+		g.conns = append(g.conns, ours)
+		d.give("io-fds", theirs)
+	}
+	return nil
+}
+
+// controlSockets adds the gofer's other sockets.
+func (g *gofer) controlSockets(d *donation, s *Sandbox) error {
+	// Asked over rpc-fd are mounts that the gofer may not open itself, which
+	// happens with mapped ids alone; nobody answers here.
+	rpc, rpcTheirs, err := socketPair(unix.SOCK_STREAM)
+	if err != nil {
+		return err
+	}
+	rpc.Close()
+	d.give("rpc-fd", rpcTheirs)
+	exit, exitTheirs, err := socketPair(unix.SOCK_SEQPACKET)
+	if err != nil {
+		return err
+	}
+	g.exit = exit
+	d.give("sync-sentry-exit-fd", exitTheirs)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ring != nil {
+		d.lend("pin-ring-fd", s.ring)
+	}
+	return nil
+}
+
+// readMounts waits for the list of mounts as the gofer resolved them inside the
+// container's root. An empty list means that the gofer has died.
+func (s *Sandbox) readMounts(g *gofer, resolved *os.File, logged int64) {
+	defer close(g.ready)
+	defer resolved.Close()
+	b, err := io.ReadAll(resolved)
+	if err == nil && len(b) > 0 {
+		err = json.Unmarshal(b, &g.mounts)
+		if err == nil {
+			return
+		}
+	}
+	if err == nil {
+		err = errdefs.ErrInvalidArgument // what it could not mount was asked for
+	}
+	<-g.proc.done
+	g.err = fmt.Errorf("prepare file systems: the gofer %s; %s: %w", g.proc.describeEnd(), s.lastWords(logged), err)
+}
+
+// await waits until the gofer serves.
+func (g *gofer) await(ctx context.Context) error {
+	select {
+	case <-g.ready:
+		return g.err
+	case <-ctx.Done():
+		return fmt.Errorf("prepare file systems: %w", ctx.Err())
+	}
+}
+
+// follow gives the gofer a pidfd of the Sentry: it outlives the Sentry by a
+// moment, and so is the one who pays for freeing what they share.
+func (g *gofer) follow(pid int) {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return // ended; the gofer goes by itself
+	}
+	defer unix.Close(fd)
+	if sock, err := rawFD(g.exit); err == nil {
+		_ = unix.Sendmsg(sock, []byte{0}, unix.UnixRights(fd), nil, unix.MSG_NOSIGNAL)
+	}
+}
+
+func (g *gofer) closeConns() {
+	for _, f := range g.conns {
+		f.Close()
+	}
+	g.conns = nil
+	if g.exit != nil {
+		g.exit.Close()
+		g.exit = nil
+	}
+}
+
+// stopGofer ends the container's gofer, which ends by itself if the sandbox lets
+// go of it. The container's mu is held.
+func (c *container) stopGofer(ctx context.Context) error {
+	g := c.gofer
+	if g == nil {
+		return nil
+	}
+	g.closeConns()
+	t := time.NewTimer(200 * time.Millisecond)
+	defer t.Stop()
+	select {
+	case <-g.proc.done:
+	case <-t.C:
+		_ = g.proc.signal(unix.SIGKILL)
+	}
+	select {
+	case <-g.proc.done:
+	case <-ctx.Done():
+		_ = g.proc.signal(unix.SIGKILL)
+		return fmt.Errorf("stop gofer of container %s: %w", c.id, ctx.Err())
+	}
+	c.gofer = nil
+	return nil
+}
+
+// confList is the form of the gofer's flag.
+func confList(confs []mountConf) string {
+	words := make([]string, len(confs))
+	for i, c := range confs {
+		words[i] = "lisafs:none"
+		if c.Lower == lowerErofs {
+			words[i] = "erofs:none"
+		}
+	}
+	return strings.Join(words, ",")
+}
+
+func socketPair(kind int) (ours, theirs *os.File, err error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, kind|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, fmt.Errorf("create socket pair: %w", err)
+	}
+	return os.NewFile(uintptr(fds[0]), "socket"), os.NewFile(uintptr(fds[1]), "socket of child"), nil
+}

@@ -1,0 +1,169 @@
+package gvisor
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"os"
+	"path"
+	"slices"
+	"strings"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/containerd/errdefs"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
+)
+
+// preparedSpec is a container's spec in the form that gofer and Sentry obey.
+type preparedSpec struct {
+	spec *specs.Spec
+	// confs says how the root and each bind or image mount is served, in the
+	// order of the spec; images are the files of the image mounts, in that order.
+	confs  []mountConf
+	images []*os.File
+}
+
+// prepareSpec rewrites an OCI spec. The Sentry ignores masked and readonly
+// paths, resources, cgroup paths and sysctls, obeys annotations of its own that
+// a pod must not set, and knows namespaces by names; what the spec means by these
+// is expressed by mounts and namespaces that the Sentry knows. The caller's spec
+// is not changed.
+func (s *Sandbox) prepareSpec(ctx context.Context, c engine.Container) (*preparedSpec, error) {
+	if c.Spec == nil || c.Spec.Process == nil || c.Spec.Root == nil || c.Spec.Root.Path == "" {
+		return nil, fmt.Errorf("spec has no process or no root: %w", errdefs.ErrInvalidArgument)
+	}
+	spec := *c.Spec
+	process := *c.Spec.Process
+	process.ApparmorProfile, process.SelinuxLabel = "", "" // of the host's kernel, which the container does not run on
+	spec.Process = &process
+	spec.Hooks = nil // would be run by the gofer, on the host
+	spec.Hostname = ""
+	spec.Annotations = annotationsOf(c, s.cfg.ID)
+
+	mounts, err := translateMounts(c.Spec.Mounts)
+	if err != nil {
+		return nil, err
+	}
+	spec.Mounts = mounts
+	p := &preparedSpec{spec: &spec}
+	if err := s.restrict(ctx, p, c.Spec); err != nil {
+		p.close()
+		return nil, err
+	}
+	linux := &specs.Linux{Namespaces: namespacesOf(c.Spec)}
+	if l := c.Spec.Linux; l != nil {
+		linux.Seccomp, linux.Devices = l.Seccomp, l.Devices
+	}
+	spec.Linux = linux
+	p.confs = confsOf(spec.Mounts)
+	return p, nil
+}
+
+func (p *preparedSpec) close() {
+	for _, f := range p.images {
+		f.Close()
+	}
+	p.images = nil
+}
+
+// annotationsOf drops gVisor's own annotations, which may change how file
+// systems are shared and overlaid, and sets those that the gofer asks for.
+func annotationsOf(c engine.Container, sandbox string) map[string]string {
+	a := maps.Clone(c.Spec.Annotations)
+	if a == nil {
+		a = map[string]string{}
+	}
+	maps.DeleteFunc(a, func(k, _ string) bool { return strings.HasPrefix(k, "dev.gvisor.") })
+	a["io.kubernetes.cri.container-type"] = "container"
+	a["io.kubernetes.cri.sandbox-id"] = sandbox
+	if a["io.kubernetes.cri.container-name"] == "" {
+		a["io.kubernetes.cri.container-name"] = c.ID
+	}
+	return a
+}
+
+// namespacesOf translates the pid namespace. A container without an entry is in
+// the sandbox's root pid namespace, with the root container as its first process;
+// an entry without a path is a namespace of its own. Network, ipc and uts are the
+// pod's for all, and mounts are a container's own.
+func namespacesOf(spec *specs.Spec) []specs.LinuxNamespace {
+	// Its own cgroup is what a container sees at /sys/fs/cgroup.
+	out := []specs.LinuxNamespace{{Type: specs.CgroupNamespace}}
+	if spec.Linux == nil {
+		return out
+	}
+	for _, ns := range spec.Linux.Namespaces {
+		if ns.Type == specs.PIDNamespace && ns.Path == "" {
+			out = append(out, ns)
+		}
+	}
+	return out
+}
+
+// translateMounts rewrites the mounts that the Sentry would refuse or take for
+// something else.
+func translateMounts(in []specs.Mount) ([]specs.Mount, error) {
+	cgroup := specs.Mount{Destination: "/sys/fs/cgroup", Type: "cgroup2", Source: "cgroup", Options: []string{"ro", "nosuid", "noexec"}}
+	var out []specs.Mount
+	for _, m := range in {
+		m.Destination = path.Clean(m.Destination)
+		if !path.IsAbs(m.Destination) {
+			return nil, fmt.Errorf("mount destination %q is not absolute: %w", m.Destination, errdefs.ErrInvalidArgument)
+		}
+		m.Options = slices.Clone(m.Options)
+		switch {
+		case m.Type == "cgroup" || m.Type == "cgroup2":
+			cgroup.Options = m.Options
+			continue
+		case m.Type == "tmpfs" && path.Base(m.Source) == podShm:
+			if err := checkShm(&m); err != nil {
+				return nil, err
+			}
+		case isBind(m):
+			// A mount made in a container is never seen outside of the sandbox,
+			// whatever is asked; with these, the gofer does not start.
+			m.Options = slices.DeleteFunc(m.Options, func(o string) bool { return o == "rshared" || o == "shared" })
+		}
+		out = append(out, m)
+	}
+	// Without a cgroup mount a container has no cgroup, and its use is guessed.
+	return append(out, cgroup), nil
+}
+
+// checkShm makes a mount the pod's shared memory. Its size is set at boot, before
+// any container is known.
+func checkShm(m *specs.Mount) error {
+	m.Source = podShmPath
+	for _, o := range m.Options {
+		if size, ok := strings.CutPrefix(o, "size="); ok && size != defaultShmSize && size != "64m" && size != "67108864" {
+			return fmt.Errorf("shared memory of size %s: a sandbox has 64 MiB: %w", size, errdefs.ErrInvalidArgument)
+		}
+	}
+	// These belong to the one tmpfs behind it.
+	m.Options = slices.DeleteFunc(m.Options, func(o string) bool {
+		return strings.HasPrefix(o, "size=") || strings.HasPrefix(o, "mode=")
+	})
+	return nil
+}
+
+func isBind(m specs.Mount) bool {
+	return m.Type == "bind" || slices.Contains(m.Options, "bind") || slices.Contains(m.Options, "rbind")
+}
+
+const imageMountType = "erofs"
+
+// confsOf lists how the root and the mounts are served. All but binds and images
+// are file systems of the Sentry itself, and not listed.
+func confsOf(mounts []specs.Mount) []mountConf {
+	confs := []mountConf{{Lower: lowerLisafs}}
+	for _, m := range mounts {
+		switch {
+		case m.Type == imageMountType:
+			confs = append(confs, mountConf{Lower: lowerErofs})
+		case isBind(m) && m.Source != "":
+			confs = append(confs, mountConf{Lower: lowerLisafs})
+		}
+	}
+	return confs
+}

@@ -1,0 +1,207 @@
+package gvisor
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/containerd/errdefs"
+)
+
+// packetBuffer is the size asked for the buffers of a packet socket, in bytes.
+// The kernel's default loses packets at the rates a veth reaches.
+const packetBuffer = 4 << 20
+
+// gvisorGSOSize is the largest segment that the Sentry's own segmentation takes.
+const gvisorGSOSize = 1 << 16
+
+// configureNetwork takes the interfaces, addresses and routes of the pod's
+// network namespace into the sandbox, which then answers for them: its packet
+// sockets see all that arrives, and the host's stack in the namespace is made
+// deaf.
+func (s *Sandbox) configureNetwork(ctx context.Context) error {
+	netns, err := os.Open(s.cfg.NetNS)
+	if err != nil {
+		return fmt.Errorf("open network namespace: %w: %w", err, errdefs.ErrFailedPrecondition)
+	}
+	defer netns.Close()
+
+	var args networkArgs
+	var sockets []*os.File
+	defer func() {
+		for _, f := range sockets {
+			f.Close()
+		}
+	}()
+	err = inNetNS(netns, func() error {
+		var err error
+		if args, err = scrapeNetwork(); err != nil {
+			return err
+		}
+		for _, l := range args.FDBasedLinks {
+			f, err := packetSocket(l)
+			if err != nil {
+				return err
+			}
+			sockets = append(sockets, f)
+		}
+		return s.engine.deafen(args.FDBasedLinks)
+	})
+	if err != nil {
+		return fmt.Errorf("read network of pod: %w", err)
+	}
+	if err := s.control.call(ctx, methodSetNetwork, args, nil, sockets...); err != nil {
+		return s.explain(err)
+	}
+	return nil
+}
+
+// scrapeNetwork describes the network namespace of the calling thread. Links
+// that are down or have no address are left out.
+func scrapeNetwork() (networkArgs, error) {
+	var args networkArgs
+	links, err := netlink.LinkList()
+	if err != nil {
+		return args, fmt.Errorf("list links: %w", err)
+	}
+	for _, link := range links {
+		attrs := link.Attrs()
+		if attrs.Flags&net.FlagUp == 0 {
+			continue
+		}
+		addrs, err := netlink.AddrList(link, netlink.FAMILY_ALL)
+		if err != nil {
+			return args, fmt.Errorf("list addresses of %s: %w", attrs.Name, err)
+		}
+		prefixes := prefixesOf(addrs)
+		if attrs.Flags&net.FlagLoopback != 0 {
+			args.LoopbackLinks = append(args.LoopbackLinks, loopback(attrs.Name, prefixes))
+			continue
+		}
+		if len(prefixes) == 0 {
+			continue
+		}
+		if err := args.addLink(link, prefixes); err != nil {
+			return args, err
+		}
+	}
+	return args, nil
+}
+
+func prefixesOf(addrs []netlink.Addr) []ipPrefix {
+	var out []ipPrefix
+	for _, a := range addrs {
+		ones, _ := a.Mask.Size()
+		out = append(out, ipPrefix{Address: a.IP, PrefixLen: ones})
+	}
+	return out
+}
+
+// loopback routes each of its networks to itself, as the kernel does in a table
+// of its own that is not listed.
+func loopback(name string, prefixes []ipPrefix) loopbackLink {
+	l := loopbackLink{Name: name, Addresses: prefixes}
+	for _, p := range prefixes {
+		bits := 8 * net.IPv4len
+		if p.Address.To4() == nil {
+			bits = 8 * net.IPv6len
+		}
+		mask := net.CIDRMask(p.PrefixLen, bits)
+		l.Routes = append(l.Routes, route{Destination: net.IPNet{IP: p.Address.Mask(mask), Mask: mask}})
+	}
+	return l
+}
+
+func (args *networkArgs) addLink(link netlink.Link, prefixes []ipPrefix) error {
+	attrs := link.Attrs()
+	l := packetLink{
+		Name:              attrs.Name,
+		InterfaceIndex:    attrs.Index,
+		MTU:               attrs.MTU,
+		Addresses:         prefixes,
+		LinkAddress:       attrs.HardwareAddr,
+		GSOMaxSize:        gvisorGSOSize,
+		GVisorGSOEnabled:  true,
+		RXChecksumOffload: true, // checked already, or never damaged: a veth carries it
+		QDisc:             qdiscFIFO,
+		NumChannels:       1,
+	}
+	neighbors, err := netlink.NeighList(attrs.Index, 0)
+	if err != nil {
+		return fmt.Errorf("list neighbors of %s: %w", attrs.Name, err)
+	}
+	for _, n := range neighbors {
+		if n.State == netlink.NUD_PERMANENT { // others are found again
+			l.Neighbors = append(l.Neighbors, neighbor{IP: n.IP, HardwareAddr: n.HardwareAddr})
+		}
+	}
+	routes, err := netlink.RouteList(link, netlink.FAMILY_ALL)
+	if err != nil {
+		return fmt.Errorf("list routes of %s: %w", attrs.Name, err)
+	}
+	for _, r := range routes {
+		if err := args.addRoute(&l, r); err != nil {
+			return err
+		}
+	}
+	args.FDBasedLinks = append(args.FDBasedLinks, l)
+	return nil
+}
+
+// addRoute sorts a route into the link's own or the pod's default ones.
+func (args *networkArgs) addRoute(l *packetLink, r netlink.Route) error {
+	dst := r.Dst
+	isDefault := dst == nil
+	if dst != nil {
+		ones, _ := dst.Mask.Size()
+		isDefault = ones == 0
+	}
+	if !isDefault {
+		l.Routes = append(l.Routes, route{
+			Destination: net.IPNet{IP: dst.IP.Mask(dst.Mask), Mask: dst.Mask},
+			Gateway:     r.Gw, MTU: uint32(r.MTU),
+		})
+		return nil
+	}
+	if r.Gw == nil {
+		return fmt.Errorf("default route of %s has no gateway: %w", l.Name, errdefs.ErrFailedPrecondition)
+	}
+	to, zero := &args.Defaultv4Gateway, net.IPv4zero.To4()
+	if r.Gw.To4() == nil {
+		to, zero = &args.Defaultv6Gateway, net.IPv6zero
+	}
+	if to.Name != "" {
+		return fmt.Errorf("two default routes, by %s and %s; a sandbox takes one for each address family: %w", to.Name, l.Name, errdefs.ErrFailedPrecondition)
+	}
+	to.Name = l.Name
+	to.Route = route{Destination: net.IPNet{IP: zero, Mask: net.IPMask(zero)}, Gateway: r.Gw, MTU: uint32(r.MTU)}
+	return nil
+}
+
+// packetSocket opens the socket through which the sandbox uses an interface of
+// the calling thread's network namespace.
+func packetSocket(l packetLink) (*os.File, error) {
+	const allProtocols = unix.ETH_P_ALL<<8&0xff00 | unix.ETH_P_ALL>>8
+	// Protocol 0 until it is bound, so that it sees no other interface's packets.
+	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open packet socket: %w", err)
+	}
+	f := os.NewFile(uintptr(fd), "packet socket of "+l.Name)
+	if err := unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: allProtocols, Ifindex: l.InterfaceIndex}); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("bind packet socket to %s: %w", l.Name, err)
+	}
+	for force, plain := range map[int]int{unix.SO_RCVBUFFORCE: unix.SO_RCVBUF, unix.SO_SNDBUFFORCE: unix.SO_SNDBUF} {
+		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, force, packetBuffer); err != nil {
+			// Without CAP_NET_ADMIN in the initial user namespace: as much as is
+			// allowed.
+			_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, plain, packetBuffer)
+		}
+	}
+	return f, nil
+}

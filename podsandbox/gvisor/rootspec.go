@@ -1,0 +1,45 @@
+package gvisor
+
+import (
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
+)
+
+const (
+	// podShm is the source of a spec mount that is to be the pod's shared memory.
+	podShm     = "pod-shm"
+	podShmPath = "/" + podShm // as the gofer returns it: sources are made absolute
+	// defaultShmSize is Linux's and Docker's customary 64 MiB.
+	defaultShmSize = "65536k"
+)
+
+// rootSpec is the spec of the root container: the pause program on its own
+// image, and what holds for the whole pod.
+func rootSpec(cfg engine.Config) *specs.Spec {
+	all := capabilityNames
+	return &specs.Spec{
+		Version:  specs.Version,
+		Hostname: cfg.Hostname,
+		Root:     &specs.Root{Path: "/", Readonly: true},
+		Process: &specs.Process{
+			Args: []string{"/pause"},
+			Cwd:  "/",
+			// Over the sandbox alone, for the program that sets sysctls.
+			Capabilities: &specs.LinuxCapabilities{Bounding: all, Effective: all, Permitted: all},
+		},
+		Mounts: []specs.Mount{
+			{Destination: "/proc", Type: "proc", Source: "proc"},
+			{Destination: "/dev", Type: "tmpfs", Source: "tmpfs"},
+		},
+		Linux: &specs.Linux{},
+		Annotations: map[string]string{
+			"io.kubernetes.cri.container-type": "sandbox",
+			// Every mount with this source is one tmpfs, made by the first.
+			"dev.gvisor.spec.mount.shm.source":  podShmPath,
+			"dev.gvisor.spec.mount.shm.type":    "tmpfs",
+			"dev.gvisor.spec.mount.shm.share":   "pod",
+			"dev.gvisor.spec.mount.shm.options": "mode=1777,size=" + defaultShmSize,
+		},
+	}
+}

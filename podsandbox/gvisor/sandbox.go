@@ -1,0 +1,224 @@
+package gvisor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/containerd/errdefs"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
+)
+
+// controlSocketName is the Sentry's socket, in Config.Dir.
+const controlSocketName = "control.sock"
+
+// Sandbox implements engine.Sandbox.
+type Sandbox struct {
+	engine  *Engine
+	cfg     engine.Config
+	control controlSocket
+	proc    *process
+	ring    *os.File // pin ring; nil without one and after an adoption
+
+	mu         sync.Mutex
+	containers map[string]*container // guarded by mu
+}
+
+// container is what this daemon knows of a container.
+type container struct {
+	id string
+
+	// mu is held across Create, Start and Destroy of this container, so that
+	// they do not overlap; calls of other containers go on.
+	mu    sync.Mutex
+	gofer *gofer // guarded by mu; nil until Create, and after an adoption
+
+	// execMu is held while an exec is begun; see beginExec.
+	execMu sync.Mutex
+}
+
+var _ engine.Sandbox = (*Sandbox)(nil)
+
+func (e *Engine) newSandbox(cfg engine.Config) *Sandbox {
+	return &Sandbox{
+		engine:     e,
+		cfg:        cfg,
+		control:    controlSocket(filepath.Join(cfg.Dir, controlSocketName)),
+		containers: map[string]*container{},
+	}
+}
+
+func (s *Sandbox) hostNetwork() bool { return s.cfg.NetNS == "" }
+
+// Process implements engine.Sandbox.
+func (s *Sandbox) Process() engine.Process { return s.proc.identity() }
+
+// Done implements engine.Sandbox.
+func (s *Sandbox) Done() <-chan struct{} { return s.proc.done }
+
+// container returns the entry of a container, which it makes if there is none.
+func (s *Sandbox) container(id string) *container {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := s.containers[id]
+	if c == nil {
+		c = &container{id: id}
+		s.containers[id] = c
+	}
+	return c
+}
+
+func (s *Sandbox) forget(c *container) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.containers[c.id] == c {
+		delete(s.containers, c.id)
+	}
+}
+
+// explain classifies the error of a control call. A connection that breaks
+// because the sandbox process has ended is reported as that, with its last words.
+func (s *Sandbox) explain(err error) error {
+	if isBrokenConnection(err) && s.diedWithin(time.Second) {
+		return s.deathError("the sandbox process")
+	}
+	return classify(err)
+}
+
+// diedWithin waits a moment for the end of the process: its sockets close a
+// little before its end can be seen.
+func (s *Sandbox) diedWithin(d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-s.proc.done:
+		return true
+	case <-t.C:
+		return false
+	}
+}
+
+// StartRoot implements engine.Sandbox.
+func (s *Sandbox) StartRoot(ctx context.Context) error {
+	if err := s.startRoot(ctx); err != nil {
+		return fmt.Errorf("start sandbox %s: %w", s.cfg.ID, err)
+	}
+	return nil
+}
+
+func (s *Sandbox) startRoot(ctx context.Context) error {
+	if !s.hostNetwork() {
+		if err := s.configureNetwork(ctx); err != nil {
+			return err
+		}
+	}
+	if err := s.control.call(ctx, methodStartRoot, s.cfg.ID, nil); err != nil {
+		return s.explain(err)
+	}
+	return s.setSysctls(ctx)
+}
+
+// Wait implements engine.Sandbox.
+func (s *Sandbox) Wait(ctx context.Context, id string) (engine.ExitStatus, error) {
+	s.container(id) // known from now on, also after an adoption
+	status, err := s.wait(ctx, methodWait, id)
+	if err != nil {
+		return status, fmt.Errorf("wait for container %s: %w", id, err)
+	}
+	return status, nil
+}
+
+// wait parks a call that returns a wait status. The end of the sandbox is
+// SIGKILL to all in it.
+func (s *Sandbox) wait(ctx context.Context, method string, arg any) (engine.ExitStatus, error) {
+	for {
+		var ws uint32
+		err := s.control.park(ctx, method, arg, &ws)
+		if err == nil {
+			return exitStatus(unix.WaitStatus(ws)), nil
+		}
+		if !isBrokenConnection(err) {
+			return engine.ExitStatus{}, classify(err)
+		}
+		if s.diedWithin(2 * time.Second) {
+			killed := engine.ExitStatus{Code: 128 + int(unix.SIGKILL), Signal: int(unix.SIGKILL)}
+			return killed, s.deathError("the sandbox process")
+		}
+		// The process lives, so the answer can still be had: a status is kept
+		// until the container is destroyed.
+		if errors.Is(err, os.ErrNotExist) {
+			return engine.ExitStatus{}, classify(err)
+		}
+	}
+}
+
+func exitStatus(ws unix.WaitStatus) engine.ExitStatus {
+	if ws.Signaled() {
+		return engine.ExitStatus{Code: 128 + int(ws.Signal()), Signal: int(ws.Signal())}
+	}
+	return engine.ExitStatus{Code: ws.ExitStatus()}
+}
+
+// Signal implements engine.Sandbox.
+func (s *Sandbox) Signal(ctx context.Context, id string, sig int, all bool) error {
+	arg := signalArgs{CID: id, Signo: int32(sig), Mode: signalProcess}
+	if all {
+		arg.Mode = signalAll
+	}
+	if err := s.control.call(ctx, methodSignal, arg, nil); err != nil {
+		return fmt.Errorf("signal container %s: %w", id, s.explain(err))
+	}
+	return nil
+}
+
+// Kill implements engine.Sandbox.
+func (s *Sandbox) Kill(ctx context.Context) error {
+	if err := s.proc.signal(unix.SIGKILL); err != nil {
+		return fmt.Errorf("kill sandbox %s: %w", s.cfg.ID, err)
+	}
+	select {
+	case <-s.proc.done:
+	case <-ctx.Done():
+		return fmt.Errorf("kill sandbox %s: %w", s.cfg.ID, ctx.Err())
+	}
+	s.mu.Lock()
+	left := make([]*container, 0, len(s.containers))
+	for _, c := range s.containers {
+		left = append(left, c)
+	}
+	s.mu.Unlock()
+	for _, c := range left {
+		c.mu.Lock()
+		err := c.stopGofer(ctx)
+		c.mu.Unlock()
+		if err != nil {
+			return fmt.Errorf("kill sandbox %s: %w", s.cfg.ID, err)
+		}
+	}
+	s.release()
+	return nil
+}
+
+// release closes what the daemon holds open for a sandbox that has ended.
+func (s *Sandbox) release() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.ring != nil {
+		s.ring.Close()
+		s.ring = nil
+	}
+}
+
+// requireAlive gives calls on a dead sandbox one uniform error.
+func (s *Sandbox) requireAlive() error {
+	if s.proc.ended() {
+		return fmt.Errorf("the sandbox process has ended: %w", errdefs.ErrUnavailable)
+	}
+	return nil
+}

@@ -1,0 +1,83 @@
+package gvisor
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
+)
+
+// cgroupReads are what is read of each container, in this order.
+var cgroupReads = []cgroupFile{
+	{Controller: "memory", Name: "memory.current"},
+	{Controller: "pids", Name: "pids.current"},
+	{Controller: "cpu", Name: "cpu.stat"},
+}
+
+// Stats implements engine.Sandbox. It is one call, however many containers there
+// are: each has a cgroup in the sandbox, because each has a cgroup mount.
+func (s *Sandbox) Stats(ctx context.Context) (map[string]engine.Usage, error) {
+	s.mu.Lock()
+	ids := make([]string, 0, len(s.containers))
+	for id := range s.containers {
+		ids = append(ids, id)
+	}
+	s.mu.Unlock()
+	usage := make(map[string]engine.Usage, len(ids))
+	if len(ids) == 0 {
+		return usage, nil
+	}
+	var args cgroupReadArgs
+	for _, id := range ids {
+		for _, f := range cgroupReads {
+			f.Path = "/" + id
+			args.Args = append(args.Args, cgroupReadArg{File: f})
+		}
+	}
+	var out cgroupResults
+	if err := s.control.call(ctx, methodReadCgroup, args, &out); err != nil {
+		return nil, fmt.Errorf("read stats of sandbox %s: %w", s.cfg.ID, s.explain(err))
+	}
+	now := time.Now()
+	for i, id := range ids {
+		n := len(cgroupReads)
+		if len(out.Results) < (i+1)*n {
+			break
+		}
+		if u, ok := usageOf(out.Results[i*n : (i+1)*n]); ok {
+			u.Time = now
+			usage[id] = u
+		}
+	}
+	return usage, nil
+}
+
+// usageOf reads the results of cgroupReads for one container. It is not running
+// if it has no cgroup or no process.
+func usageOf(r []cgroupResult) (engine.Usage, bool) {
+	for _, x := range r {
+		if x.IsError {
+			return engine.Usage{}, false
+		}
+	}
+	var u engine.Usage
+	var err1, err2 error
+	u.MemoryBytes, err1 = strconv.ParseUint(strings.TrimSpace(r[0].Data), 10, 64)
+	u.Pids, err2 = strconv.ParseUint(strings.TrimSpace(r[1].Data), 10, 64)
+	if err1 != nil || err2 != nil || u.Pids == 0 {
+		return engine.Usage{}, false
+	}
+	for _, line := range strings.Split(r[2].Data, "\n") {
+		if v, ok := strings.CutPrefix(strings.TrimSpace(line), "usage_usec "); ok {
+			usec, err := strconv.ParseInt(v, 10, 64)
+			if err != nil {
+				return engine.Usage{}, false
+			}
+			u.CPU = time.Duration(usec) * time.Microsecond
+		}
+	}
+	return u, true
+}

@@ -1,0 +1,197 @@
+package gvisor
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// callTimeout bounds a call whose context has no deadline of its own. The
+// slowest calls (a start with many mounts) take some tens of milliseconds.
+const callTimeout = 60 * time.Second
+
+// A control socket speaks one JSON object a request and one a reply, and
+// descriptors travel beside the first bytes of a request. This is the protocol
+// of gvisor.dev/gvisor/pkg/urpc, spoken here over the runtime's network poller:
+// a parked Wait then costs a goroutine and no thread, and a deadline or the end
+// of a context interrupts any call at once, also on a stopped sandbox.
+type request struct {
+	Method string `json:"method"`
+	Arg    any    `json:"arg"`
+}
+
+type reply struct {
+	Success bool            `json:"success"`
+	Err     string          `json:"err"`
+	Result  json.RawMessage `json:"result"`
+}
+
+// remoteError is an error that the sandbox answered with; the call reached it.
+type remoteError struct{ message string }
+
+func (e *remoteError) Error() string { return e.message }
+
+// controlSocket is the path of a sandbox's control socket.
+type controlSocket string
+
+// call sends one request and waits for its reply. Files are sent along and stay
+// the caller's. An error is the context's, a *remoteError, or means that the
+// connection broke. A context without a deadline gets callTimeout.
+func (s controlSocket) call(ctx context.Context, method string, arg, result any, files ...*os.File) error {
+	if _, ok := ctx.Deadline(); !ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, callTimeout)
+		defer cancel()
+	}
+	return s.park(ctx, method, arg, result, files...)
+}
+
+// park is call without a bound of its own, for calls that wait for an event.
+func (s controlSocket) park(ctx context.Context, method string, arg, result any, files ...*os.File) error {
+	err := s.exchange(ctx, method, arg, result, files)
+	if err == nil {
+		return nil
+	}
+	// What broke the connection is the context, when it has ended.
+	if ctx.Err() != nil {
+		err = ctx.Err()
+	}
+	return fmt.Errorf("call %s: %w", method, err)
+}
+
+func (s controlSocket) exchange(ctx context.Context, method string, arg, result any, files []*os.File) error {
+	conn, err := s.dial(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+
+	body, err := json.Marshal(request{Method: method, Arg: arg})
+	if err != nil {
+		return err
+	}
+	if err := send(conn, body, files); err != nil {
+		return err
+	}
+	var r reply
+	if err := json.NewDecoder(conn).Decode(&r); err != nil {
+		return err
+	}
+	if !r.Success {
+		return &remoteError{r.Err}
+	}
+	if result == nil {
+		return nil
+	}
+	return json.Unmarshal(r.Result, result)
+}
+
+// dial connects to the socket. A sandbox that is stopped accepts nothing: once
+// its backlog is full the kernel refuses with EAGAIN, and only the context ends
+// the attempts.
+func (s controlSocket) dial(ctx context.Context) (*net.UnixConn, error) {
+	for {
+		conn, err := s.dialOnce(ctx)
+		if err == nil || !errors.Is(err, syscall.EAGAIN) {
+			return conn, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}
+
+func (s controlSocket) dialOnce(ctx context.Context) (*net.UnixConn, error) {
+	path, release, err := shortSocketPath(string(s))
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "unix", path)
+	if err != nil {
+		return nil, err
+	}
+	return conn.(*net.UnixConn), nil
+}
+
+// shortSocketPath returns a name of the path that fits into a socket address,
+// which holds 107 bytes. The name is valid until release is called.
+func shortSocketPath(path string) (name string, release func(), err error) {
+	if len(path) < 108 {
+		return path, func() {}, nil
+	}
+	dir, err := unix.Open(filepath.Dir(path), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return "", nil, &os.PathError{Op: "open", Path: filepath.Dir(path), Err: err}
+	}
+	return fmt.Sprintf("/proc/self/fd/%d/%s", dir, filepath.Base(path)), func() { unix.Close(dir) }, nil
+}
+
+// send writes a request; the descriptors go with its first bytes.
+func send(conn *net.UnixConn, body []byte, files []*os.File) error {
+	sent := 0
+	if len(files) > 0 {
+		fds, closeAll, err := dupAll(files)
+		if err != nil {
+			return err
+		}
+		defer closeAll()
+		n, _, err := conn.WriteMsgUnix(body, unix.UnixRights(fds...), nil)
+		if err != nil {
+			return err
+		}
+		sent = n
+	}
+	_, err := conn.Write(body[sent:])
+	return err
+}
+
+// dupAll duplicates the descriptors of files. It does not use File.Fd, which
+// may switch a file that its owner polls to blocking mode.
+func dupAll(files []*os.File) (fds []int, closeAll func(), err error) {
+	closeAll = func() {
+		for _, fd := range fds {
+			unix.Close(fd)
+		}
+	}
+	for _, f := range files {
+		fd, err := rawFD(f)
+		if err == nil {
+			fd, err = unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3)
+		}
+		if err != nil {
+			closeAll()
+			return nil, nil, fmt.Errorf("duplicate %s: %w", f.Name(), err)
+		}
+		fds = append(fds, fd)
+	}
+	return fds, closeAll, nil
+}
+
+// rawFD returns the number of a file's descriptor without changing its mode. It
+// is good as long as the caller keeps the file open.
+func rawFD(f *os.File) (int, error) {
+	if f == nil {
+		return -1, os.ErrInvalid
+	}
+	rc, err := f.SyscallConn()
+	if err != nil {
+		return -1, err
+	}
+	fd := -1
+	err = rc.Control(func(p uintptr) { fd = int(p) })
+	return fd, err
+}
