@@ -10,14 +10,14 @@ import (
 // A crash is played by stopping half way through a batch, by the same steps that
 // writeBatchLocked takes, and by putting older files back.
 
-// stopped creates streams, lets them write one line, stops the pumps, and spools
+// stopped creates streams, lets them write first, stops the pumps, and spools
 // text that is not framed yet.
 func stopped(t *testing.T, cfg Config, first, spooled string) (*Streams, [3]*os.File) {
 	t.Helper()
 	s := mustCreate(t, cfg)
 	io := container(t, s)
 	write(t, io[1], first)
-	eventually(t, "the first line", logHas(cfg.LogPath, first))
+	eventually(t, "the first line", logHas(cfg.LogPath, "first\n"))
 	s.halt()
 	write(t, io[1], spooled)
 	s.mu.Lock()
@@ -53,13 +53,18 @@ func intent(t *testing.T, cfg Config) []byte {
 	return nil
 }
 
-const spooledText = "second\nthird\nopen"
+// The first batch leaves an open line, and the second, which is interrupted,
+// another.
+const (
+	firstText   = "first\nha"
+	spooledText = "lf\nthird\nopen"
+)
 
 func TestCrashAfterTake(t *testing.T) {
 	cfg := testConfig(t)
-	s, _ := stopped(t, cfg, "first\n", spooledText)
+	s, _ := stopped(t, cfg, firstText, spooledText)
 	s.Close()
-	expect(t, cfg, "first\n"+spooledText, cfg.LogPath)
+	expect(t, cfg, firstText+spooledText, cfg.LogPath)
 }
 
 // TestCrashInBatch dies with the batch announced and some of it written.
@@ -68,7 +73,7 @@ func TestCrashInBatch(t *testing.T) {
 		for _, rotate := range []string{"", "renamed", "renamed and reopened", "removed"} {
 			t.Run(strings.TrimSpace(name+" "+rotate), func(t *testing.T) {
 				cfg := testConfig(t)
-				s, _ := stopped(t, cfg, "first\n", spooledText)
+				s, _ := stopped(t, cfg, firstText, spooledText)
 				before, err := os.Stat(cfg.LogPath)
 				if err != nil {
 					t.Fatal(err)
@@ -108,19 +113,19 @@ func TestCrashInBatch(t *testing.T) {
 				}()
 				switch rotate {
 				case "":
-					expect(t, cfg, "first\n"+spooledText, cfg.LogPath)
+					expect(t, cfg, firstText+spooledText, cfg.LogPath)
 				case "renamed":
-					expect(t, cfg, "first\n"+spooledText, rotated, cfg.LogPath)
+					expect(t, cfg, firstText+spooledText, rotated, cfg.LogPath)
 				case "renamed and reopened":
 					if err := os.WriteFile(cfg.LogPath, nil, 0o640); err != nil {
 						t.Fatal(err)
 					}
-					expect(t, cfg, "first\n"+spooledText, rotated, cfg.LogPath)
+					expect(t, cfg, firstText+spooledText, rotated, cfg.LogPath)
 				case "removed":
 					if err := os.Remove(cfg.LogPath); err != nil {
 						t.Fatal(err)
 					}
-					expect(t, cfg, spooledText, cfg.LogPath)
+					expect(t, cfg, "ha"+spooledText, cfg.LogPath)
 				}
 			})
 		}

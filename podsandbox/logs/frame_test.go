@@ -54,6 +54,7 @@ func TestAppendRecords(t *testing.T) {
 func FuzzAppendRecords(f *testing.F) {
 	f.Add([]byte("a\nb"), uint16(1), uint16(10))
 	f.Add(bytes.Repeat([]byte("0123456789"), 5000), uint16(3), uint16(100))
+	f.Add(bytes.Repeat([]byte("0123456789"), 5000), uint16(50000), uint16(100))
 	f.Add(bytes.Repeat([]byte("\n"), 200), uint16(50), uint16(64))
 	f.Fuzz(func(t *testing.T, in []byte, split, limit16 uint16) {
 		limit := int(limit16)
@@ -63,7 +64,8 @@ func FuzzAppendRecords(f *testing.F) {
 			n := min(len(left), 1+int(split)+len(in)/64)
 			src := append(line[:len(line):len(line)], left[:n]...)
 			out, used := appendRecords(nil, src, testHeader, 1+limit)
-			stopped := len(out) > limit && used < len(src) && bytes.HasSuffix(src[:used], []byte("\n"))
+			rest := src[used:]
+			stopped := len(out) > limit && (len(rest) > maxContent || bytes.IndexByte(rest, '\n') >= 0)
 			if stopped {
 				src = src[:used]
 			}

@@ -79,6 +79,11 @@ func TestFullDisk(t *testing.T) {
 			io := container(t, s)
 			ballast := filepath.Join(small, "ballast")
 			fill(t, ballast)
+			if info, err := os.Stat(ballast); err != nil {
+				t.Fatal(err)
+			} else if err := os.Truncate(ballast, info.Size()-8192); err != nil {
+				t.Fatal(err) // with room for a part, a batch is torn
+			}
 
 			out := strings.Repeat("a line of some length for a full disk\n", 2000)
 			write(t, io[1], out)
