@@ -1,0 +1,116 @@
+package network
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/containerd/errdefs"
+)
+
+func writeFile(t testing.TB, path, content string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestLoadConfig(t *testing.T) {
+	list := func(name string) string {
+		return `{"cniVersion":"1.0.0","name":"` + name + `","plugins":[{"type":"bridge","ipam":{"type":"host-local"}},{"type":"portmap"}]}`
+	}
+	for name, tc := range map[string]struct {
+		files   map[string]string
+		network string   // what is loaded
+		plugins []string // and runs
+		says    []string // or why it is not
+	}{
+		"empty folder":     {says: []string{"no network is configured", "DIR"}},
+		"other files only": {files: map[string]string{"README": list("a"), "x.conflist.swp": "", "y.conflist~": list("b")}, says: []string{"no CNI configuration file"}},
+		"list":             {files: map[string]string{"10-a.conflist": list("a")}, network: "a", plugins: []string{"bridge", "host-local", "portmap"}},
+		"first by name":    {files: map[string]string{"20-a.conflist": list("a"), "10-b.conflist": list("b")}, network: "b"},
+		"kinds are mixed":  {files: map[string]string{"20-a.conflist": list("a"), "10-b.conf": `{"cniVersion":"0.3.1","name":"b","type":"ptp"}`}, network: "b", plugins: []string{"ptp"}},
+		"json":             {files: map[string]string{"1.json": `{"name":"c","type":"ptp"}`}, network: "c"},
+		"broken is passed over": {
+			files:   map[string]string{"10-a.conflist": "{", "15-b.conf": `{"name":"x"}`, "20-c.conflist": list("c")},
+			network: "c",
+		},
+		"folder is passed over": {files: map[string]string{"10-a.conflist/x": "", "20-c.conflist": list("c")}, network: "c"},
+		"all broken":            {files: map[string]string{"10-a.conflist": "{", "20-b.conflist": "also"}, says: []string{"DIR/10-a.conflist", "parse"}},
+		"list as conf":          {files: map[string]string{"10-a.conf": list("a")}, says: []string{"10-a.conf", ".conflist"}},
+		"no plugins":            {files: map[string]string{"10-a.conflist": `{"cniVersion":"1.0.0","name":"a","plugins":[]}`}, says: []string{"10-a.conflist", "no plugins"}},
+		"no plugins key":        {files: map[string]string{"10-a.conflist": `{"cniVersion":"1.0.0","name":"a"}`}, says: []string{"10-a.conflist", "names no plugin"}},
+		"no name":               {files: map[string]string{"10-a.conflist": `{"plugins":[{"type":"ptp"}]}`}, says: []string{"10-a.conflist", "name"}},
+		"name that is a path":   {files: map[string]string{"10-a.conflist": list("../../etc")}, says: []string{"10-a.conflist", "network name"}},
+		"version of the future": {files: map[string]string{"10-a.conflist": `{"cniVersion":"9.0.0","name":"a","plugins":[{"type":"ptp"}]}`}, says: []string{"9.0.0"}},
+		"newest common version": {files: map[string]string{"10-a.conflist": `{"cniVersions":["0.4.0","1.1.0","9.0.0"],"name":"a","plugins":[{"type":"ptp"}]}`}, network: "a"},
+		"too large":             {files: map[string]string{"10-a.conflist": list("a") + strings.Repeat(" ", maxConfigBytes)}, says: []string{"10-a.conflist", "more than"}},
+		"plugins of a folder": {
+			files:   map[string]string{"10-a.conflist": list("a"), "a/10-x.conf": `{"type":"tuning"}`, "b/10-y.conf": `{"type":"other"}`},
+			network: "a", plugins: []string{"bridge", "host-local", "portmap", "tuning"},
+		},
+		"plugins of a folder alone": {
+			files:   map[string]string{"10-a.conflist": `{"cniVersion":"1.1.0","name":"a"}`, "a/10-x.conf": `{"type":"tuning"}`},
+			network: "a", plugins: []string{"tuning"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "net.d")
+			for file, content := range tc.files {
+				writeFile(t, filepath.Join(dir, file), content)
+			}
+			got, err := loadConfig(dir)
+			if tc.says != nil {
+				if !errdefs.IsUnavailable(err) {
+					t.Fatalf("got %v; want unavailable", err)
+				}
+				for _, s := range tc.says {
+					if !strings.Contains(err.Error(), strings.ReplaceAll(s, "DIR", dir)) {
+						t.Errorf("%q does not say %q", err, s)
+					}
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got.Name != tc.network {
+				t.Errorf("loaded %q; want %q", got.Name, tc.network)
+			}
+			if tc.plugins == nil {
+				return
+			}
+			// What is kept in a record must stand alone.
+			kept, err := parseList(got.Bytes)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if p := pluginTypes(kept); !slices.Equal(p, tc.plugins) {
+				t.Errorf("plugins %v; want %v", p, tc.plugins)
+			}
+		})
+	}
+}
+
+func FuzzParseList(f *testing.F) {
+	f.Add([]byte(`{"cniVersion":"1.0.0","name":"a","plugins":[{"type":"bridge"}]}`))
+	f.Add([]byte(`{"name":"a","type":"ptp"}`))
+	f.Add([]byte(`{"cniVersions":[1],"name":"a","disableGC":"maybe"}`))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		if one, err := listOfOne(raw); err == nil {
+			_, _ = parseList(one)
+		}
+		list, err := parseList(raw)
+		if err != nil {
+			return
+		}
+		if strings.ContainsAny(list.Name, "/\x00") {
+			t.Errorf("network name %q names no file", list.Name)
+		}
+	})
+}
