@@ -33,12 +33,24 @@ func (d *daemon) alive() bool {
 // Start starts the daemon and returns when it answers and says it is ready,
 // network included, unless the environment has none. It returns how long that took.
 func (e *Env) Start(ctx context.Context) (time.Duration, error) {
+	begin := time.Now()
+	if err := e.spawn(); err != nil {
+		return 0, fmt.Errorf("start daemon: %w", err)
+	}
+	if err := e.waitReady(ctx, e.daemon); err != nil {
+		return 0, fmt.Errorf("start daemon: %w\n%s", err, e.LogTail(20))
+	}
+	return time.Since(begin), nil
+}
+
+// spawn starts the daemon's process.
+func (e *Env) spawn() error {
 	if e.daemon != nil && e.daemon.alive() {
-		return 0, errors.New("start daemon: it is running")
+		return errors.New("it is running")
 	}
 	log, err := os.OpenFile(e.DaemonLog(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
-		return 0, fmt.Errorf("start daemon: %w", err)
+		return err
 	}
 	defer log.Close()
 	cmd := exec.Command(e.opts.Binary, e.ServeArgs()...)
@@ -47,9 +59,8 @@ func (e *Env) Start(ctx context.Context) (time.Duration, error) {
 	// A Ctrl-C at the terminal is for the demo or the test, which then stops the
 	// daemon in order; pods must be removed first.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	begin := time.Now()
 	if err := cmd.Start(); err != nil {
-		return 0, fmt.Errorf("start daemon: %w", err)
+		return err
 	}
 	d := &daemon{cmd: cmd, done: make(chan struct{})}
 	e.daemon = d
@@ -57,10 +68,7 @@ func (e *Env) Start(ctx context.Context) (time.Duration, error) {
 		d.err = cmd.Wait()
 		close(d.done)
 	}()
-	if err := e.waitReady(ctx, d); err != nil {
-		return 0, fmt.Errorf("start daemon: %w\n%s", err, e.LogTail(20))
-	}
-	return time.Since(begin), nil
+	return nil
 }
 
 // ServeArgs are the arguments of the daemon's program.
@@ -162,6 +170,14 @@ func (e *Env) Restart(ctx context.Context) (time.Duration, error) {
 		return 0, err
 	}
 	return e.Start(ctx)
+}
+
+// Spawn starts the daemon's process and does not wait until it is ready.
+func (e *Env) Spawn() error {
+	if err := e.spawn(); err != nil {
+		return fmt.Errorf("start daemon: %w", err)
+	}
+	return nil
 }
 
 // DaemonLog is the file with the output of all daemons of this environment.

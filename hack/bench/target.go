@@ -1,0 +1,151 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"sync/atomic"
+	"time"
+
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/cri-sandbox/cri-sandbox/hack/testenv"
+)
+
+// target is one endpoint under measurement.
+type target struct {
+	name     string // runtime name and version, and handler
+	endpoint string
+	client   *testenv.Client
+	image    runtimeapi.ImageServiceClient
+	handler  string
+	cgroup   string
+	logDir   string
+	pss      *regexp.Regexp
+
+	// kill ends the daemon with SIGKILL and returns when it is gone; start starts
+	// its successor and does not wait until that is ready. Nil where that is not
+	// possible.
+	kill, start func() error
+	// daemonPID is 0 where it is not known.
+	daemonPID func() int
+
+	serial atomic.Int64 // of pod names
+}
+
+// open connects to the targets. done removes what is left of all pods and of the
+// node that --local made; it must be called also after an error.
+func open(ctx context.Context, o *options) (targets []*target, done func() error, err error) {
+	var closers []func() error
+	done = func() error {
+		var errs []error
+		for i := len(closers) - 1; i >= 0; i-- {
+			errs = append(errs, closers[i]())
+		}
+		return errors.Join(errs...)
+	}
+	if o.podLogDir == "" {
+		if o.podLogDir, err = os.MkdirTemp("", "bench-logs-"); err != nil {
+			return nil, done, fmt.Errorf("make log folder: %w", err)
+		}
+		dir := o.podLogDir
+		closers = append(closers, func() error { return os.RemoveAll(dir) })
+	}
+	var env *testenv.Env
+	if o.local {
+		if env, err = testenv.New(ctx, testenv.Options{}); err != nil {
+			return nil, done, err
+		}
+		closers = append(closers, env.Close)
+		if err := fillIn(ctx, o, env); err != nil {
+			return nil, done, err
+		}
+	}
+	first, err := connect(ctx, o.endpoint, o.imageEndpoint, o.handler, o.pssMatch, o, &closers)
+	if err != nil {
+		return nil, done, err
+	}
+	switch {
+	case env != nil:
+		first.daemonPID = env.DaemonPID
+		first.kill, first.start = env.Kill, env.Spawn
+	case o.daemonCmd != "":
+		first.daemonPID = func() int { pid, _ := readPID(o.daemonPID); return pid }
+		first.kill = func() error { return killDaemon(o.daemonPID) }
+		first.start = func() error { return startDaemon(o.daemonCmd) }
+	}
+	targets = append(targets, first)
+	if o.vs != "" {
+		second, err := connect(ctx, o.vs, o.vsImageEndpoint, o.vsHandler, o.vsPSSMatch, o, &closers)
+		if err != nil {
+			return nil, done, err
+		}
+		targets = append(targets, second)
+	}
+	return targets, done, nil
+}
+
+// fillIn sets the options that --local knows itself.
+func fillIn(ctx context.Context, o *options, env *testenv.Env) error {
+	o.endpoint, o.imageEndpoint = env.Endpoint, ""
+	if o.image == "" {
+		o.image = env.Images["busybox"]
+	}
+	if o.pssMatch == "" {
+		o.pssMatch = "cri-sandbox-sentry"
+	}
+	if o.cgroupParent == "" && o.vs == "" {
+		o.cgroupParent = env.CgroupParent
+	}
+	if o.pull == "" && wanted(o.only, "pull") {
+		var err error
+		if o.pull, o.pullBytes, err = pushBigImage(ctx, env.Registry); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// connect dials one endpoint, has it pull the image, and names the target.
+func connect(ctx context.Context, endpoint, imageEndpoint, handler, pss string, o *options, closers *[]func() error) (*target, error) {
+	c, err := testenv.Dial(endpoint)
+	if err != nil {
+		return nil, err
+	}
+	t := &target{endpoint: endpoint, client: c, image: c.Image, handler: handler, cgroup: o.cgroupParent, daemonPID: func() int { return 0 }}
+	*closers = append(*closers, func() error {
+		// The run's own context may be what ended it.
+		ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+		defer cancel()
+		return errors.Join(c.RemoveAll(ctx), c.Close())
+	})
+	if pss != "" {
+		if t.pss, err = regexp.Compile(pss); err != nil {
+			return nil, fmt.Errorf("parse pattern of processes: %w", err)
+		}
+	}
+	if imageEndpoint != "" && imageEndpoint != endpoint {
+		ic, err := testenv.Dial(imageEndpoint)
+		if err != nil {
+			return nil, err
+		}
+		*closers = append(*closers, ic.Close)
+		t.image = ic.Image
+	}
+	v, err := c.Runtime.Version(ctx, &runtimeapi.VersionRequest{})
+	if err != nil {
+		return nil, fmt.Errorf("ask version of %s: %w", endpoint, err)
+	}
+	t.name = v.RuntimeName + " " + v.RuntimeVersion
+	if handler != "" {
+		t.name += " " + handler
+	}
+	t.logDir = filepath.Join(o.podLogDir, fmt.Sprint(len(*closers)))
+	if _, err := t.image.PullImage(ctx, &runtimeapi.PullImageRequest{Image: &runtimeapi.ImageSpec{Image: o.image}}); err != nil {
+		return nil, fmt.Errorf("pull %s to %s: %w", o.image, endpoint, err)
+	}
+	return t, nil
+}
