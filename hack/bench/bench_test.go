@@ -103,14 +103,14 @@ func TestReport(t *testing.T) {
 
 func TestFlags(t *testing.T) {
 	for args, want := range map[string]string{
-		"--local":                                   "",
-		"--image x --only rpcs,load":                "",
-		"":                                          "--image is needed",
-		"--local --only rpcs,nothing":               `no measurement is called "nothing"`,
-		"--local --workers 1,x":                     `"x" is not a number`,
-		"--local --n 0":                             "at least 1",
-		"--image x --daemon-pid /run/x.pid":         "go together",
-		"--local extra":                             `unknown argument "extra"`,
+		"--local":                           "",
+		"--image x --only rpcs,load":        "",
+		"":                                  "--image is needed",
+		"--local --only rpcs,nothing":       `no measurement is called "nothing"`,
+		"--local --workers 1,x":             `"x" is not a number`,
+		"--local --n 0":                     "at least 1",
+		"--image x --daemon-pid /run/x.pid": "go together",
+		"--local extra":                     `unknown argument "extra"`,
 		"--image x --daemon-pid p --daemon-cmd cmd": "",
 	} {
 		_, err := parseFlags(strings.Fields(args))

@@ -230,7 +230,7 @@ func files(dir string, skip ...string) ([]string, error) {
 }
 
 // layers lists the writable layers of containers and the snapshots of images: the
-// entries of every folder called rootfs or snapshots in the image store.
+// entries of every folder called rootfs, trash or snapshots in the image store.
 func (e *Env) layers() ([]string, error) {
 	var out []string
 	top := filepath.Join(e.Root, "images")
@@ -244,7 +244,7 @@ func (e *Env) layers() ([]string, error) {
 		if !d.IsDir() {
 			return nil
 		}
-		if n := d.Name(); n != "rootfs" && n != "snapshots" {
+		if n := d.Name(); n != "rootfs" && n != "snapshots" && n != "trash" {
 			return nil
 		}
 		entries, err := os.ReadDir(path)
