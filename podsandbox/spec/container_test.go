@@ -134,9 +134,11 @@ func TestHostname(t *testing.T) {
 }
 
 func TestCommandLine(t *testing.T) {
+	spare := append(make([]string, 0, 4), "e") // an append to it would write behind the caller's back
 	for name, tc := range map[string]struct {
 		entrypoint, cmd, command, args, want []string
 	}{
+		"entrypoint with room":       {spare, []string{"c"}, nil, nil, []string{"e", "c"}},
 		"image":                      {[]string{"e"}, []string{"c"}, nil, nil, []string{"e", "c"}},
 		"args replace cmd":           {[]string{"e"}, []string{"c"}, nil, []string{"a"}, []string{"e", "a"}},
 		"command drops cmd":          {[]string{"e"}, []string{"c"}, []string{"x"}, nil, []string{"x"}},
@@ -152,6 +154,9 @@ func TestCommandLine(t *testing.T) {
 		if err != nil || !slices.Equal(got, tc.want) {
 			t.Errorf("%s: got %q, %v; want %q", name, got, err, tc.want)
 		}
+	}
+	if spare[:2][1] != "" {
+		t.Error("the image's entrypoint was written to")
 	}
 }
 
@@ -171,6 +176,7 @@ func TestExec(t *testing.T) {
 	in := baseInput()
 	in.User = ResolvedUser{UID: 5, GID: 6, Groups: []uint32{6, 7}}
 	in.Container.Linux.SecurityContext.NoNewPrivs = true
+	in.Container.Linux.SecurityContext.Capabilities = &runtimeapi.Capability{AddAmbientCapabilities: []string{"KILL"}}
 	spec, err := Container(in)
 	if err != nil {
 		t.Fatal(err)
@@ -186,7 +192,12 @@ func TestExec(t *testing.T) {
 	if !slices.Contains(p.Env, "TERM=xterm") || !slices.Contains(p.Env, "PORT=80") {
 		t.Errorf("environment is %q", p.Env)
 	}
-	p.Env[0], p.User.AdditionalGids[0], p.Capabilities.Bounding[0], p.Rlimits[0].Hard = "X=1", 9, "CAP_X", 1
+	p.Env[0], p.User.AdditionalGids[0], p.Rlimits[0].Hard = "X=1", 9, 1
+	for _, set := range [][]string{
+		p.Capabilities.Bounding, p.Capabilities.Effective, p.Capabilities.Inheritable, p.Capabilities.Permitted, p.Capabilities.Ambient,
+	} {
+		set[0] = "CAP_X"
+	}
 	if after, _ := json.Marshal(spec); !bytes.Equal(before, after) {
 		t.Error("container's spec changed with the process")
 	}

@@ -32,7 +32,7 @@ func TestPrepareMounts(t *testing.T) {
 		"link in the middle": {at("parent/file"), at("file"), want{}},
 		"absent":             {at("new/folder"), at("new/folder"), want{}},
 		"absent behind link": {at("parent/other"), at("other"), want{}},
-		"link to nowhere":    {at("nowhere"), "", want{errdefs.ErrFailedPrecondition, "nowhere"}},
+		"link to nowhere":    {at("nowhere"), "", want{errdefs.ErrFailedPrecondition, "link to nowhere"}},
 		"circle":             {at("circle"), "", want{errdefs.ErrFailedPrecondition, "circle"}},
 		"below a file":       {at("file/x"), "", want{errdefs.ErrFailedPrecondition, "file"}},
 		"relative":           {"file", "", bad("absolute")},

@@ -77,7 +77,7 @@ func TestResolveUser(t *testing.T) {
 		"damaged group":        {"alice:broken", nil, `"broken"`},
 		"comment":              {"#comment", nil, "#comment"},
 		"uid in passwd":        {"high", nil, "outside"},
-		"gid in group":         {"alice:high", nil, "outside"},
+		"gid in group":         {"alice:high", nil, "of user alice"},
 		"uid too high":         {"2147483648", nil, "outside"},
 		"uid very high":        {"99999999999999999999", nil, "outside"},
 		"gid too high":         {"0:2147483648", nil, "outside"},
@@ -86,7 +86,7 @@ func TestResolveUser(t *testing.T) {
 		"request, no such uid": {"", &sc{RunAsUsername: "555"}, `"555"`},
 		"request, negative":    {"", &sc{RunAsUser: id(-1)}, `"-1"`},
 		"request, group alone": {"", &sc{RunAsGroup: id(1)}, "without"},
-		"request, bad group":   {"", &sc{RunAsUser: id(1), RunAsGroup: id(-1)}, "outside"},
+		"request, bad group":   {"", &sc{RunAsUser: id(1), RunAsGroup: id(-1)}, "group -1 of user 1"},
 		"request, bad groups":  {"", &sc{SupplementalGroups: []int64{-1}}, "outside"},
 	} {
 		t.Run(name, func(t *testing.T) {
