@@ -56,7 +56,7 @@ func toStatus(err error) error {
 	if err == nil {
 		return nil
 	}
-	if _, ok := status.FromError(err); ok {
+	if st, ok := status.FromError(err); ok && st.Code() != codes.Unknown {
 		return err
 	}
 	for _, row := range errorCodes {

@@ -12,6 +12,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -114,7 +115,7 @@ func unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grp
 	method := filepath.Base(info.FullMethod)
 	defer func() {
 		if r := recover(); r != nil {
-			klog.ErrorS(nil, "Panic in a request", "method", method, "panic", r, "stack", stack())
+			klog.ErrorS(nil, "Panic in a request", "method", method, "panic", r, "stack", string(debug.Stack()))
 			resp, err = nil, status.Errorf(codes.Internal, "%s panicked; the log of the daemon has the stack", method)
 		}
 		logRequest(method, start, err)
@@ -128,7 +129,7 @@ func stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler 
 	method := filepath.Base(info.FullMethod)
 	defer func() {
 		if r := recover(); r != nil {
-			klog.ErrorS(nil, "Panic in a request", "method", method, "panic", r, "stack", stack())
+			klog.ErrorS(nil, "Panic in a request", "method", method, "panic", r, "stack", string(debug.Stack()))
 			err = status.Errorf(codes.Internal, "%s panicked; the log of the daemon has the stack", method)
 		}
 		logRequest(method, start, err)

@@ -150,18 +150,17 @@ func (m *Manager) resolve(c *container, img image.Image) (*resolved, error) {
 	if err != nil {
 		return nil, fmt.Errorf("resolve user: %w", err)
 	}
-	cfg := proto.Clone(c.config()).(*runtimeapi.ContainerConfig)
-	cfg.Mounts = append(mounts, volumes...)
-	s, err := spec.Container(spec.Input{
-		ID: id, SandboxID: pod, Pod: c.pod.config(), Container: cfg, Image: img.Config,
-		User: user, RootPath: rootfs,
-		ResolvConf: m.paths.resolvConf(pod), Hostname: m.paths.hostname(pod), Hosts: m.paths.hosts(pod),
-		HostNetwork: c.pod.hostNetwork(), SeccompRoot: m.opts.SeccompRoot,
-	})
+	hostname, err := podHostname(c.pod)
 	if err != nil {
 		return nil, err
 	}
-	if err := makeWorkingDir(rootfs, s.Process); err != nil {
+	s, err := spec.Container(spec.Input{
+		ID: id, SandboxID: pod, Pod: c.pod.config(), Container: c.config(), Image: img.Config,
+		User: user, RootPath: rootfs, Mounts: mounts, Volumes: volumes, Hostname: hostname,
+		ResolvConf: m.paths.resolvConf(pod), HostnameFile: m.paths.hostname(pod), Hosts: m.paths.hosts(pod),
+		SeccompRoot: m.opts.SeccompRoot,
+	})
+	if err != nil {
 		return nil, err
 	}
 	return &resolved{spec: s, user: &record.Message[*runtimeapi.ContainerUser]{Proto: spec.LinuxContainerUser(user)}}, nil
@@ -169,8 +168,8 @@ func (m *Manager) resolve(c *container, img image.Image) (*resolved, error) {
 
 // makeImageVolumes gives every VOLUME of the image that the request does not
 // mount a folder of the container's own, filled with what the image has there.
-func (m *Manager) makeImageVolumes(c *container, img image.Image, mounts []*runtimeapi.Mount) ([]*runtimeapi.Mount, error) {
-	var out []*runtimeapi.Mount
+func (m *Manager) makeImageVolumes(c *container, img image.Image, mounts []*runtimeapi.Mount) (map[string]string, error) {
+	volumes := map[string]string{}
 	for i, dest := range spec.ImageVolumes(img.Config, mounts) {
 		dir := filepath.Join(m.paths.volumes(c.pod.id(), c.id()), strconv.Itoa(i))
 		if err := os.MkdirAll(filepath.Dir(dir), 0o711); err != nil {
@@ -179,9 +178,9 @@ func (m *Manager) makeImageVolumes(c *container, img image.Image, mounts []*runt
 		if err := copyFromRootfs(m.paths.rootfs(c.pod.id(), c.id()), dest, dir); err != nil {
 			return nil, fmt.Errorf("fill image volume %s: %w", dest, err)
 		}
-		out = append(out, &runtimeapi.Mount{ContainerPath: dest, HostPath: dir})
+		volumes[dest] = dir
 	}
-	return out, nil
+	return volumes, nil
 }
 
 // openStreams makes the container's FIFOs and starts its log.

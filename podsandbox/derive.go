@@ -14,7 +14,7 @@ import (
 // its record each time, so that a restarted daemon tells them the same.
 
 func (m *Manager) engineConfig(p *pod) (engine.Config, error) {
-	hostname, err := podHostname(p.config())
+	hostname, err := podHostname(p)
 	if err != nil {
 		return engine.Config{}, err
 	}

@@ -3,11 +3,11 @@ package podsandbox
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -17,12 +17,12 @@ import (
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/spec"
 )
 
-// MaxExecOutput is how much of each of an ExecSync's streams is kept; a gRPC
-// answer of the kubelet's may have 16 MiB.
-const MaxExecOutput = 16 << 20
+// maxExecOutput bounds both streams of an answer together: the kubelet and crictl
+// refuse a message of more than 16 MiB.
+const maxExecOutput = 16<<20 - 4<<10
 
 // truncationMark follows output that was cut.
-const truncationMark = "\n[output truncated at 16 MiB]\n"
+const truncationMark = "\n[output truncated]\n"
 
 // execDrain is how long output of a background child is awaited once the command
 // itself has ended.
@@ -37,9 +37,6 @@ type ExecResult struct {
 // ExecSync runs a command in a running container. After timeout, zero meaning
 // none, its whole process tree is killed and the error is context.DeadlineExceeded.
 func (m *Manager) ExecSync(ctx context.Context, id string, cmd []string, timeout time.Duration) (ExecResult, error) {
-	if len(cmd) == 0 {
-		return ExecResult{}, fmt.Errorf("command is empty: %w", errdefs.ErrInvalidArgument)
-	}
 	c, err := m.findContainer(id)
 	if err != nil {
 		return ExecResult{}, err
@@ -56,13 +53,17 @@ func (m *Manager) ExecSync(ctx context.Context, id string, cmd []string, timeout
 	if err != nil {
 		return ExecResult{}, err
 	}
+	process, err := spec.Exec(containerSpec, cmd, false)
+	if err != nil {
+		return ExecResult{}, err
+	}
 	if timeout > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeoutCause(ctx, timeout, fmt.Errorf("command %q timed out after %s: %w", cmd, timeout, context.DeadlineExceeded))
 		defer cancel()
 	}
 	res, err := capture(func(stdio [3]*os.File) (engine.ExitStatus, error) {
-		return sandbox.Exec(ctx, c.id(), engine.Exec{Process: spec.Process(containerSpec, cmd, false), Stdio: stdio})
+		return sandbox.Exec(ctx, c.id(), engine.Exec{Process: process, Stdio: stdio})
 	})
 	if err != nil && ctx.Err() != nil {
 		err = context.Cause(ctx)
@@ -92,8 +93,10 @@ func capture(f func([3]*os.File) (engine.ExitStatus, error)) (ExecResult, error)
 	}
 	var bufs [2]bytes.Buffer
 	var wg sync.WaitGroup
+	var budget atomic.Int64
+	budget.Store(maxExecOutput)
 	for i := range readers {
-		wg.Go(func() { readCapped(&bufs[i], readers[i]) })
+		wg.Go(func() { readCapped(&bufs[i], readers[i], &budget) })
 	}
 	status, err := f(stdio)
 	stdio[1].Close()
@@ -109,14 +112,23 @@ func capture(f func([3]*os.File) (engine.ExitStatus, error)) (ExecResult, error)
 	return ExecResult{Stdout: bufs[0].Bytes(), Stderr: bufs[1].Bytes(), ExitCode: status.Code}, nil
 }
 
-// readCapped keeps the beginning and reads on, so that the command does not
-// block on a full pipe.
-func readCapped(buf *bytes.Buffer, r io.Reader) {
-	_, err := io.Copy(buf, io.LimitReader(r, MaxExecOutput))
-	if err != nil {
-		return
+// readCapped keeps the beginning, as far as the budget goes, and reads on, so
+// that the command does not block on a full pipe.
+func readCapped(buf *bytes.Buffer, r io.Reader, budget *atomic.Int64) {
+	chunk := make([]byte, 32<<10)
+	cut := false
+	for {
+		n, err := r.Read(chunk)
+		if left := budget.Add(-int64(n)); left < 0 {
+			n = int(max(int64(n)+left, 0))
+			cut = true
+		}
+		buf.Write(chunk[:n])
+		if err != nil {
+			break
+		}
 	}
-	if n, err := io.Copy(io.Discard, r); n > 0 && (err == nil || errors.Is(err, os.ErrDeadlineExceeded)) {
+	if cut {
 		buf.WriteString(truncationMark)
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/lifecycle"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/record"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/spec"
 )
 
 // pod is a record and the handles of what runs for it.
@@ -127,10 +128,7 @@ func (p *pod) members() []*container {
 }
 
 // hostNetwork tells whether the pod shares the node's network namespace.
-func (p *pod) hostNetwork() bool {
-	ns := p.config().GetLinux().GetSecurityContext().GetNamespaceOptions()
-	return ns.GetNetwork() == runtimeapi.NamespaceMode_NODE
-}
+func (p *pod) hostNetwork() bool { return spec.HostNetwork(p.config()) }
 
 // podKey is what CRI calls the unique identity of a sandbox.
 func podKey(md *runtimeapi.PodSandboxMetadata) string {

@@ -2,43 +2,13 @@ package podsandbox
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
-
-	"github.com/containerd/errdefs"
-	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
 
 // A root file system comes from an image, so nothing in it is trusted: it is
 // reached through os.Root, which no symbolic link leads out of.
-
-// makeWorkingDir creates the working directory where the image has none, as
-// other runtimes do.
-func makeWorkingDir(rootfs string, p *specs.Process) error {
-	root, err := os.OpenRoot(rootfs)
-	if err != nil {
-		return fmt.Errorf("open root file system: %w", err)
-	}
-	defer root.Close()
-	rel, err := filepath.Rel("/", filepath.Clean("/"+p.Cwd))
-	if err != nil || rel == "." {
-		return nil
-	}
-	if fi, err := root.Stat(rel); err == nil {
-		if !fi.IsDir() {
-			return fmt.Errorf("working directory %s is a file in the image: %w", p.Cwd, errdefs.ErrInvalidArgument)
-		}
-		return nil
-	} else if !errors.Is(err, fs.ErrNotExist) {
-		return nil // an absolute link, say: the sandbox resolves it in its own root
-	}
-	if err := root.MkdirAll(rel, 0o755); err != nil {
-		return nil // below a mount or a link; the start says so if it matters
-	}
-	return nil
-}
 
 // copyFromRootfs copies the folder src of a root file system to the new folder
 // dst, with modes, owners and links. A src that does not exist makes dst empty.

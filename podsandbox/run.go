@@ -71,6 +71,9 @@ func (m *Manager) run(ctx context.Context, cfg *runtimeapi.PodSandboxConfig, han
 	if err := m.bootAndConnect(ctx, p); err != nil {
 		return nil, err
 	}
+	if err := m.makeHosts(p); err != nil {
+		return nil, err
+	}
 	if err := p.getSandbox().StartRoot(ctx); err != nil {
 		return nil, fmt.Errorf("start sandbox: %w", err)
 	}
@@ -109,40 +112,45 @@ func (m *Manager) makePodFiles(p *pod) error {
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("read the node's resolv.conf: %w", err)
 	}
-	hostHosts, err := os.ReadFile("/etc/hosts")
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("read the node's hosts: %w", err)
-	}
-	hostname, err := podHostname(p.config())
+	hostname, err := podHostname(p)
 	if err != nil {
 		return err
 	}
-	if !p.hostNetwork() {
-		hostHosts = spec.HostsFile(hostname, nil)
+	return errors.Join(
+		writePodFile(m.paths.resolvConf(p.id()), spec.ResolvConf(p.config().GetDnsConfig(), hostResolv)),
+		writePodFile(m.paths.hostname(p.id()), []byte(hostname+"\n")),
+	)
+}
+
+// makeHosts writes /etc/hosts for containers that get none from the kubelet.
+// The addresses are known by now.
+func (m *Manager) makeHosts(p *pod) error {
+	hostname, err := podHostname(p)
+	if err != nil {
+		return err
 	}
-	for path, content := range map[string][]byte{
-		m.paths.resolvConf(p.id()): spec.ResolvConf(p.config().GetDnsConfig(), hostResolv),
-		m.paths.hostname(p.id()):   []byte(hostname + "\n"),
-		m.paths.hosts(p.id()):      hostHosts,
-	} {
-		if err := os.WriteFile(path, content, 0o644); err != nil {
-			return fmt.Errorf("write pod file: %w", err)
+	content := spec.HostsFile(hostname, p.Status().IPs)
+	if p.hostNetwork() {
+		if content, err = os.ReadFile("/etc/hosts"); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("read the node's hosts: %w", err)
 		}
+	}
+	return writePodFile(m.paths.hosts(p.id()), content)
+}
+
+func writePodFile(path string, content []byte) error {
+	if err := os.WriteFile(path, content, 0o644); err != nil {
+		return fmt.Errorf("write pod file: %w", err)
 	}
 	return nil
 }
 
-// podHostname is the pod's, or the node's for a pod on the node's network, for
-// which CRI leaves it empty.
-func podHostname(cfg *runtimeapi.PodSandboxConfig) (string, error) {
-	if cfg.GetHostname() != "" {
-		return cfg.GetHostname(), nil
-	}
-	name, err := os.Hostname()
+func podHostname(p *pod) (string, error) {
+	node, err := os.Hostname()
 	if err != nil {
 		return "", fmt.Errorf("read the node's host name: %w", err)
 	}
-	return name, nil
+	return spec.Hostname(p.config(), p.id(), node), nil
 }
 
 func (m *Manager) makeGroup(p *pod) error {
@@ -195,7 +203,13 @@ func (m *Manager) bootAndConnect(ctx context.Context, p *pod) error {
 func (m *Manager) connect(ctx context.Context, p *pod) error {
 	ctx, cancel := context.WithTimeout(ctx, m.opts.Timeouts.Network)
 	defer cancel()
-	res, err := m.networkOf(p).Attach(ctx, m.networkPod(p))
+	np := m.networkPod(p)
+	var err error
+	np.IngressBandwidth, np.EgressBandwidth, err = network.ParseBandwidth(np.Annotations)
+	if err != nil {
+		return err
+	}
+	res, err := m.networkOf(p).Attach(ctx, np)
 	if err != nil {
 		return fmt.Errorf("attach network: %w", err)
 	}

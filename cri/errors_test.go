@@ -1,0 +1,50 @@
+package cri
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"testing"
+
+	"github.com/containerd/errdefs"
+	"golang.org/x/sys/unix"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+func TestErrorsGetTheirCode(t *testing.T) {
+	for want, errs := range map[codes.Code][]error{
+		codes.InvalidArgument:    {errdefs.ErrInvalidArgument},
+		codes.NotFound:           {errdefs.ErrNotFound},
+		codes.AlreadyExists:      {errdefs.ErrAlreadyExists},
+		codes.FailedPrecondition: {errdefs.ErrFailedPrecondition},
+		codes.Unauthenticated:    {errdefs.ErrUnauthenticated},
+		codes.PermissionDenied:   {errdefs.ErrPermissionDenied},
+		codes.Unimplemented:      {errdefs.ErrNotImplemented, status.Error(codes.Unimplemented, "x")},
+		codes.ResourceExhausted:  {errdefs.ErrResourceExhausted, &os.PathError{Op: "write", Path: "/x", Err: unix.ENOSPC}},
+		codes.DeadlineExceeded:   {context.DeadlineExceeded},
+		codes.Canceled:           {context.Canceled},
+		codes.Unavailable:        {errdefs.ErrUnavailable},
+		codes.Internal:           {errors.New("what nobody thought of")},
+	} {
+		for _, err := range errs {
+			for _, e := range []error{err, fmt.Errorf("run pod: %w", err), errors.Join(fmt.Errorf("a: %w", err))} {
+				if got := status.Code(toStatus(e)); got != want {
+					t.Errorf("%v: %v, want %v", e, got, want)
+				}
+			}
+		}
+	}
+	if toStatus(nil) != nil {
+		t.Error("nil became an error")
+	}
+}
+
+func TestNoErrorBecomesUnknown(t *testing.T) {
+	for _, err := range []error{errors.New("x"), errdefs.ErrUnknown, status.Error(codes.Unknown, "x")} {
+		if status.Code(toStatus(err)) == codes.Unknown {
+			t.Errorf("%v answers Unknown", err)
+		}
+	}
+}
