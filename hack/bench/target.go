@@ -95,7 +95,7 @@ func fillIn(ctx context.Context, o *options, env *testenv.Env) error {
 		o.image = env.Images["busybox"]
 	}
 	if o.pssMatch == "" {
-		o.pssMatch = "cri-sandbox-sentry"
+		o.pssMatch = "cri-sandbox-(boot|gofer|sentry)"
 	}
 	if o.cgroupParent == "" && o.vs == "" {
 		o.cgroupParent = env.CgroupParent
