@@ -183,7 +183,11 @@ func decodeAttachment(raw []byte) (*attachment, error) {
 	return &a, nil
 }
 
+// remove takes a pod off the record, the record itself last.
 func (s attachments) remove(id string) error {
+	if err := s.removeResult(id); err != nil {
+		return err
+	}
 	if err := os.Remove(s.path(id)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("remove attachment %s: %w", id, err)
 	}

@@ -35,12 +35,13 @@ type Options struct {
 // CNI attaches pods with the plugins of a CNI configuration. It is safe for
 // concurrent use; see the package comment.
 type CNI struct {
-	confDir string
-	binDirs []string
-	timeout time.Duration
-	cni     libcni.CNI
-	records attachments
-	gate    gate
+	confDir  string
+	binDirs  []string
+	cacheDir string
+	timeout  time.Duration
+	cni      libcni.CNI // for what is not about one pod
+	records  attachments
+	gate     gate
 
 	// ctx ends with Close.
 	ctx   context.Context
@@ -64,11 +65,12 @@ func NewCNI(o Options) (*CNI, error) {
 		o.Timeout = defaultTimeout
 	}
 	c := &CNI{
-		confDir: o.ConfDir,
-		binDirs: o.BinDirs,
-		timeout: o.Timeout,
-		cni:     libcni.NewCNIConfigWithCacheDir(o.BinDirs, o.CacheDir, &runner{}),
-		records: attachments{filepath.Join(o.CacheDir, "attachments")},
+		confDir:  o.ConfDir,
+		binDirs:  o.BinDirs,
+		cacheDir: o.CacheDir,
+		timeout:  o.Timeout,
+		cni:      libcni.NewCNIConfigWithCacheDir(o.BinDirs, o.CacheDir, &runner{}),
+		records:  attachments{filepath.Join(o.CacheDir, "attachments")},
 	}
 	c.ctx, c.close = context.WithCancelCause(context.Background())
 	return c, nil
@@ -128,7 +130,7 @@ func (c *CNI) Attach(ctx context.Context, pod Pod) (_ Result, err error) {
 	defer func() { c.gate.attached(pod.ID, err == nil) }()
 
 	// An earlier try that was cut off.
-	if err := c.detach(ctx, pod.ID); err != nil {
+	if err := c.detach(ctx, pod); err != nil {
 		return Result{}, err
 	}
 	a := newAttachment(pod, list)
@@ -145,7 +147,7 @@ func (c *CNI) Attach(ctx context.Context, pod Pod) (_ Result, err error) {
 func (c *CNI) add(ctx context.Context, list *libcni.NetworkConfigList, a *attachment) (Result, error) {
 	ctx, cancel := c.bound(ctx, c.timeout)
 	defer cancel()
-	res, err := c.cni.AddNetworkList(ctx, list, a.runtimeConf())
+	res, err := c.libcni(a.PodID).AddNetworkList(ctx, list, a.runtimeConf())
 	if err != nil {
 		return Result{}, err
 	}
@@ -191,7 +193,7 @@ func (c *CNI) Detach(ctx context.Context, pod Pod) error {
 	if err := validateID(pod.ID); err != nil {
 		return err
 	}
-	if err := c.detach(ctx, pod.ID); err != nil {
+	if err := c.detach(ctx, pod); err != nil {
 		return err
 	}
 	c.gate.detached(pod.ID)

@@ -11,7 +11,8 @@ import (
 
 // detach undoes all that is on record for a pod: by our record, else by libcni's,
 // which has an entry if ADD came to its end.
-func (c *CNI) detach(ctx context.Context, id string) error {
+func (c *CNI) detach(ctx context.Context, pod Pod) error {
+	id := pod.ID
 	a, missing := c.records.load(id)
 	switch {
 	case missing == nil:
@@ -31,17 +32,17 @@ func (c *CNI) detach(ctx context.Context, id string) error {
 	if len(cached) > 0 || errdefs.IsNotFound(missing) {
 		return classify(c.records.remove(id), errdefs.ErrInternal)
 	}
-	return c.detachDamaged(ctx, id, missing)
+	return c.detachDamaged(ctx, pod, missing)
 }
 
-// detachDamaged detaches a pod of which only the id is left, with the present
-// configuration.
-func (c *CNI) detachDamaged(ctx context.Context, id string, damage error) error {
+// detachDamaged detaches a pod of whose record only the name is left, with the
+// present configuration and what the caller knows.
+func (c *CNI) detachDamaged(ctx context.Context, pod Pod, damage error) error {
 	list, err := loadConfig(c.confDir)
 	if err != nil {
-		return fmt.Errorf("detach pod %s: %w, and there is no other configuration to go by: %w", id, damage, err)
+		return fmt.Errorf("detach pod %s: %w, and there is no other configuration to go by: %w", pod.ID, damage, err)
 	}
-	return c.del(ctx, newAttachment(Pod{ID: id}, list))
+	return c.del(ctx, newAttachment(pod, list))
 }
 
 // fromCache reads an attachment of libcni's cache.
@@ -76,7 +77,7 @@ func (c *CNI) del(ctx context.Context, a *attachment) error {
 	defer ns.close()
 	rt.NetNS = ns.path
 
-	if err := c.cni.DelNetworkList(ctx, list, rt); err != nil {
+	if err := c.libcni(a.PodID).DelNetworkList(ctx, list, rt); err != nil {
 		return fmt.Errorf("detach pod %s from network %s: %w", a.PodID, list.Name, classify(err, errdefs.ErrInternal))
 	}
 	return c.records.remove(a.PodID)

@@ -11,7 +11,7 @@
 //   - Whatever a plugin may have set up is on record before the plugin runs, and
 //     the record goes when DEL has succeeded. So a daemon that died, an ADD that
 //     was cut off and a DEL that failed are all undone by Detach or GC, with the
-//     configuration of the time of ADD.
+//     configuration of the time of ADD and what its plugins had answered.
 //   - No plugin outlives the context it runs under, nor the daemon: it leads a
 //     process group, which is killed as a whole, and the kernel kills it when the
 //     daemon dies. A plugin that leaves its group escapes the former.
@@ -28,8 +28,9 @@
 //
 // # Files
 //
-//	CacheDir/attachments/POD.json  the network that the pod is or may be attached to
-//	CacheDir/results/NET-POD-IF    libcni's copy of ADD's result, for CHECK and DEL
+//	CacheDir/attachments/POD.json         the network that the pod is or may be attached to
+//	CacheDir/attachments/POD.json.result  what the last plugin of ADD answered
+//	CacheDir/results/NET-POD-IF           libcni's copy of both after ADD, for CHECK and DEL
 //
 // They must outlive a reboot, as the address leases of the plugins do. The record
 // is written in place and not synced. A crash of the daemon can cut it short, but

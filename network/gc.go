@@ -76,7 +76,7 @@ func (c *CNI) detachAll(ctx context.Context, ids []string) (failed []string, err
 	group.SetLimit(gcParallel)
 	for _, id := range ids {
 		group.Go(func() error {
-			if err := c.detach(ctx, id); err != nil {
+			if err := c.detach(ctx, Pod{ID: id}); err != nil {
 				mu.Lock()
 				defer mu.Unlock()
 				failed, errs = append(failed, id), append(errs, err)

@@ -29,8 +29,9 @@ type Network interface {
 	// that is not attached is errdefs.ErrNotFound.
 	Check(ctx context.Context, pod Pod) error
 
-	// Detach undoes Attach; only pod.ID is needed. The namespace and the
-	// configuration may be gone. A pod that is not attached is no error.
+	// Detach undoes Attach. The namespace and the configuration may be gone. A
+	// pod that is not attached is no error. The record says what is to be undone;
+	// but for the ID, the pod counts only where the record is damaged.
 	Detach(ctx context.Context, pod Pod) error
 
 	// GC detaches all pods that are neither in valid nor attached by this

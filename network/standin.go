@@ -6,7 +6,9 @@ import (
 	"os"
 
 	"github.com/containernetworking/cni/libcni"
+	"github.com/containernetworking/cni/pkg/types"
 	current "github.com/containernetworking/cni/pkg/types/100"
+	"github.com/containernetworking/cni/pkg/types/create"
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
@@ -45,16 +47,31 @@ func (c *CNI) namespaceForDel(list *libcni.NetworkConfigList, rt *libcni.Runtime
 			return own, err
 		}
 	}
-	// A result that cannot be read is as good as none: libcni drops it, too.
-	res, err := c.cni.GetNetworkListCachedResult(list, rt)
-	if err != nil || res == nil {
-		return own, nil
-	}
-	ips, err := podIPs(res, rt.IfName)
-	if err != nil || len(ips) == 0 {
+	ips := c.savedIPs(list, rt)
+	if len(ips) == 0 {
 		return own, nil
 	}
 	return newStandIn(rt.IfName, ips)
+}
+
+// savedIPs returns the pod's addresses by our copy of the result, else by
+// libcni's. A result that cannot be read is as good as none.
+func (c *CNI) savedIPs(list *libcni.NetworkConfigList, rt *libcni.RuntimeConf) []*current.IPConfig {
+	var res types.Result
+	if raw := c.records.loadResult(rt.ContainerID); raw != nil {
+		res, _ = create.CreateFromBytes(raw)
+	}
+	if res == nil {
+		res, _ = c.cni.GetNetworkListCachedResult(list, rt)
+	}
+	if res == nil {
+		return nil
+	}
+	ips, err := podIPs(res, rt.IfName)
+	if err != nil {
+		return nil
+	}
+	return ips
 }
 
 // hasInterface looks into a namespace through a socket that was opened in it.
