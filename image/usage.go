@@ -44,7 +44,8 @@ func (s *Store) Usage(ctx context.Context) (Usage, error) {
 		list = append(list, layer{info.Name, info.Labels[labelUpper], info.Kind == snapshots.KindCommitted})
 		return nil
 	})
-	if err != nil {
+	// NotFound: the snapshotter has made nothing yet.
+	if err != nil && !errdefs.IsNotFound(err) {
 		return Usage{}, fmt.Errorf("measure images: %w", err)
 	}
 	seen := make(map[string]tally, len(list))
