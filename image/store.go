@@ -100,9 +100,10 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 	if err := opts.complete(); err != nil {
 		return nil, err
 	}
-	// The libraries narrate each request at level info, on their own logger;
-	// what matters of it comes back as errors.
-	_ = log.SetLevel("error")
+	// The libraries narrate on a logger of their own, at level error also what
+	// is none (the unpacker removes a failed layer twice). What matters comes
+	// back to us as errors.
+	_ = log.SetLevel("fatal")
 
 	for _, dir := range []string{"", "content", "overlayfs", "rootfs", "empty", "trash"} {
 		if err := os.MkdirAll(filepath.Join(opts.Root, dir), 0o700); err != nil {

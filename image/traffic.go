@@ -93,8 +93,17 @@ type watchedTransport struct {
 
 // RoundTrip implements http.RoundTripper.
 func (w *watchedTransport) RoundTrip(req *http.Request) (*http.Response, error) {
+	req = withoutInheritedSecret(req)
 	w.traffic.begin()
 	resp, err := w.next.RoundTrip(req)
+	if err == nil && resp.StatusCode == http.StatusRequestedRangeNotSatisfiable && req.Header.Get("Range") != "" {
+		// Some registries know no ranges and say so instead of sending all. The
+		// fetcher can do with all, and a resumed pull would fail for ever.
+		resp.Body.Close()
+		req = req.Clone(req.Context())
+		req.Header.Del("Range")
+		resp, err = w.next.RoundTrip(req)
+	}
 	if err != nil {
 		w.traffic.end()
 		return nil, err
@@ -102,6 +111,24 @@ func (w *watchedTransport) RoundTrip(req *http.Request) (*http.Response, error) 
 	resp.Body = &watchedBody{ReadCloser: resp.Body, traffic: w.traffic}
 	w.askWhy(req, resp)
 	return resp, nil
+}
+
+// withoutInheritedSecret drops the secret that a redirected request has taken
+// over from the first one: net/http lets it through to other ports and to
+// subdomains. One that the authorizer set for the new host is another.
+func withoutInheritedSecret(req *http.Request) *http.Request {
+	first := req
+	for first.Response != nil && first.Response.Request != nil {
+		first = first.Response.Request
+	}
+	secret := req.Header.Get("Authorization")
+	if secret == "" || secret != first.Header.Get("Authorization") ||
+		first.URL.Host == req.URL.Host && first.URL.Scheme == req.URL.Scheme {
+		return req
+	}
+	req = req.Clone(req.Context())
+	req.Header.Del("Authorization")
+	return req
 }
 
 // askWhy repeats a refused look at a manifest as a GET: images are resolved
