@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -24,11 +25,11 @@ type demo struct {
 	begin time.Time
 	env   *testenv.Env
 
-	pod        *runtimeapi.PodSandboxConfig
-	podFile    string
-	podID      string
-	web, shell string // container ids
-	ip         string
+	pod     *runtimeapi.PodSandboxConfig
+	podFile string
+	podID   string
+	shell   string // container id
+	ip      string
 }
 
 func (d *demo) steps() []step {
@@ -46,6 +47,7 @@ func (d *demo) steps() []step {
 		{"crictl exec -s: both containers share the pod's network", d.exec},
 		{"reach the web server by the pod's address from the host", d.fetch},
 		{"crictl stats", d.stats},
+		{"what the pod holds on the node", d.holdings},
 		{"kill -9 the daemon and start it again", d.restart},
 		{"the pod serves on, and its log has no gap", d.afterRestart},
 		{"crictl stopp, rmp", d.removePod},
@@ -100,6 +102,7 @@ func (d *demo) runPod(ctx context.Context) (string, error) {
 }
 
 func (d *demo) startContainer(ctx context.Context, c *runtimeapi.ContainerConfig) (string, error) {
+	maps.Copy(c.Labels, d.pod.Labels) // `crictl ps` shows the pod's name by these
 	file, err := d.writeConfig(c.Metadata.Name+".json", c)
 	if err != nil {
 		return "", err
@@ -114,9 +117,9 @@ func (d *demo) startContainer(ctx context.Context, c *runtimeapi.ContainerConfig
 	return id, err
 }
 
-func (d *demo) startWeb(ctx context.Context) (out string, err error) {
+func (d *demo) startWeb(ctx context.Context) (string, error) {
 	c := testenv.ContainerConfig("web", d.env.Images["web"])
-	d.web, err = d.startContainer(ctx, c)
+	_, err := d.startContainer(ctx, c)
 	return "", err
 }
 
@@ -178,7 +181,23 @@ func (d *demo) stats(ctx context.Context) (string, error) {
 		return containers, err
 	}
 	pods, err := d.env.Crictl(ctx, "statsp")
-	return containers + pods, err
+	// crictl clears the screen first.
+	return strings.ReplaceAll(containers+pods, "\x1b[2J\x1b[H", ""), err
+}
+
+// holdings shows that what the last steps look for is there now: a search that
+// finds nothing of a running pod would find no leftover of it either.
+func (d *demo) holdings(context.Context) (string, error) {
+	o, err := d.env.Observe()
+	if err != nil {
+		return "", err
+	}
+	for _, kind := range testenv.Kinds {
+		if kind != "chain" && len(o[kind]) == 0 {
+			return o.String(), fmt.Errorf("no %s of a running pod is seen", kind)
+		}
+	}
+	return o.String(), nil
 }
 
 func (d *demo) restart(ctx context.Context) (string, error) {

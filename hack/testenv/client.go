@@ -11,7 +11,9 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
@@ -126,7 +128,9 @@ func (c *Client) RemoveAll(ctx context.Context) error {
 			defer wg.Done()
 			slots <- struct{}{}
 			defer func() { <-slots }()
-			errs[i] = c.RemovePod(ctx, id)
+			if errs[i] = c.RemovePod(ctx, id); status.Code(errs[i]) == codes.NotFound {
+				errs[i] = nil // removed by another client, such as crictl
+			}
 		}()
 	}
 	wg.Wait()

@@ -30,7 +30,10 @@ func (r *recorder) RunPodSandbox(_ context.Context, req *runtimeapi.RunPodSandbo
 	return &runtimeapi.RunPodSandboxResponse{PodSandboxId: "id-" + req.Config.Metadata.Name}, nil
 }
 
-func (r *recorder) StopPodSandbox(context.Context, *runtimeapi.StopPodSandboxRequest) (*runtimeapi.StopPodSandboxResponse, error) {
+func (r *recorder) StopPodSandbox(_ context.Context, req *runtimeapi.StopPodSandboxRequest) (*runtimeapi.StopPodSandboxResponse, error) {
+	if req.PodSandboxId == "id-gone" {
+		return nil, status.Error(codes.NotFound, "gone")
+	}
 	return &runtimeapi.StopPodSandboxResponse{}, nil
 }
 
@@ -58,13 +61,14 @@ func TestRemoveAllRemovesWhatIsLeft(t *testing.T) {
 		c.RunPod(ctx, &runtimeapi.PodSandboxConfig{Metadata: &runtimeapi.PodSandboxMetadata{Name: name}})
 	}
 	c.Note("id-crictl")
+	c.Note("id-gone")
 	must(t, c.RemovePod(ctx, "id-a"))
 	must(t, c.RemoveAll(ctx))
 	must(t, c.RemoveAll(ctx)) // all gone: nothing to do
 	if got := strings.Join(rec.removed, " "); got != "id-a id-b id-crictl" && got != "id-a id-crictl id-b" {
 		t.Errorf("removed %s", got)
 	}
-	if got := strings.Join(c.IDs(), " "); got != "id-a id-b id-crictl" {
+	if got := strings.Join(c.IDs(), " "); got != "id-a id-b id-crictl id-gone" {
 		t.Errorf("ids %s", got)
 	}
 }
