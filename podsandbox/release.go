@@ -140,11 +140,11 @@ func (m *Manager) endSandbox(ctx context.Context, p *pod) error {
 	var err error
 	if sb := p.getSandbox(); sb != nil {
 		err = sb.Kill(ctx)
+	} else {
+		err = m.opts.Engine.Reap(ctx, p.id()) // booted by an earlier daemon, or not at all
 	}
-	// Also after a kill: a helper may have outlived it, and a sandbox that was
-	// never adopted has no other end.
-	if rerr := m.opts.Engine.Reap(ctx, p.id()); rerr != nil {
-		return fmt.Errorf("end sandbox: %w", errors.Join(err, rerr))
+	if err != nil {
+		return fmt.Errorf("end sandbox: %w", err)
 	}
 	for _, c := range p.members() {
 		if err := m.awaitEnd(ctx, c); err != nil {
