@@ -35,10 +35,11 @@ func (g *Group) Delete(ctx context.Context) error {
 		case <-time.After(pause):
 		}
 	}
+	err := g.stopScope(ctx)
 	for _, m := range g.host.mounts {
 		removeParents(m.dir, path.Dir(g.path))
 	}
-	return nil
+	return err
 }
 
 // discard is Delete of a group that nothing was started in.

@@ -290,3 +290,14 @@ func BenchmarkStats(b *testing.B) {
 		})
 	}
 }
+
+func TestKillSparesItself(t *testing.T) {
+	dir := t.TempDir()
+	procs := filepath.Join(dir, "cgroup.procs")
+	if err := os.WriteFile(procs, fmt.Appendln(nil, os.Getpid()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := killAll(dir); !errors.Is(err, errdefs.ErrFailedPrecondition) {
+		t.Errorf("kill of this process: %v, want ErrFailedPrecondition", err)
+	}
+}

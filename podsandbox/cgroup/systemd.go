@@ -20,14 +20,6 @@ const dbusTimeout = 10 * time.Second
 // nothing without systemd, below a parent that is not a slice, and for a scope
 // that systemd knows already.
 func (g *Group) Adopt(ctx context.Context, pid int, l Limits) error {
-	if !g.host.systemd || g.scope == "" {
-		return nil
-	}
-	conn, err := dbus.NewWithContext(ctx)
-	if err != nil {
-		return fmt.Errorf("adopt scope %s: connect to systemd: %w: %w", g.scope, errdefs.ErrUnavailable, err)
-	}
-	defer conn.Close()
 	properties := append([]dbus.Property{
 		dbus.PropDescription("pod sandbox"),
 		dbus.PropSlice(g.slice),
@@ -36,47 +28,78 @@ func (g *Group) Adopt(ctx context.Context, pid int, l Limits) error {
 		property("DefaultDependencies", false),
 		property("CollectMode", "inactive-or-failed"),
 	}, scopeLimits(l, g.host.version)...)
-	done := make(chan string, 1)
-	_, err = conn.StartTransientUnitContext(ctx, g.scope, "fail", properties, done)
-	if refused := (godbus.Error{}); errors.As(err, &refused) && refused.Name == "org.freedesktop.systemd1.UnitExists" {
-		return nil
-	}
+	err := g.onScope(ctx, "UnitExists", func(conn *dbus.Conn, done chan<- string) error {
+		_, err := conn.StartTransientUnitContext(ctx, g.scope, "fail", properties, done)
+		return err
+	})
 	if err != nil {
 		return fmt.Errorf("adopt scope %s: %w", g.scope, err)
 	}
-	select {
-	case result := <-done:
-		if result != "done" {
-			return fmt.Errorf("adopt scope %s: job %s: %w", g.scope, result, errdefs.ErrFailedPrecondition)
-		}
-		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("adopt scope %s: %w", g.scope, context.DeadlineExceeded)
-	}
+	return nil
 }
 
 // updateScope tells systemd of changed limits, which it would else reset on its
 // next reload. A scope that is not adopted yet gets them with Adopt.
 func (g *Group) updateScope(l Limits) error {
 	properties := scopeLimits(l, g.host.version)
-	if !g.host.systemd || g.scope == "" || len(properties) == 0 {
+	if len(properties) == 0 {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), dbusTimeout)
 	defer cancel()
-	conn, err := dbus.NewWithContext(ctx)
-	if err != nil {
-		return fmt.Errorf("update scope %s: connect to systemd: %w: %w", g.scope, errdefs.ErrUnavailable, err)
-	}
-	defer conn.Close()
-	err = conn.SetUnitPropertiesContext(ctx, g.scope, true, properties...)
-	if refused := (godbus.Error{}); errors.As(err, &refused) && refused.Name == "org.freedesktop.systemd1.NoSuchUnit" {
-		return nil
-	}
+	err := g.onScope(ctx, "NoSuchUnit", func(conn *dbus.Conn, done chan<- string) error {
+		done <- jobDone // there is no job
+		return conn.SetUnitPropertiesContext(ctx, g.scope, true, properties...)
+	})
 	if err != nil {
 		return fmt.Errorf("update scope %s: %w", g.scope, err)
 	}
 	return nil
+}
+
+// stopScope makes systemd forget the scope. It does not always notice by itself
+// that a folder of its has been emptied and removed.
+func (g *Group) stopScope(ctx context.Context) error {
+	err := g.onScope(ctx, "NoSuchUnit", func(conn *dbus.Conn, done chan<- string) error {
+		_, err := conn.StopUnitContext(ctx, g.scope, "replace", done)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("stop scope %s: %w", g.scope, err)
+	}
+	return nil
+}
+
+const jobDone = "done"
+
+// onScope makes a call to systemd and waits for the job that it starts. Without
+// systemd or a scope it does nothing; an answer of the name expected is no error.
+func (g *Group) onScope(ctx context.Context, expected string, call func(*dbus.Conn, chan<- string) error) error {
+	if !g.host.systemd || g.scope == "" {
+		return nil
+	}
+	conn, err := dbus.NewWithContext(ctx)
+	if err != nil {
+		return fmt.Errorf("connect to systemd: %w: %w", errdefs.ErrUnavailable, err)
+	}
+	defer conn.Close()
+	done := make(chan string, 1)
+	err = call(conn, done)
+	if refused := (godbus.Error{}); errors.As(err, &refused) && refused.Name == "org.freedesktop.systemd1."+expected {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	select {
+	case result := <-done:
+		if result != jobDone {
+			return fmt.Errorf("job %s: %w", result, errdefs.ErrFailedPrecondition)
+		}
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("wait for the job: %w", ctx.Err())
+	}
 }
 
 // scopeLimits are the limits in systemd's words. Its numbers are unsigned, with
