@@ -87,11 +87,11 @@ func (e *Env) ServeArgs() []string {
 func (e *Env) waitReady(ctx context.Context, d *daemon) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	last := errors.New("no answer yet")
 	for {
 		// The connection backs off after a refused dial; a start is no time to wait.
 		e.Client.Conn.ResetConnectBackoff()
-		if last = e.ready(ctx); last == nil {
+		last := e.ready(ctx)
+		if last == nil {
 			return nil
 		}
 		select {

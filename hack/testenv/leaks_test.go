@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -153,5 +154,18 @@ func TestEveryKindHasAScan(t *testing.T) {
 		if e.scans()[k] == nil {
 			t.Errorf("no scan for %s", k)
 		}
+	}
+}
+
+// TestFilesStaysOnItsFileSystem wants a container's root counted as one thing.
+func TestFilesStaysOnItsFileSystem(t *testing.T) {
+	e := bare(t)
+	leak["mount"](t, e)
+	inside := filepath.Join(e.State, "netns", "file")
+	must(t, os.WriteFile(inside, nil, 0o644))
+	got, err := files(e.State)
+	must(t, err)
+	if slices.Contains(got, inside) || !slices.Contains(got, filepath.Dir(inside)) {
+		t.Errorf("got %q", got)
 	}
 }

@@ -207,9 +207,14 @@ func cgroupRoots() ([]string, error) {
 var idLike = regexp.MustCompile(`[0-9a-f]{12}`)
 
 // files lists all below dir that is not a plain folder, and the folders named by
-// an id. Top-level entries named in skip are left out.
+// an id. Top-level entries named in skip are left out. Of another file system that
+// is mounted below dir, such as a container's root, only the mount point counts.
 func files(dir string, skip ...string) ([]string, error) {
 	var out []string
+	home, ok := inodeOf(dir)
+	if !ok {
+		return nil, nil
+	}
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil // removed while we look
@@ -221,9 +226,16 @@ func files(dir string, skip ...string) ([]string, error) {
 		if slices.Contains(skip, rel) {
 			return filepath.SkipDir
 		}
-		if !d.IsDir() || idLike.MatchString(d.Name()) {
-			out = append(out, path)
+		if d.IsDir() {
+			if i, ok := inodeOf(path); ok && i.dev != home.dev {
+				out = append(out, path)
+				return filepath.SkipDir
+			}
+			if !idLike.MatchString(d.Name()) {
+				return nil
+			}
 		}
+		out = append(out, path)
 		return nil
 	})
 	return out, err
