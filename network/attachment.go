@@ -34,7 +34,7 @@ func newAttachment(pod Pod, list *libcni.NetworkConfigList) *attachment {
 	return &attachment{
 		Version:   attachmentVersion,
 		PodID:     pod.ID,
-		Interface: InterfaceName,
+		Interface: DefaultInterface,
 		NetNS:     pod.NetNS,
 		Args: [][2]string{
 			{"IgnoreUnknown", "1"},

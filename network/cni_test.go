@@ -80,7 +80,7 @@ func deleteInterface(t *testing.T, path string) {
 		t.Fatal(err)
 	}
 	defer handle.Close()
-	link, err := handle.LinkByName(InterfaceName)
+	link, err := handle.LinkByName(DefaultInterface)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -108,7 +108,7 @@ func (c *CNI) collectPlugins(parent context.Context, keep map[string]struct{}) e
 	args := &libcni.GCArgs{}
 	for _, ids := range []map[string]struct{}{keep, live} {
 		for id := range ids {
-			args.ValidAttachments = append(args.ValidAttachments, types.GCAttachment{ContainerID: id, IfName: InterfaceName})
+			args.ValidAttachments = append(args.ValidAttachments, types.GCAttachment{ContainerID: id, IfName: DefaultInterface})
 		}
 	}
 	err = c.cni.GCNetworkList(bounded, list, args)

@@ -5,8 +5,9 @@ import (
 	"encoding/json"
 )
 
-// InterfaceName is the pod's interface that the kubelet and the tools expect.
-const InterfaceName = "eth0"
+// DefaultInterface is the pod's interface to its network, by the name that the
+// kubelet and the tools expect.
+const DefaultInterface = "eth0"
 
 // Network attaches pods to a network. It is implemented by [CNI], and by [Host]
 // for pods that share the node's network.

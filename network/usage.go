@@ -8,9 +8,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// DefaultInterface is the pod's interface to its network.
-const DefaultInterface = "eth0"
-
 // InterfaceUsage is what passed one interface since it was made.
 type InterfaceUsage struct {
 	Name              string
