@@ -26,6 +26,7 @@
 //	  rootfs/<key>/        writable layer of one container
 //	    layer.json         the chain it stands on; written before the mount
 //	    fs/ work/          upper and work folder of the overlay mount
+//	  reserve              space that deletions on a full disk make use of
 //	  empty/               lower folder of images without a layer
 //	  trash/               writable layers on their way out
 //

@@ -1,6 +1,7 @@
 package image
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -47,8 +48,11 @@ type index struct {
 	names  map[string]digest.Digest // what each name points at
 	// targets are the images of those digests, kept to spare the disk on the
 	// next rebuild: a digest never changes its meaning.
-	targets map[digest.Digest]*Image
+	targets targets
 }
+
+// targets are images by the digest their names point at.
+type targets map[digest.Digest]*Image
 
 // Get finds an image by full or short name with tag or digest, by id, or by an
 // unambiguous beginning of an id. Errors: errdefs.ErrNotFound, and
@@ -132,9 +136,10 @@ func (img *Image) inRepository(repo string) bool {
 		slices.ContainsFunc(img.RepoDigests, func(n string) bool { return strings.HasPrefix(n, repo+"@") })
 }
 
-// reindex rebuilds the index from the recorded names and publishes it. A name
-// whose image cannot be read is left out and returned. Caller holds change.
-func (s *Store) reindex(ctx context.Context) (broken []images.Image, _ error) {
+// reindex rebuilds the index from the recorded names and publishes it. Images
+// that are in the current index, or in fresh, are not read again. Names whose
+// image is not complete are left out and returned. Caller holds change.
+func (s *Store) reindex(ctx context.Context, fresh targets) (broken []string, _ error) {
 	records, err := s.names.List(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("list image names: %w", err)
@@ -144,18 +149,21 @@ func (s *Store) reindex(ctx context.Context) (broken []images.Image, _ error) {
 		byID:    map[string]*Image{},
 		byName:  map[string]*Image{},
 		names:   map[string]digest.Digest{},
-		targets: map[digest.Digest]*Image{},
+		targets: targets{},
 	}
 	for _, r := range records {
 		img := x.targets[r.Target.Digest]
 		if img == nil {
-			img = known[r.Target.Digest]
-			if img == nil {
-				if img, err = s.load(ctx, r.Target); err != nil {
-					klog.ErrorS(err, "Image cannot be used, its name is dropped", "name", r.Name)
-					broken = append(broken, r)
-					continue
-				}
+			var err error
+			if img = cmp.Or(known[r.Target.Digest], fresh[r.Target.Digest]); img == nil {
+				img, err = s.load(ctx, r.Target)
+			}
+			if errdefs.IsNotFound(err) || errdefs.IsInvalidArgument(err) {
+				klog.ErrorS(err, "Image is not complete, its name is dropped", "name", r.Name)
+				broken = append(broken, r.Name)
+				continue
+			} else if err != nil {
+				return nil, fmt.Errorf("load image %s: %w", r.Name, err)
 			}
 			x.targets[r.Target.Digest] = img
 		}

@@ -47,6 +47,8 @@ func (s *Store) release(ctx context.Context, name string) {
 // discard deletes what a pull and earlier tries for the same name have left. It
 // returns when the space is free: the disk may be full.
 func (s *Store) discard(ctx context.Context, name string) {
+	defer s.reserve.lend()()
+	s.doubtful.Store(true)
 	s.keepForRetry(ctx, name)
 	err := errors.Join(s.deleteLeases(ctx, s.leasesOf(name)), s.sweep(ctx))
 	if err != nil && s.ctx.Err() == nil {

@@ -2,12 +2,16 @@ package image
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/containerd/containerd/v2/core/images"
+	"github.com/containerd/containerd/v2/core/metadata/boltutil"
 	"github.com/containerd/errdefs"
 	"github.com/distribution/reference"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	bolt "go.etcd.io/bbolt"
 )
 
 // recordKnown handles the pull of an image that is here already, perhaps under
@@ -36,32 +40,58 @@ func (s *Store) record(ctx context.Context, named reference.Named, target ocispe
 func (s *Store) recordLocked(ctx context.Context, named reference.Named, target ocispec.Descriptor) (Image, error) {
 	// Only what identifies the image: a registry may add what it likes.
 	target = ocispec.Descriptor{MediaType: target.MediaType, Digest: target.Digest, Size: target.Size}
-	changed := false
-	for _, name := range recordedNames(named, target.Digest) {
-		if s.current().names[name] == target.Digest {
-			continue // what a pull with the policy "always" finds most of the time
-		}
-		changed = true
-		if err := s.putName(ctx, images.Image{Name: name, Target: target}); err != nil {
-			return Image{}, fmt.Errorf("record image name %s: %w", name, err)
-		}
-	}
-	if changed {
-		if _, err := s.reindex(ctx); err != nil {
-			return Image{}, err
-		}
+	names := slices.DeleteFunc(recordedNames(named, target.Digest), func(name string) bool {
+		return s.current().names[name] == target.Digest
+	})
+	if len(names) == 0 { // what a pull with the policy "always" finds most of the time
+		x := s.current()
+		return *x.byID[x.targets[target.Digest].ID], nil
 	}
 	img := s.current().targets[target.Digest]
 	if img == nil {
-		return Image{}, fmt.Errorf("image %s cannot be read back: %w", named, errdefs.ErrInternal)
+		var err error
+		if img, err = s.load(ctx, target); err != nil {
+			return Image{}, err
+		}
+	}
+	err := s.putNames(ctx, names, target)
+	if err == nil {
+		_, err = s.reindex(ctx, targets{target.Digest: img})
+	}
+	if err != nil {
+		_, dropErr := s.dropUnusedView(context.WithoutCancel(ctx), img.layers.chain)
+		return Image{}, errors.Join(err, dropErr)
 	}
 	return *s.current().byID[img.ID], nil
 }
 
-func (s *Store) putName(ctx context.Context, record images.Image) error {
-	_, err := s.names.Create(ctx, record)
-	if errdefs.IsAlreadyExists(err) {
-		_, err = s.names.Update(ctx, record, "target")
-	}
-	return err
+// putNames points all names at a target, or none.
+func (s *Store) putNames(ctx context.Context, names []string, target ocispec.Descriptor) error {
+	return s.db.Update(func(tx *bolt.Tx) error {
+		ctx := boltutil.WithTransaction(ctx, tx)
+		for _, name := range names {
+			record := images.Image{Name: name, Target: target}
+			_, err := s.names.Create(ctx, record)
+			if errdefs.IsAlreadyExists(err) {
+				_, err = s.names.Update(ctx, record, "target")
+			}
+			if err != nil {
+				return fmt.Errorf("record image name %s: %w", name, err)
+			}
+		}
+		return nil
+	})
+}
+
+// deleteNames forgets all names, or none.
+func (s *Store) deleteNames(ctx context.Context, names []string) error {
+	return s.db.Update(func(tx *bolt.Tx) error {
+		ctx := boltutil.WithTransaction(ctx, tx)
+		for _, name := range names {
+			if err := s.names.Delete(ctx, name); err != nil && !errdefs.IsNotFound(err) {
+				return fmt.Errorf("remove image name %s: %w", name, err)
+			}
+		}
+		return nil
+	})
 }

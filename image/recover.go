@@ -18,6 +18,7 @@ import (
 // recover puts right what an earlier process left: leases of unfinished pulls,
 // half-unpacked layers, and holds on layers that are known from disk only.
 func (s *Store) recover(ctx context.Context) error {
+	s.doubtful.Store(true)
 	rebooted, err := s.adoptLeases(ctx)
 	if err != nil {
 		return err
@@ -28,14 +29,12 @@ func (s *Store) recover(ctx context.Context) error {
 	if err := s.readHolds(); err != nil {
 		return err
 	}
-	broken, err := s.reindex(ctx)
+	broken, err := s.reindex(ctx, nil)
 	if err != nil {
 		return err
 	}
-	for _, b := range broken {
-		if err := s.names.Delete(ctx, b.Name); err != nil && !errdefs.IsNotFound(err) {
-			return fmt.Errorf("remove broken image name %s: %w", b.Name, err)
-		}
+	if err := s.deleteNames(ctx, broken); err != nil {
+		return err
 	}
 	if err := s.dropUnusedViews(ctx); err != nil {
 		return err

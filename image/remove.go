@@ -2,7 +2,7 @@ package image
 
 import (
 	"context"
-	"fmt"
+	"slices"
 
 	"github.com/containerd/errdefs"
 )
@@ -12,6 +12,7 @@ import (
 // that a container uses stay until its root file system is gone. An unknown
 // image is no error.
 func (s *Store) Remove(ctx context.Context, nameOrID string) error {
+	defer s.reserve.lend()()
 	removed, err := s.forget(scoped(ctx), nameOrID)
 	if err != nil || !removed {
 		return err
@@ -29,16 +30,10 @@ func (s *Store) forget(ctx context.Context, nameOrID string) (bool, error) {
 	} else if err != nil {
 		return false, err
 	}
-	// Halfway through, the image is still there under its other names, and a
-	// second call goes on.
-	for _, names := range [][]string{img.RepoTags, img.RepoDigests} {
-		for _, name := range names {
-			if err := s.names.Delete(ctx, name); err != nil && !errdefs.IsNotFound(err) {
-				return false, fmt.Errorf("remove image name %s: %w", name, err)
-			}
-		}
+	if err := s.deleteNames(ctx, slices.Concat(img.RepoTags, img.RepoDigests)); err != nil {
+		return false, err
 	}
-	if _, err := s.reindex(ctx); err != nil {
+	if _, err := s.reindex(ctx, nil); err != nil {
 		return false, err
 	}
 	if _, err := s.dropUnusedView(ctx, img.layers.chain); err != nil {

@@ -171,6 +171,7 @@ func (s *Store) unhold(key string) {
 	if !ok || s.chainUsed(chain) {
 		return
 	}
+	defer s.reserve.lend()()
 	s.change.Lock()
 	defer s.change.Unlock()
 	dropped, err := s.dropUnusedView(s.ctx, chain)

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/containerd/containerd/v2/core/content"
@@ -66,7 +67,6 @@ type Store struct {
 	opts      Options
 	db        *metadata.DB
 	content   content.Store
-	disk      content.Store // below content, without metadata
 	names     images.Store
 	leases    leases.Manager
 	snapshots snapshots.Snapshotter
@@ -75,11 +75,14 @@ type Store struct {
 	unpacking *keyedMutex
 	mounts    *mounter
 	measured  *layerSizes
+	reserve   *reserve
 
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
 	work   sync.WaitGroup // pulls and the collector
 	sweeps chan chan error
+	// doubtful: the disk may hold what the metadata does not know.
+	doubtful atomic.Bool
 
 	change sync.Mutex // see the package comment
 
@@ -133,6 +136,7 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 		pulls:     map[string]*pull{},
 		retained:  map[string]retainedLease{},
 	}
+	s.reserve = newReserve(opts.Root)
 	s.ctx, s.cancel = context.WithCancel(namespaces.WithNamespace(context.Background(), namespace))
 	cu.Add(s.cancel)
 	if err := s.openBackends(meta); err != nil {
@@ -153,8 +157,8 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 }
 
 func (s *Store) openBackends(meta *bolt.DB) error {
-	var err error
-	if s.disk, err = local.NewStore(filepath.Join(s.opts.Root, "content")); err != nil {
+	disk, err := local.NewStore(filepath.Join(s.opts.Root, "content"))
+	if err != nil {
 		return fmt.Errorf("open content store %s: %w", s.opts.Root, err)
 	}
 	s.overlay, err = overlay.NewSnapshotter(filepath.Join(s.opts.Root, "overlayfs"),
@@ -164,12 +168,12 @@ func (s *Store) openBackends(meta *bolt.DB) error {
 	if err != nil {
 		return fmt.Errorf("open snapshotter %s: %v: %w", s.opts.Root, err, errdefs.ErrFailedPrecondition)
 	}
-	s.db = metadata.NewDB(meta, s.disk, map[string]snapshots.Snapshotter{snapshotterName: s.overlay})
+	s.db = metadata.NewDB(meta, diskBlobs{disk}, map[string]snapshots.Snapshotter{snapshotterName: s.overlay})
 	if err := s.db.Init(s.ctx); err != nil {
 		_ = s.overlay.Close()
 		return fmt.Errorf("open image metadata %s: %w", s.opts.Root, err)
 	}
-	s.content = s.db.ContentStore()
+	s.content = metaBlobs{s.db.ContentStore()}
 	s.names = metadata.NewImageStore(s.db)
 	s.leases = metadata.NewLeaseManager(s.db)
 	s.snapshots = s.db.Snapshotter(snapshotterName)

@@ -1,14 +1,18 @@
 package image
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 
+	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/containerd/v2/core/snapshots"
 	"github.com/containerd/errdefs"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"k8s.io/klog/v2"
 )
 
@@ -63,6 +67,9 @@ func (s *Store) sweepSoon() {
 // to, and the writable layers on their way out.
 func (s *Store) collect(ctx context.Context) error {
 	errs := []error{s.expireLeases(ctx)}
+	if s.doubtful.Swap(false) {
+		errs = append(errs, s.markDirty(ctx))
+	}
 	if _, err := s.db.GarbageCollect(ctx); err != nil {
 		errs = append(errs, fmt.Errorf("collect image garbage: %w", err))
 	}
@@ -81,4 +88,20 @@ func (s *Store) collect(ctx context.Context) error {
 		errs = append(errs, os.RemoveAll(filepath.Join(trash, e.Name())))
 	}
 	return errors.Join(errs...)
+}
+
+// markDirty makes the next collection compare disk and metadata. It does so only
+// for a backend from which it has something to delete, so each gets an item that
+// nothing refers to. Needed after a crash or a full disk, when files may exist of
+// which the metadata knows nothing.
+func (s *Store) markDirty(ctx context.Context) error {
+	waste := []byte("waste")
+	desc := ocispec.Descriptor{Digest: digest.FromBytes(waste), Size: int64(len(waste))}
+	if err := content.WriteBlob(ctx, s.content, "waste", bytes.NewReader(waste), desc); err != nil {
+		return fmt.Errorf("prepare collection of blobs: %w", err)
+	}
+	if _, err := s.snapshots.Prepare(ctx, "waste", ""); err != nil && !errdefs.IsAlreadyExists(err) {
+		return fmt.Errorf("prepare collection of layers: %w", err)
+	}
+	return nil
 }
