@@ -1,0 +1,144 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+
+	"github.com/cri-sandbox/cri-sandbox/hack/testimages"
+)
+
+// digestOf is the image that critest pulls by a digest in its source, and that
+// digest. No image built here can have it.
+const (
+	digestOf     = "k8s-staging-cri-tools/test-image-digest"
+	sourceDigest = "sha256:9700f9a2f5bf2c45f2f605a0bd3bce7cf37420ec9d3ed50ac2758413308766bf"
+)
+
+// server is how the images that stand for nginx and httpd run: critest asks for a
+// page, for `echo`, and for the pid file of nginx.
+func server(port int) v1.Config {
+	return v1.Config{
+		Env: []string{"PATH=/bin"},
+		Cmd: []string{"sh", "-c", fmt.Sprintf("echo httpd; echo $$ > /var/run/nginx.pid; exec httpd -f -p %d -h /www", port)},
+	}
+}
+
+// images builds everything critest pulls, by repository and tag below either of
+// its registries.
+func images(ctx context.Context) (map[string]v1.Image, error) {
+	busybox, err := testimages.Busybox()
+	if err != nil {
+		return nil, err
+	}
+	suid, err := setuidImage(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out := map[string]v1.Image{
+		"e2e-test-images/busybox:1.29-2": busybox,
+		"e2e-test-images/nonewprivs:1.3": suid,
+	}
+	b := builder{base: busybox, out: out}
+
+	web := testimages.File{Path: "www/index.html", Mode: 0o644, Content: []byte("hello\n")}
+	b.add(server(80), []testimages.File{web}, "e2e-test-images/nginx:1.14-2", "e2e-test-images/httpd:2.4.39-4")
+	b.add(server(12003), []testimages.File{web}, staging("hostnet-nginx-"+runtime.GOARCH+":latest"))
+
+	sh := v1.Config{Env: []string{"PATH=/bin"}, Cmd: []string{"sh"}}
+	b.add(sh, marker("pause"), "pause:3.9")
+	b.add(sh, marker("latest"), staging("test-image-latest:latest"))
+	b.add(sh, marker("digest"), digestOf+":latest")
+	for _, tag := range []string{"test", "all"} {
+		b.add(sh, marker(tag), staging("test-image-tag:"+tag))
+	}
+	for _, n := range []string{"1", "2", "3"} {
+		b.add(sh, marker(n), staging("test-image-"+n+":latest"))
+	}
+	b.add(sh, marker("same"), staging("test-image-tags:1"), staging("test-image-tags:2"), staging("test-image-tags:3"))
+	for name, user := range map[string]string{"uid": "1002", "username": "www-data", "uid-group": "1003:1004", "username-group": "www-data:1004"} {
+		c := sh
+		c.User = user
+		b.add(c, marker(user), staging("test-image-user-"+name+":latest"))
+	}
+	c := sh
+	c.User = "1000"
+	b.add(c, []testimages.File{
+		{Path: "etc/passwd", Mode: 0o644, Content: []byte("root:x:0:0:root:/root:/bin/sh\ndefault-user:x:1000:1000::/:/bin/sh\n")},
+		{Path: "etc/group", Mode: 0o644, Content: []byte("root:x:0:\ndefault-user:x:1000:\ngroup-defined-in-image:x:50000:default-user\n")},
+	}, staging("test-image-predefined-group:latest"))
+	return out, b.err
+}
+
+func staging(image string) string { return "k8s-staging-cri-tools/" + image }
+
+// marker makes one image differ from another.
+func marker(text string) []testimages.File {
+	return []testimages.File{{Path: "marker", Mode: 0o644, Content: []byte(text)}}
+}
+
+// builder puts images on top of one another and keeps the first error.
+type builder struct {
+	base v1.Image
+	out  map[string]v1.Image
+	err  error
+}
+
+func (b *builder) add(config v1.Config, files []testimages.File, names ...string) {
+	if b.err != nil {
+		return
+	}
+	img, err := onTop(b.base, config, files)
+	if err != nil {
+		b.err = fmt.Errorf("build image %s: %w", names[0], err)
+		return
+	}
+	for _, n := range names {
+		b.out[n] = img
+	}
+}
+
+// onTop adds a layer to an image and gives it another config.
+func onTop(base v1.Image, config v1.Config, files []testimages.File) (v1.Image, error) {
+	top, err := testimages.Image(config, files)
+	if err != nil {
+		return nil, err
+	}
+	layers, err := top.Layers()
+	if err != nil {
+		return nil, err
+	}
+	img, err := mutate.AppendLayers(base, layers...)
+	if err != nil {
+		return nil, err
+	}
+	return mutate.Config(img, config)
+}
+
+// setuidImage compiles nonewprivs into an image where it is setuid root.
+func setuidImage(ctx context.Context) (v1.Image, error) {
+	dir, err := os.MkdirTemp("", "critest-")
+	if err != nil {
+		return nil, fmt.Errorf("build nonewprivs: %w", err)
+	}
+	defer os.RemoveAll(dir)
+	program := filepath.Join(dir, "nonewprivs")
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-o", program, "./hack/critest/nonewprivs")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("build nonewprivs: %w: %s", err, strings.TrimSpace(string(out)))
+	}
+	content, err := os.ReadFile(program)
+	if err != nil {
+		return nil, fmt.Errorf("build nonewprivs: %w", err)
+	}
+	return testimages.Image(v1.Config{Entrypoint: []string{"/nonewprivs"}},
+		[]testimages.File{{Path: "nonewprivs", Mode: 0o4755, Content: content}})
+}
