@@ -215,6 +215,16 @@ func specFile(spec any) (*os.File, error) {
 	return memoryFile("spec", b)
 }
 
+// readOnlyMemoryFile is memoryFile with a descriptor that cannot write.
+func readOnlyMemoryFile(name string, content []byte) (*os.File, error) {
+	f, err := memoryFile(name, content)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return reopen(f)
+}
+
 // memoryFile returns an unnamed file with the given content.
 func memoryFile(name string, content []byte) (*os.File, error) {
 	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC)

@@ -109,8 +109,9 @@ type containerConf struct {
 	DCache           int // -1: a cache a mount; 0 would mean none
 	OCISeccomp       bool
 	EnableRaw        bool
-	InSandboxCgroup  int // 1: cgroup v2
-	HostFifo         int // 1: FIFOs in volumes may be opened
+	InSandboxCgroup  int    // 1: cgroup v2
+	HostFifo         int    // 1: FIFOs in volumes may be opened
+	OverrideProcs    string // files of /proc to show empty, separated by commas
 }
 
 type startArgs struct {
@@ -198,4 +199,5 @@ type cgroupResults struct {
 type readFileArgs struct {
 	ContainerID string `json:"container_id"`
 	Path        string `json:"path"`
+	Size        int64  `json:"size"` // 0: all
 }

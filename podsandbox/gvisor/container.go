@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"gvisor.dev/gvisor/pkg/cleanup"
@@ -49,11 +50,11 @@ func (s *Sandbox) prepare(ctx context.Context, entry *container, c engine.Contai
 	if err != nil {
 		return err
 	}
-	entry.gofer, err = s.spawnGofer(c.ID, p)
-	if err != nil {
+	defer p.close()
+	if entry.gofer, err = s.spawnGofer(c.ID, p); err != nil {
 		return err
 	}
-	entry.gofer.spec = p.spec
+	entry.gofer.spec, entry.gofer.conf = p.spec, confOf(p)
 	return nil
 }
 
@@ -109,7 +110,7 @@ func (s *Sandbox) start(ctx context.Context, c engine.Container) error {
 	g.spec.Mounts = g.mounts
 	g.follow(s.proc.pid)
 	err = s.control.call(ctx, methodStart, startArgs{
-		Spec: g.spec, Conf: confOfContainers, CID: c.ID, GoferMountConfs: g.confs,
+		Spec: g.spec, Conf: g.conf, CID: c.ID, GoferMountConfs: g.confs,
 	}, nil, files...)
 	if err != nil {
 		return s.explain(err)
@@ -119,10 +120,13 @@ func (s *Sandbox) start(ctx context.Context, c engine.Container) error {
 	return nil
 }
 
-// confOfContainers must agree with the flags of configFlags.
-var confOfContainers = containerConf{
-	Platform: "systrap", DirectFS: true, FileAccessMounts: 1, DCache: -1,
-	OCISeccomp: true, EnableRaw: true, InSandboxCgroup: 1, HostFifo: 1,
+// confOf is a container's configuration. It must agree with configFlags.
+func confOf(p *preparedSpec) containerConf {
+	return containerConf{
+		Platform: "systrap", DirectFS: true, FileAccessMounts: 1, DCache: -1,
+		OCISeccomp: true, EnableRaw: true, InSandboxCgroup: 1, HostFifo: 1,
+		OverrideProcs: strings.Join(p.emptyProcFiles, ","),
+	}
 }
 
 // takePlace makes the container known to the sandbox. One that is known and was

@@ -51,6 +51,7 @@ type Engine struct {
 	deafOnce sync.Once // the missing netdev hook is reported once
 
 	procSys procSysImages
+	kinds   sync.Map // see kindInSandbox
 }
 
 var _ engine.Engine = (*Engine)(nil)
@@ -93,10 +94,10 @@ func (e *Engine) prepare() error {
 	if err != nil {
 		return err
 	}
-	if e.rootImage, err = memoryFile("root image", image); err != nil {
+	if e.rootImage, err = readOnlyMemoryFile("root image", image); err != nil {
 		return err
 	}
-	if e.setFiles, err = memoryFile("set files", guest.SetFiles()); err != nil {
+	if e.setFiles, err = readOnlyMemoryFile("set files", guest.SetFiles()); err != nil {
 		return err
 	}
 	e.emptyFile = filepath.Join(e.opts.StateDir, "empty")

@@ -23,6 +23,7 @@ import (
 type gofer struct {
 	proc  *process
 	spec  *specs.Spec // as it is sent to the sandbox, but for the mounts
+	conf  containerConf
 	confs []mountConf
 	conns []*os.File // the sandbox's ends, root first; nil once handed over
 	exit  *os.File   // over which the gofer gets a pidfd of the Sentry

@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -61,10 +60,26 @@ func testContext(t testing.TB) context.Context {
 	return ctx
 }
 
+// stateDir is shared by the engines of all tests, so that the program is staged
+// once.
+var stateDir string
+
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "gvisor-test")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	stateDir = dir
+	code := m.Run()
+	os.RemoveAll(dir)
+	os.Exit(code)
+}
+
 func newTestEngine(t testing.TB) *Engine {
 	t.Helper()
 	needSandboxes(t)
-	e, err := New(Options{StateDir: t.TempDir(), Debug: os.Getenv("SENTRY_DEBUG") != ""})
+	e, err := New(Options{StateDir: stateDir, Debug: os.Getenv("SENTRY_DEBUG") != ""})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -327,6 +342,7 @@ func (p *pod) run(spec *specs.Spec) (string, int) {
 		p.t.Fatal(err)
 	}
 	<-c.eof
+	c.Stdio[0].Close()
 	if err := p.Destroy(testContext(p.t), c.ID); err != nil {
 		p.t.Fatal(err)
 	}
@@ -384,4 +400,24 @@ func (p *pod) execContext(ctx context.Context, id, script string) (string, engin
 	return out.String(), st, err
 }
 
-var _ = errors.Is
+func containerWith(annotations map[string]string) engine.Container {
+	return engine.Container{ID: "c", Spec: &specs.Spec{Annotations: annotations}}
+}
+
+// processesOfSandbox counts the Sentry and its gofers, by the host's /proc.
+func (p *pod) processesOfSandbox() int {
+	p.t.Helper()
+	programs, err := p.eng.stagedPrograms()
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	n := 0
+	if err := eachProcess(func(pid int) {
+		if boot, gofer := belongsTo(pid, programs, p.cfg.ID); boot || gofer {
+			n++
+		}
+	}); err != nil {
+		p.t.Fatal(err)
+	}
+	return n
+}

@@ -22,6 +22,8 @@ type preparedSpec struct {
 	// order of the spec; images are the files of the image mounts, in that order.
 	confs  []mountConf
 	images []*os.File
+	// emptyProcFiles are names in /proc that are masked.
+	emptyProcFiles []string
 }
 
 // prepareSpec rewrites an OCI spec. The Sentry ignores masked and readonly
@@ -60,6 +62,7 @@ func (s *Sandbox) prepareSpec(ctx context.Context, c engine.Container) (*prepare
 	return p, nil
 }
 
+// close closes the images that were not handed on.
 func (p *preparedSpec) close() {
 	for _, f := range p.images {
 		f.Close()

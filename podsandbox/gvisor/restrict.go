@@ -2,8 +2,167 @@ package gvisor
 
 import (
 	"context"
+	"fmt"
+	"os"
+	"path"
+	"strings"
 
+	"github.com/containerd/continuity/fs"
+	"github.com/containerd/errdefs"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
 
-func (s *Sandbox) restrict(ctx context.Context, p *preparedSpec, spec *specs.Spec) error { return nil }
+// restrict expresses the masked and the readonly paths of a spec, which the
+// Sentry ignores, by what it obeys. A path that does not exist in the container
+// is skipped: a mount would create it.
+//
+//	masked, a folder                read-only empty tmpfs
+//	masked, a file of /proc         an empty file in its place, by gVisor's configuration
+//	masked, another file            read-only bind of an empty file
+//	readonly, in /proc or /sys      see restrictProcSys; all else there takes no writes
+//	readonly, elsewhere             read-only bind of the path onto itself
+func (s *Sandbox) restrict(ctx context.Context, p *preparedSpec, spec *specs.Spec) error {
+	if spec.Linux == nil {
+		return nil
+	}
+	// What exists is asked of the spec's own mounts, not of those added here.
+	own := p.spec.Mounts
+	for _, masked := range spec.Linux.MaskedPaths {
+		if err := s.mask(ctx, p, own, path.Clean(masked)); err != nil {
+			return fmt.Errorf("mask path %s: %w", masked, err)
+		}
+	}
+	for _, readonly := range spec.Linux.ReadonlyPaths {
+		if err := s.protect(ctx, p, own, path.Clean(readonly)); err != nil {
+			return fmt.Errorf("make path %s read-only: %w", readonly, err)
+		}
+	}
+	return nil
+}
+
+func (s *Sandbox) mask(ctx context.Context, p *preparedSpec, own []specs.Mount, target string) error {
+	found, err := s.lookUp(ctx, p.spec.Root.Path, own, target)
+	if err != nil {
+		return err
+	}
+	name, inProc := strings.CutPrefix(target, "/proc/")
+	switch {
+	case found.kind == absent:
+	case found.kind == folder:
+		p.spec.Mounts = append(p.spec.Mounts, specs.Mount{
+			Destination: target, Type: "tmpfs", Source: "tmpfs", Options: []string{"ro", "nosuid", "noexec", "size=0k"},
+		})
+	case inProc && !strings.Contains(name, "/") && !strings.Contains(name, ","):
+		p.emptyProcFiles = append(p.emptyProcFiles, name)
+	default:
+		p.spec.Mounts = append(p.spec.Mounts, specs.Mount{
+			Destination: target, Type: "bind", Source: s.engine.emptyFile, Options: []string{"bind", "ro"},
+		})
+	}
+	return nil
+}
+
+func (s *Sandbox) protect(ctx context.Context, p *preparedSpec, own []specs.Mount, target string) error {
+	if target == "/proc" || strings.HasPrefix(target, "/proc/") {
+		return s.restrictProcSys(ctx, p, target)
+	}
+	found, err := s.lookUp(ctx, p.spec.Root.Path, own, target)
+	if err != nil {
+		return err
+	}
+	switch {
+	case found.kind == absent, found.readonly:
+	case strings.HasPrefix(target, "/sys/"), target == "/sys":
+		// The Sentry's sysfs has nothing that can be written.
+	case found.host == "":
+		return fmt.Errorf("it lies in a file system of the sandbox, which can only be mounted read-only as a whole: %w", errdefs.ErrInvalidArgument)
+	default:
+		p.spec.Mounts = append(p.spec.Mounts, specs.Mount{
+			Destination: target, Type: "bind", Source: found.host, Options: []string{"rbind", "ro"},
+		})
+	}
+	return nil
+}
+
+type pathKind int
+
+const (
+	absent pathKind = iota
+	file
+	folder
+)
+
+// location is where a path of a container leads.
+type location struct {
+	kind     pathKind
+	host     string // its path on the host; empty for the sandbox's own file systems
+	readonly bool
+}
+
+// lookUp finds a path as the container will see it, by the mount that holds it.
+func (s *Sandbox) lookUp(ctx context.Context, root string, mounts []specs.Mount, target string) (location, error) {
+	holder := specs.Mount{Destination: "/", Type: "bind", Source: root}
+	for _, m := range mounts {
+		if within(target, m.Destination) && len(m.Destination) >= len(holder.Destination) {
+			holder = m
+		}
+	}
+	if isBind(holder) {
+		host, err := fs.RootPath(holder.Source, strings.TrimPrefix(target, holder.Destination))
+		if err != nil {
+			return location{}, nil // not reachable, so not there
+		}
+		loc := location{host: host}
+		for _, o := range holder.Options {
+			loc.readonly = loc.readonly || o == "ro"
+		}
+		switch st, err := os.Lstat(host); {
+		case err != nil:
+			return location{}, nil
+		case st.IsDir():
+			loc.kind = folder
+		default:
+			loc.kind = file
+		}
+		return loc, nil
+	}
+	switch holder.Type {
+	case "proc", "sysfs", "cgroup2":
+		kind, err := s.kindInSandbox(ctx, target)
+		return location{kind: kind}, err
+	}
+	if target == holder.Destination {
+		return location{kind: folder}, nil
+	}
+	return location{}, nil // a fresh tmpfs is empty
+}
+
+func within(target, dir string) bool {
+	return target == dir || dir == "/" || strings.HasPrefix(target, dir+"/")
+}
+
+// kindInSandbox asks the sandbox for a path in one of its own file systems, as
+// the root container sees it. Answers are the same for every sandbox and are kept.
+func (s *Sandbox) kindInSandbox(ctx context.Context, target string) (pathKind, error) {
+	if kind, ok := s.engine.kinds.Load(target); ok {
+		return kind.(pathKind), nil
+	}
+	out, err := memoryFile("read", nil)
+	if err != nil {
+		return absent, err
+	}
+	defer out.Close()
+	kind := file
+	err = s.control.call(ctx, methodReadFile, readFileArgs{ContainerID: s.cfg.ID, Path: target, Size: 1}, nil, out)
+	switch {
+	case err == nil:
+	case strings.Contains(err.Error(), "no such file or directory"), strings.Contains(err.Error(), "not a directory"):
+		kind = absent
+	case strings.Contains(err.Error(), "is a directory"):
+		kind = folder
+	default:
+		return absent, s.explain(err)
+	}
+	s.engine.kinds.Store(target, kind)
+	return kind, nil
+}

@@ -28,6 +28,8 @@ type Sandbox struct {
 
 	mu         sync.Mutex
 	containers map[string]*container // guarded by mu
+
+	procSys procSysImages
 }
 
 // container is what this daemon knows of a container.
@@ -213,6 +215,7 @@ func (s *Sandbox) release() {
 		s.ring.Close()
 		s.ring = nil
 	}
+	s.procSys.close()
 }
 
 // requireAlive gives calls on a dead sandbox one uniform error.

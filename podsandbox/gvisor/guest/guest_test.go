@@ -1,0 +1,179 @@
+package guest
+
+import (
+	"bytes"
+	"debug/elf"
+	"encoding/binary"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestPauseIsSmall(t *testing.T) {
+	if n := len(Pause()); n > 1024 {
+		t.Errorf("pause has %d bytes, want under 1 KiB", n)
+	}
+	image, err := RootImage()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(image) != 8192 {
+		t.Errorf("root image has %d bytes, want 8 KiB", len(image))
+	}
+}
+
+func TestProgramsAreELF(t *testing.T) {
+	for name, program := range map[string][]byte{"pause": Pause(), "set files": SetFiles()} {
+		f, err := elf.NewFile(bytes.NewReader(program))
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if f.Machine != elf.EM_X86_64 || len(f.Progs) != 1 || f.Progs[0].Filesz != uint64(len(program)) {
+			t.Errorf("%s: %+v", name, f.FileHeader)
+		}
+	}
+}
+
+// The program runs on Linux as in the Sentry.
+func TestSetFiles(t *testing.T) {
+	dir := t.TempDir()
+	program := filepath.Join(dir, "set-files")
+	if err := os.WriteFile(program, SetFiles(), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	a, b := filepath.Join(dir, "a"), filepath.Join(dir, "b")
+	for _, f := range []string{a, b} {
+		if err := os.WriteFile(f, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := exec.Command(program, a, "one", b, strings.Repeat("two", 1000)).Run(); err != nil {
+		t.Fatal(err)
+	}
+	for f, want := range map[string]string{a: "one", b: strings.Repeat("two", 1000)} {
+		if got, _ := os.ReadFile(f); string(got) != want {
+			t.Errorf("%s holds %q", f, got)
+		}
+	}
+	for want, args := range map[int][]string{
+		2: {a, "1", filepath.Join(dir, "missing"), "2", b, "3"},
+		1: {"/dev/full", "x", b, "3"},
+	} {
+		err := exec.Command(program, args...).Run()
+		var exit *exec.ExitError
+		if !errors.As(err, &exit) || exit.ExitCode() != want {
+			t.Errorf("%v: %v, want exit code %d", args, err, want)
+		}
+	}
+	if err := exec.Command(program).Run(); err != nil {
+		t.Errorf("without arguments: %v", err)
+	}
+}
+
+// readTree reads an image by the rules of the format, not by the writer's code.
+func readTree(t *testing.T, image []byte) map[string]string {
+	t.Helper()
+	le := binary.LittleEndian
+	if le.Uint32(image[1024:]) != superMagic {
+		t.Fatal("no magic number")
+	}
+	out := map[string]string{}
+	var walk func(nid uint64, path string)
+	content := func(nid uint64) []byte {
+		at := nid * 32
+		size := uint64(le.Uint32(image[at+8:]))
+		switch le.Uint16(image[at:]) >> 1 & 7 {
+		case 0:
+			start := uint64(le.Uint32(image[at+16:])) * 4096
+			return image[start : start+size]
+		case 2:
+			if at/4096 != (at+32+size-1)/4096 {
+				t.Fatalf("inline data of %d crosses a block", nid)
+			}
+			return image[at+32 : at+32+size]
+		}
+		t.Fatalf("layout of %d", nid)
+		return nil
+	}
+	walk = func(nid uint64, path string) {
+		data := content(nid)
+		if le.Uint16(image[nid*32+4:])&0o170000 != 0o040000 {
+			out[path] = string(data)
+			return
+		}
+		out[path+"/"] = ""
+		n := int(le.Uint16(data[8:])) / 12
+		previous := ""
+		for i := range n {
+			start, end := int(le.Uint16(data[12*i+8:])), len(data)
+			if i+1 < n {
+				end = int(le.Uint16(data[12*(i+1)+8:]))
+			}
+			name := string(data[start:end])
+			if name <= previous {
+				t.Fatalf("%q does not follow %q", name, previous)
+			}
+			previous = name
+			if name != "." && name != ".." {
+				walk(le.Uint64(data[12*i:]), path+"/"+name)
+			}
+		}
+	}
+	walk(uint64(le.Uint16(image[1024+14:])), "")
+	return out
+}
+
+func TestImage(t *testing.T) {
+	many := Dir{}
+	want := map[string]string{"/": "", "/many/": "", "/empty/": "", "/run": strings.Repeat("x", 5000), "/nothing": ""}
+	for i := range 60 {
+		name, data := "f"+strings.Repeat("a", i), strings.Repeat("z", i*37)
+		many[name] = File{Data: []byte(data)}
+		want["/many/"+name] = data
+	}
+	image, err := Image(Dir{"many": many, "empty": Dir{}, "run": File{Data: []byte(want["/run"]), Executable: true}, "nothing": File{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := readTree(t, image)
+	for path, data := range want {
+		if g, ok := got[path]; !ok || g != data {
+			t.Errorf("%s: %d bytes, %v; want %d", path, len(g), ok, len(data))
+		}
+	}
+	if len(got) != len(want) {
+		t.Errorf("%d entries, want %d", len(got), len(want))
+	}
+	if len(image)%blockSize != 0 || int(binary.LittleEndian.Uint32(image[1024+36:])) != len(image)/blockSize {
+		t.Errorf("image of %d bytes names another number of blocks", len(image))
+	}
+	checkWithTool(t, image)
+}
+
+// checkWithTool asks the format's own checker, where it is installed.
+func checkWithTool(t *testing.T, image []byte) {
+	fsck, err := exec.LookPath("fsck.erofs")
+	if err != nil {
+		return
+	}
+	path := filepath.Join(t.TempDir(), "image")
+	if err := os.WriteFile(path, image, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command(fsck, path).CombinedOutput(); err != nil {
+		t.Errorf("fsck.erofs: %v\n%s", err, out)
+	}
+}
+
+func TestImageRefusesWhatDoesNotFit(t *testing.T) {
+	if _, err := Image(Dir{"x": File{Data: make([]byte, 4096)}}); err == nil {
+		t.Error("a file larger than a block was taken")
+	}
+	if _, err := Image(Dir{"x": 1}); err == nil {
+		t.Error("an entry of another type was taken")
+	}
+}
