@@ -27,8 +27,18 @@ const (
 func server(port int) v1.Config {
 	return v1.Config{
 		Env: []string{"PATH=/bin"},
-		Cmd: []string{"sh", "-c", fmt.Sprintf("echo httpd; echo $$ > /var/run/nginx.pid; exec httpd -f -p %d -h /www", port)},
+		// The shell stays, and its command line is the one of nginx's first process.
+		Cmd: []string{"sh", "-c", fmt.Sprintf("trap 'exit 0' TERM; echo httpd; echo $$ > /var/run/nginx.pid; httpd -f -p %d -h /www & wait", port), "nginx: master process nginx"},
 	}
+}
+
+// tools are programs that critest's busybox has and Debian's static one has not,
+// or has in a way that needs /sys/class/net, which the Sentry does not show. Each
+// does what the suite asks of it.
+var tools = []testimages.File{
+	{Path: "bin/pgrep", Mode: 0o755, Content: []byte("#!/bin/sh\npidof \"$1\"\n")},
+	{Path: "bin/ipcs", Mode: 0o755, Content: []byte("#!/bin/sh\ncat /proc/sysvipc/shm\n")},
+	{Path: "bin/brctl", Mode: 0o755, Content: []byte("#!/bin/sh\n[ \"$1\" = addbr ] && exec ip link add \"$2\" type bridge\n")},
 }
 
 // images builds everything critest pulls, by repository and tag below either of
@@ -42,10 +52,7 @@ func images(ctx context.Context) (map[string]v1.Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := map[string]v1.Image{
-		"e2e-test-images/busybox:1.29-2": busybox,
-		"e2e-test-images/nonewprivs:1.3": suid,
-	}
+	out := map[string]v1.Image{"e2e-test-images/nonewprivs:1.3": suid}
 	b := builder{base: busybox, out: out}
 
 	web := testimages.File{Path: "www/index.html", Mode: 0o644, Content: []byte("hello\n")}
@@ -53,6 +60,7 @@ func images(ctx context.Context) (map[string]v1.Image, error) {
 	b.add(server(12003), []testimages.File{web}, staging("hostnet-nginx-"+runtime.GOARCH+":latest"))
 
 	sh := v1.Config{Env: []string{"PATH=/bin"}, Cmd: []string{"sh"}}
+	b.add(sh, tools, "e2e-test-images/busybox:1.29-2")
 	b.add(sh, marker("pause"), "pause:3.9")
 	b.add(sh, marker("latest"), staging("test-image-latest:latest"))
 	b.add(sh, marker("digest"), digestOf+":latest")

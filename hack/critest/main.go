@@ -131,7 +131,7 @@ func suite(ctx context.Context, env *testenv.Env, program string, args []string)
 	} else {
 		full = append(full, "--ginkgo.skip", skipPattern(skips))
 		for _, s := range skips {
-			fmt.Printf("left out: %-40.40s %s\n", s.pattern, s.why)
+			fmt.Printf("left out: %s: %s\n", s.pattern, s.why)
 		}
 	}
 	tmp, done, err := sharedTemp(env)
