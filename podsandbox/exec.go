@@ -1,16 +1,15 @@
 package podsandbox
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"io"
 	"os"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/containerd/errdefs"
+	"golang.org/x/sys/unix"
 
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/lifecycle"
@@ -85,18 +84,15 @@ func capture(f func([3]*os.File) (engine.ExitStatus, error)) (ExecResult, error)
 		}
 	}()
 	for i := range readers {
-		r, w, err := os.Pipe()
-		if err != nil {
+		var err error
+		if readers[i], stdio[i+1], err = outputPipe(); err != nil {
 			return res, fmt.Errorf("make pipe: %w", err)
 		}
-		readers[i], stdio[i+1] = r, w
 	}
-	var bufs [2]bytes.Buffer
+	var outs [2]output
 	var wg sync.WaitGroup
-	var budget atomic.Int64
-	budget.Store(maxExecOutput)
 	for i := range readers {
-		wg.Go(func() { readCapped(&bufs[i], readers[i], &budget) })
+		wg.Go(func() { outs[i].read(readers[i]) })
 	}
 	status, err := f(stdio)
 	stdio[1].Close()
@@ -109,28 +105,64 @@ func capture(f func([3]*os.File) (engine.ExitStatus, error)) (ExecResult, error)
 	if err != nil {
 		return res, err
 	}
-	return ExecResult{Stdout: bufs[0].Bytes(), Stderr: bufs[1].Bytes(), ExitCode: status.Code}, nil
+	share(&outs[0], &outs[1])
+	return ExecResult{Stdout: outs[0].bytes(), Stderr: outs[1].bytes(), ExitCode: status.Code}, nil
 }
 
-// readCapped keeps the beginning, as far as the budget goes, and reads on, so
-// that the command does not block on a full pipe.
-func readCapped(buf *bytes.Buffer, r io.Reader, budget *atomic.Int64) {
+// outputPipe makes a pipe whose reading end takes deadlines and whose writing end
+// blocks: os.Pipe makes both non-blocking, and the command would see EAGAIN.
+func outputPipe() (r, w *os.File, err error) {
+	var fds [2]int
+	if err := unix.Pipe2(fds[:], unix.O_CLOEXEC); err != nil {
+		return nil, nil, err
+	}
+	if err := unix.SetNonblock(fds[0], true); err != nil {
+		unix.Close(fds[0])
+		unix.Close(fds[1])
+		return nil, nil, err
+	}
+	return os.NewFile(uintptr(fds[0]), "output"), os.NewFile(uintptr(fds[1]), "output"), nil
+}
+
+// output is one stream of a command, as far as it is kept.
+type output struct {
+	kept []byte
+	cut  bool
+}
+
+// read keeps the beginning and reads on, so that the command does not block on a
+// full pipe.
+func (o *output) read(r io.Reader) {
 	chunk := make([]byte, 32<<10)
-	cut := false
 	for {
 		n, err := r.Read(chunk)
-		if left := budget.Add(-int64(n)); left < 0 {
-			n = int(max(int64(n)+left, 0))
-			cut = true
-		}
-		buf.Write(chunk[:n])
+		o.kept = append(o.kept, chunk[:n]...)
+		o.limit(maxExecOutput)
 		if err != nil {
-			break
+			return
 		}
 	}
-	if cut {
-		buf.WriteString(truncationMark)
+}
+
+func (o *output) limit(n int) {
+	if len(o.kept) > n {
+		o.kept, o.cut = o.kept[:n], true
 	}
+}
+
+func (o *output) bytes() []byte {
+	if o.cut {
+		return append(o.kept, truncationMark...)
+	}
+	return o.kept
+}
+
+// share cuts two streams to what an answer can hold. The smaller one keeps at
+// least half.
+func share(a, b *output) {
+	half := maxExecOutput / 2
+	a.limit(max(half, maxExecOutput-len(b.kept)))
+	b.limit(max(half, maxExecOutput-len(a.kept)))
 }
 
 // ReopenContainerLog opens the log file anew after a rotation.

@@ -13,6 +13,7 @@ import (
 //	<state>/netns/<pod>                 the pinned network namespace
 //	<state>/pods/<pod>/
 //	├── engine/                         the engine's: control socket, panic log
+//	├── cgroup                          the parent cgroup, for when the record is lost
 //	├── resolv.conf hostname hosts      bound into the containers
 //	└── <container>/
 //	    ├── rootfs/                     the mounted root file system
@@ -26,6 +27,7 @@ func (p paths) netns(pod string) string      { return filepath.Join(p.namespaces
 func (p paths) pods() string                 { return filepath.Join(p.state, "pods") }
 func (p paths) pod(id string) string         { return filepath.Join(p.pods(), id) }
 func (p paths) engine(pod string) string     { return filepath.Join(p.pod(pod), "engine") }
+func (p paths) cgroup(pod string) string     { return filepath.Join(p.pod(pod), "cgroup") }
 func (p paths) resolvConf(pod string) string { return filepath.Join(p.pod(pod), "resolv.conf") }
 func (p paths) hostname(pod string) string   { return filepath.Join(p.pod(pod), "hostname") }
 func (p paths) hosts(pod string) string      { return filepath.Join(p.pod(pod), "hosts") }

@@ -2,6 +2,7 @@ package podsandbox
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -229,12 +230,34 @@ func (m *Manager) removeOrphanPod(ctx context.Context, id string) {
 			}
 		}
 	}
+	if err := removeOrphanGroup(ctx, m.paths.cgroup(id), id); err != nil {
+		klog.ErrorS(err, "Remove an orphan's cgroup", "pod", id)
+	}
 	if err := network.RemoveNamespace(m.paths.netns(id)); err != nil {
 		klog.ErrorS(err, "Remove an orphan's network namespace", "pod", id)
 	}
 	if err := os.RemoveAll(m.paths.pod(id)); err != nil {
 		klog.ErrorS(err, "Remove an orphan's folder", "pod", id)
 	}
+}
+
+// removeOrphanGroup finds the cgroup by the note that was left beside the record.
+func removeOrphanGroup(ctx context.Context, note, id string) error {
+	parent, err := os.ReadFile(note)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil // it did not get that far
+	}
+	if err != nil {
+		return err
+	}
+	g, err := cgroup.Load(string(parent), id)
+	if errdefs.IsNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return g.Delete(ctx)
 }
 
 // removeOrphanRootfs removes writable layers without a container.

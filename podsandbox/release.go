@@ -123,13 +123,15 @@ func (m *Manager) abandon(ctx context.Context, p *pod) {
 
 // release ends the sandbox and gives back the network, the namespace and the
 // cgroup. Each step is idempotent, and a failing one does not keep the others
-// from running.
+// from running. CNI DEL takes the longest and needs no dead sandbox.
 func (m *Manager) release(ctx context.Context, p *pod) error {
-	return errors.Join(
-		m.endSandbox(ctx, p),
-		m.disconnect(ctx, p),
-		m.removeGroup(ctx, p),
-	)
+	network := make(chan error, 1)
+	go func() { network <- m.disconnect(ctx, p) }()
+	err := m.endSandbox(ctx, p)
+	if err == nil {
+		err = m.removeGroup(ctx, p)
+	}
+	return errors.Join(err, <-network)
 }
 
 // endSandbox kills the sandbox and sees to it that every container's end is on

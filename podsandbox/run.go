@@ -155,6 +155,9 @@ func podHostname(p *pod) (string, error) {
 
 func (m *Manager) makeGroup(p *pod) error {
 	linux := p.config().GetLinux()
+	if err := writePodFile(m.paths.cgroup(p.id()), []byte(linux.GetCgroupParent())); err != nil {
+		return err
+	}
 	g, err := cgroup.Create(linux.GetCgroupParent(), p.id(), podLimits(linux))
 	if err != nil {
 		return fmt.Errorf("make cgroup: %w", err)
@@ -190,6 +193,9 @@ func (m *Manager) bootAndConnect(ctx context.Context, p *pod) error {
 			return fmt.Errorf("boot sandbox: %w", err)
 		}
 		p.setSandbox(sb)
+		if err := p.getGroup().Adopt(ctx, sb.Process().PID, podLimits(p.config().GetLinux())); err != nil {
+			return fmt.Errorf("hand cgroup to systemd: %w", err)
+		}
 		_, err = p.Update(func(st *record.PodStatus) error {
 			st.Process = sb.Process()
 			return nil

@@ -35,7 +35,7 @@ func TestBadPods(t *testing.T) {
 		}, codes.InvalidArgument, []string{"99999"}},
 		"sysctl": {func(r *runtimeapi.RunPodSandboxRequest) {
 			r.Config.Linux.Sysctls = map[string]string{"net.core.somaxconn": "9"}
-		}, codes.InvalidArgument, []string{"net.core.somaxconn"}},
+		}, codes.FailedPrecondition, []string{"net.core.somaxconn", "native"}},
 		"long hostname": {func(r *runtimeapi.RunPodSandboxRequest) { r.Config.Hostname = strings.Repeat("h", 65) }, codes.InvalidArgument, nil},
 		"host pid": {func(r *runtimeapi.RunPodSandboxRequest) {
 			r.Config.Linux.SecurityContext = &runtimeapi.LinuxSandboxSecurityContext{NamespaceOptions: &runtimeapi.NamespaceOption{Pid: runtimeapi.NamespaceMode_NODE}}
@@ -218,7 +218,8 @@ func TestASecondDaemonOnTheSameRootIsRefused(t *testing.T) {
 
 func TestACorruptRecordIsSetAside(t *testing.T) {
 	k := ownNode(t, nodeOptions)
-	good, _ := k.pod()
+	good, err := k.env.Client.RunPod(k.ctx, k.env.PodConfig("good"))
+	k.must(err)
 	cfg := k.env.PodConfig("bad")
 	bad, err := k.env.Client.RunPod(k.ctx, cfg)
 	k.must(err)

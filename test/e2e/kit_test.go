@@ -44,7 +44,10 @@ func ownNode(t *testing.T, opts testenv.Options) kit {
 			t.Errorf("tear down the node: %v", err)
 		}
 	})
-	return newKitOn(t, env)
+	k := newKitOn(t, env)
+	k.must(pullAll(k.ctx, env))
+	k.must(env.MarkBaseline())
+	return k
 }
 
 func (k kit) must(err error) {

@@ -48,7 +48,7 @@ func run(m *testing.M) int {
 			fmt.Fprintln(os.Stderr, "tear down the node:", err)
 		}
 	}()
-	if err := pullAll(ctx); err != nil {
+	if err := pullAll(ctx, node); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
@@ -65,9 +65,9 @@ func run(m *testing.M) int {
 }
 
 // pullAll pulls the test images, so that no test depends on another's pull.
-func pullAll(ctx context.Context) error {
-	for name, ref := range node.Images {
-		_, err := node.Client.Image.PullImage(ctx, &runtimeapi.PullImageRequest{Image: &runtimeapi.ImageSpec{Image: ref}})
+func pullAll(ctx context.Context, env *testenv.Env) error {
+	for name, ref := range env.Images {
+		_, err := env.Client.Image.PullImage(ctx, &runtimeapi.PullImageRequest{Image: &runtimeapi.ImageSpec{Image: ref}})
 		if err != nil {
 			return fmt.Errorf("pull %s: %w", name, err)
 		}

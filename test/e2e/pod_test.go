@@ -129,7 +129,7 @@ func TestWebServerIsReachable(t *testing.T) {
 		p.PortMappings = []*runtimeapi.PortMapping{{ContainerPort: 8080, HostPort: int32(hostPort)}}
 	})
 	c := testenv.ContainerConfig("web", k.env.Images["web"])
-	c.Envs = []*runtimeapi.KeyValue{{Key: "PORT", Value: "8080"}}
+	c.Envs = []*runtimeapi.KeyValue{{Key: "PORT", Value: []byte("8080")}}
 	k.start(id, pod, c)
 	ip, err := k.env.Client.PodIP(k.ctx, id)
 	k.must(err)
@@ -159,13 +159,13 @@ func get(k kit, url string) string {
 func TestContainersOfAPodSeeEachOther(t *testing.T) {
 	k := newKit(t)
 	id, pod := k.pod()
-	a := k.shell("a", `echo shared > /dev/shm/x; while :; do echo hi | nc -l -p 9000 -s 127.0.0.1; done`)
+	a := k.shell("a", `echo shared > /dev/shm/x; exec httpd -f -p 127.0.0.1:9000 -h /etc`)
 	aID := k.start(id, pod, a)
 	for deadline := time.Now().Add(10 * time.Second); k.exec(aID, "cat /dev/shm/x 2>/dev/null || true") == "" && time.Now().Before(deadline); {
 		time.Sleep(20 * time.Millisecond)
 	}
-	out := k.run(id, pod, k.shell("b", `cat /dev/shm/x; for i in 1 2 3 4 5 6 7 8 9 10; do nc 127.0.0.1 9000 </dev/null && exit 0; sleep 0.2; done; exit 1`))
-	k.wants(out, "shared", "hi")
+	out := k.run(id, pod, k.shell("b", `cat /dev/shm/x; for i in $(seq 50); do wget -q -O - http://127.0.0.1:9000/passwd && exit 0; sleep 0.1; done; exit 1`))
+	k.wants(out, "shared", "root:x:0:0")
 }
 
 func TestPIDNamespaces(t *testing.T) {
@@ -257,9 +257,16 @@ func TestImageRules(t *testing.T) {
 	id, pod := k.pod()
 	c := testenv.ContainerConfig("image", k.env.Images["nonroot"])
 	cid := k.start(id, pod, c)
-	st := k.wait(cid)
-	t.Logf("output: %q, status %v", k.log(pod, c), st)
-	if st.GetUser().GetLinux().GetUid() != 1000 {
+	k.wants(k.logHas(pod, c, "hello"), "uid=1000(app) gid=1000(app)", "/work\n")
+	st := k.status(cid)
+	if u := st.GetUser().GetLinux(); u.GetUid() != 1000 || u.GetGid() != 1000 {
 		t.Errorf("user = %v, want the image's", st.User)
 	}
+	if st.StopSignal != runtimeapi.Signal_SIGNAL_SIGINT {
+		t.Errorf("stop signal = %v, want the image's", st.StopSignal)
+	}
+	// Arguments replace the image's, its entrypoint stays.
+	c = testenv.ContainerConfig("args", k.env.Images["nonroot"])
+	c.Args = []string{"echo $GREETING world"}
+	k.wants(k.run(id, pod, c), "hello world")
 }
