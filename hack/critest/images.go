@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -37,7 +38,6 @@ func server(port int) v1.Config {
 // does what the suite asks of it.
 var tools = []testimages.File{
 	{Path: "bin/pgrep", Mode: 0o755, Content: []byte("#!/bin/sh\npidof \"$1\"\n")},
-	{Path: "bin/ipcs", Mode: 0o755, Content: []byte("#!/bin/sh\ncat /proc/sysvipc/shm\n")},
 	{Path: "bin/brctl", Mode: 0o755, Content: []byte("#!/bin/sh\n[ \"$1\" = addbr ] && exec ip link add \"$2\" type bridge\n")},
 }
 
@@ -48,7 +48,16 @@ func images(ctx context.Context) (map[string]v1.Image, error) {
 	if err != nil {
 		return nil, err
 	}
-	suid, err := setuidImage(ctx)
+	nonewprivs, err := compile(ctx, "nonewprivs")
+	if err != nil {
+		return nil, err
+	}
+	suid, err := testimages.Image(v1.Config{Entrypoint: []string{"/nonewprivs"}},
+		[]testimages.File{{Path: "nonewprivs", Mode: 0o4755, Content: nonewprivs}})
+	if err != nil {
+		return nil, err
+	}
+	ipcs, err := compile(ctx, "ipcs")
 	if err != nil {
 		return nil, err
 	}
@@ -60,7 +69,7 @@ func images(ctx context.Context) (map[string]v1.Image, error) {
 	b.add(server(12003), []testimages.File{web}, staging("hostnet-nginx-"+runtime.GOARCH+":latest"))
 
 	sh := v1.Config{Env: []string{"PATH=/bin"}, Cmd: []string{"sh"}}
-	b.add(sh, tools, "e2e-test-images/busybox:1.29-2")
+	b.add(sh, append(slices.Clone(tools), testimages.File{Path: "bin/ipcs", Mode: 0o755, Content: ipcs}), "e2e-test-images/busybox:1.29-2")
 	b.add(sh, marker("pause"), "pause:3.9")
 	b.add(sh, marker("latest"), staging("test-image-latest:latest"))
 	b.add(sh, marker("digest"), digestOf+":latest")
@@ -130,23 +139,22 @@ func onTop(base v1.Image, config v1.Config, files []testimages.File) (v1.Image, 
 	return mutate.Config(img, config)
 }
 
-// setuidImage compiles nonewprivs into an image where it is setuid root.
-func setuidImage(ctx context.Context) (v1.Image, error) {
+// compile builds a static program of this folder.
+func compile(ctx context.Context, name string) ([]byte, error) {
 	dir, err := os.MkdirTemp("", "critest-")
 	if err != nil {
-		return nil, fmt.Errorf("build nonewprivs: %w", err)
+		return nil, fmt.Errorf("build %s: %w", name, err)
 	}
 	defer os.RemoveAll(dir)
-	program := filepath.Join(dir, "nonewprivs")
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-o", program, "./hack/critest/nonewprivs")
+	program := filepath.Join(dir, name)
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-o", program, "./hack/critest/"+name)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("build nonewprivs: %w: %s", err, strings.TrimSpace(string(out)))
+		return nil, fmt.Errorf("build %s: %w: %s", name, err, strings.TrimSpace(string(out)))
 	}
 	content, err := os.ReadFile(program)
 	if err != nil {
-		return nil, fmt.Errorf("build nonewprivs: %w", err)
+		return nil, fmt.Errorf("build %s: %w", name, err)
 	}
-	return testimages.Image(v1.Config{Entrypoint: []string{"/nonewprivs"}},
-		[]testimages.File{{Path: "nonewprivs", Mode: 0o4755, Content: content}})
+	return content, nil
 }
