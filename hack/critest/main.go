@@ -139,6 +139,7 @@ func suite(ctx context.Context, env *testenv.Env, program string, args []string)
 		return err
 	}
 	defer done()
+	defer removeSegments(segments())
 	cmd := exec.CommandContext(ctx, program, append(full, args...)...)
 	cmd.Env = append(os.Environ(), "TMPDIR="+tmp)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
