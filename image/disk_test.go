@@ -1,6 +1,7 @@
 package image
 
 import (
+	"context"
 	"crypto/rand"
 	"fmt"
 	"os"
@@ -8,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/errdefs"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"golang.org/x/sys/unix"
@@ -103,6 +105,27 @@ func TestDiskFullAtEachStep(t *testing.T) {
 	if failures < 10 {
 		t.Errorf("only %d pulls met a full disk", failures)
 	}
+}
+
+// namesOnFullDisk fails where an image is all there and gets its names.
+type namesOnFullDisk struct{ images.Store }
+
+func (namesOnFullDisk) Create(context.Context, images.Image) (images.Image, error) {
+	return images.Image{}, unix.ENOSPC
+}
+
+func TestDiskFullAtTheLastStep(t *testing.T) {
+	host := newRegistry(t, nil)
+	s := newStore(t, Options{})
+	pushSmall(t, host+"/app", "x")
+	good := s.names
+	s.names = namesOnFullDisk{good}
+	if _, err := s.Pull(t.Context(), host+"/app", nil); !errdefs.IsResourceExhausted(err) {
+		t.Errorf("pull: %v", err)
+	}
+	s.names = good
+	wantNothingLeft(t, s)
+	mustPull(t, s, host+"/app")
 }
 
 func TestRootfsOnFullDisk(t *testing.T) {

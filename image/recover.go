@@ -39,14 +39,16 @@ func (s *Store) recover(ctx context.Context) error {
 	if err := s.dropUnusedViews(ctx); err != nil {
 		return err
 	}
+	if rebooted || len(broken) > 0 {
+		// Layers of pulls that the reboot cut short, and parts of broken images,
+		// may be damaged. They must be gone before a new pull can find and use
+		// them, and only then is the boot taken note of.
+		if err := s.collect(ctx); err != nil {
+			return err
+		}
+	}
 	if !rebooted {
 		return nil
-	}
-	// Layers of pulls that the reboot cut short may be damaged. They must be
-	// gone before a new pull can find and use them, and only then is the boot
-	// taken note of.
-	if err := s.collect(ctx); err != nil {
-		return err
 	}
 	return s.recordBoot()
 }

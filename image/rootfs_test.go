@@ -41,6 +41,12 @@ func TestRootfsIsWritableAndPrivate(t *testing.T) {
 	if after.Bytes < before.Bytes+1<<20 || after.Inodes != before.Inodes+3 {
 		t.Errorf("usage went from %+v to %+v", before, after)
 	}
+	if err := os.Link(one+"/new", one+"/same"); err != nil {
+		t.Fatal(err)
+	}
+	if linked, err := s.RootfsUsage(t.Context(), "one"); err != nil || linked.Bytes >= after.Bytes+1<<20 || linked.Inodes != after.Inodes {
+		t.Errorf("a second name took usage from %+v to %+v, %v", after, linked, err)
+	}
 	if err := s.MountRootfs(t.Context(), "one", img, filepath.Join(t.TempDir(), "x")); !errdefs.IsAlreadyExists(err) {
 		t.Errorf("second mount of a key: %v", err)
 	}
