@@ -16,10 +16,13 @@ import (
 )
 
 // StopPodSandbox ends the pod's processes and gives back what it holds on the
-// host. A stopped pod is no error. After a failure the pod is Stopping, and the
+// host. A stopped or unknown pod is no error. After a failure the pod is Stopping, and the
 // next call goes on.
 func (m *Manager) StopPodSandbox(ctx context.Context, id string) error {
 	p, err := m.findPod(id)
+	if errdefs.IsNotFound(err) {
+		return nil // CRI: idempotent
+	}
 	if err != nil {
 		return err
 	}

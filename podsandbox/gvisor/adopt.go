@@ -34,6 +34,9 @@ func (e *Engine) Adopt(ctx context.Context, cfg engine.Config, p engine.Process)
 	if err := s.control.call(ctx, methodState, cfg.ID, &state); err != nil {
 		return nil, fmt.Errorf("adopt sandbox %s: %w", cfg.ID, s.explain(err))
 	}
+	if s.keeper, err = adoptKeeper(s.proc); err != nil {
+		e.log.Warn("Last words of containers that end without a daemon may be lost", "sandbox", cfg.ID, "err", err)
+	}
 	return s, nil
 }
 

@@ -65,6 +65,11 @@ func (e *Engine) boot(ctx context.Context, cfg engine.Config) (*Sandbox, error) 
 func (s *Sandbox) spawn(netns *os.File) (*os.File, error) {
 	d := newDonation(s.engine.null)
 	defer d.close()
+	var err error
+	if s.keeper, err = newKeeper(); err != nil {
+		return nil, err
+	}
+	s.keeper.donate(d)
 	if err := s.configFlags(d, "boot.log"); err != nil {
 		return nil, err
 	}

@@ -109,6 +109,11 @@ func (s *Sandbox) start(ctx context.Context, c engine.Container) error {
 	}
 	g.spec.Mounts = g.mounts
 	g.follow(s.proc.pid)
+	if s.keeper != nil {
+		if err := s.keeper.keep(c.ID, stdio); err != nil {
+			s.engine.log.Warn("Keep the streams of a container", "container", c.ID, "err", err)
+		}
+	}
 	err = s.control.call(ctx, methodStart, startArgs{
 		Spec: g.spec, Conf: g.conf, CID: c.ID, GoferMountConfs: g.confs,
 	}, nil, files...)
@@ -186,6 +191,11 @@ func (s *Sandbox) Destroy(ctx context.Context, id string) error {
 	}
 	if err := entry.stopGofer(ctx); err != nil {
 		return fmt.Errorf("destroy container %s: %w", id, err)
+	}
+	if s.keeper != nil && !s.proc.ended() {
+		if err := s.keeper.drop(id); err != nil {
+			return fmt.Errorf("destroy container %s: %w", id, err)
+		}
 	}
 	s.forget(entry)
 	return nil

@@ -25,6 +25,7 @@ type Sandbox struct {
 	control controlSocket
 	proc    *process
 	ring    *os.File // pin ring; nil without one and after an adoption
+	keeper  *keeper  // nil after the adoption of a sandbox without one
 
 	mu         sync.Mutex
 	containers map[string]*container // guarded by mu
@@ -214,6 +215,9 @@ func (s *Sandbox) release() {
 	if s.ring != nil {
 		s.ring.Close()
 		s.ring = nil
+	}
+	if s.keeper != nil {
+		s.keeper.close()
 	}
 	s.procSys.close()
 }

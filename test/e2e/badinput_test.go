@@ -129,6 +129,8 @@ func TestUnknownIDs(t *testing.T) {
 	_, err = rt.StopPodSandbox(k.ctx, &runtimeapi.StopPodSandboxRequest{PodSandboxId: ""})
 	k.refused(err, codes.InvalidArgument)
 	// CRI: these are idempotent, so an id that is gone is no error.
+	_, err = rt.StopPodSandbox(k.ctx, &runtimeapi.StopPodSandboxRequest{PodSandboxId: none})
+	k.must(err)
 	_, err = rt.RemovePodSandbox(k.ctx, &runtimeapi.RemovePodSandboxRequest{PodSandboxId: none})
 	k.must(err)
 	_, err = rt.RemoveContainer(k.ctx, &runtimeapi.RemoveContainerRequest{ContainerId: none})
