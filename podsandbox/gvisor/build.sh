@@ -6,10 +6,19 @@ set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 out=$here/embedded/cri-sandbox-sentry
 src=$here/../sentry
+export CGO_ENABLED=0
 
-if [ -x "$out" ] && [ -z "$(find "$src" "$0" -type f -newer "$out")" ]; then
-	exit 0
-fi
+newer() { # whether one of the files behind $1 is newer than $1, or there is no $1
+	target=$1
+	shift
+	[ ! -e "$target" ] || [ -n "$(find "$@" -type f ! -name '*_test.go' -newer "$target")" ]
+}
+
 cd "$src"
-CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o "$out" .
-touch "$out" # go build leaves a program as it is when nothing changed
+if newer seccomp_generated.go go.mod go.sum genseccomp; then
+	go generate .
+fi
+if newer "$out" . "$here/build.sh"; then
+	go build -trimpath -ldflags "-s -w" -o "$out" .
+	touch "$out" # go build leaves a program as it is when nothing changed
+fi

@@ -1,0 +1,122 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"reflect"
+	"testing"
+
+	"gvisor.dev/gvisor/pkg/sentry/control"
+	"gvisor.dev/gvisor/runsc/boot"
+	"gvisor.dev/gvisor/runsc/config"
+	"gvisor.dev/gvisor/runsc/specutils"
+)
+
+// The golden files that the daemon's package writes.
+const contractDir = "../gvisor/testdata/contract"
+
+func readContract(t *testing.T, name string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(contractDir, name+".json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func decode[T any](t *testing.T, name string) T {
+	t.Helper()
+	d := json.NewDecoder(bytes.NewReader(readContract(t, name)))
+	d.DisallowUnknownFields()
+	var v T
+	if err := d.Decode(&v); err != nil {
+		t.Errorf("%s: %v", name, err)
+	}
+	return v
+}
+
+// Everything that the daemon sends is a field of gVisor's types, and arrives.
+func TestContractOfRequests(t *testing.T) {
+	network := decode[boot.CreateLinksAndRoutesArgs](t, "network")
+	if l := network.FDBasedLinks[0]; l.QDisc != config.QDiscFIFO || l.NumChannels != 1 || !l.GVisorGSOEnabled || network.Defaultv4Gateway.Route.Empty() {
+		t.Errorf("network: %+v", network)
+	}
+	if v := decode[boot.CreateArgs](t, "create"); v.CID != "c" {
+		t.Errorf("create: %+v", v)
+	}
+	start := decode[boot.StartArgs](t, "start")
+	if c := start.Conf; !c.DirectFS || c.DCache != -1 || c.FileAccessMounts != config.FileAccessShared || !c.OCISeccomp ||
+		c.InSandboxCgroup != config.InSandboxCgroupV2 || c.HostFifo != config.HostFifoOpen || c.OverrideProcs != "meminfo,stat" {
+		t.Errorf("conf: %+v", c)
+	}
+	if g := start.GoferMountConfs; len(g) != 2 || !g[0].ShouldUseLisafs() || !g[1].ShouldUseErofs() {
+		t.Errorf("mounts: %v", g)
+	}
+	if v := decode[boot.WaitPIDArgs](t, "wait_pid"); v.PID != 7 || v.CID != "c" {
+		t.Errorf("wait: %+v", v)
+	}
+	if v := decode[boot.SignalArgs](t, "signal"); v.Mode != boot.DeliverToProcessGroup || v.PID != 7 {
+		t.Errorf("signal: %+v", v)
+	}
+	exec := decode[control.ExecArgs](t, "exec")
+	if exec.KUID != 1 || len(exec.GuestFDs) != 3 || exec.Capabilities.AmbientCaps != 5 || !exec.StdioIsPty {
+		t.Errorf("exec: %+v", exec)
+	}
+	if v := decode[control.CgroupsReadArgs](t, "read_cgroup"); v.Args[0].File.Name != "memory.current" {
+		t.Errorf("read cgroup: %+v", v)
+	}
+	if v := decode[control.ReadOpts](t, "read_file"); v.Path != "/proc/stat" || v.Size != 1 {
+		t.Errorf("read file: %+v", v)
+	}
+	var confs specutils.GoferMountConfFlags
+	if err := confs.Set(decode[string](t, "conf_flags")); err != nil || len(confs) != 2 || !confs[1].ShouldUseErofs() {
+		t.Errorf("conf flags: %v, %v", confs, err)
+	}
+}
+
+// All that the daemon reads of a result is in gVisor's result: what it keeps of a
+// sample is kept by gVisor's type, too.
+func TestContractOfResults(t *testing.T) {
+	roundTrip[[]*control.Process](t, "result_processes")
+	roundTrip[control.CgroupsResults](t, "result_cgroup_results")
+	if v := decode[boot.ContainerRuntimeState](t, "result_state_creating"); v != boot.RuntimeStateCreating {
+		t.Errorf("state: %d", v)
+	}
+}
+
+func roundTrip[T any](t *testing.T, name string) {
+	t.Helper()
+	b, err := json.Marshal(decode[T](t, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got, want any
+	if json.Unmarshal(b, &got) != nil || json.Unmarshal(readContract(t, name), &want) != nil {
+		t.Fatalf("%s is no JSON", name)
+	}
+	if !contains(got, want) {
+		t.Errorf("%s: gVisor sends %v, the daemon reads %v", name, got, want)
+	}
+}
+
+// contains reports whether all of want is in got.
+func contains(got, want any) bool {
+	switch w := want.(type) {
+	case map[string]any:
+		g, ok := got.(map[string]any)
+		for k, v := range w {
+			ok = ok && contains(g[k], v)
+		}
+		return ok
+	case []any:
+		g, ok := got.([]any)
+		ok = ok && len(g) == len(w)
+		for i := range w {
+			ok = ok && contains(g[i], w[i])
+		}
+		return ok
+	}
+	return reflect.DeepEqual(got, want)
+}
