@@ -87,7 +87,7 @@ func (s *Sandbox) start(ctx context.Context, c engine.Container) error {
 	cu := cleanup.Make(func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
 		defer cancel()
-		_ = entry.stopGofer(ctx)
+		_ = entry.stopGofer(ctx, s.proc.ended())
 		s.forget(entry)
 	})
 	defer cu.Clean()
@@ -189,7 +189,7 @@ func (s *Sandbox) Destroy(ctx context.Context, id string) error {
 			return fmt.Errorf("destroy container %s: %w", id, err)
 		}
 	}
-	if err := entry.stopGofer(ctx); err != nil {
+	if err := entry.stopGofer(ctx, s.proc.ended()); err != nil {
 		return fmt.Errorf("destroy container %s: %w", id, err)
 	}
 	if s.keeper != nil && !s.proc.ended() {

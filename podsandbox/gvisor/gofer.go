@@ -174,15 +174,24 @@ func (g *gofer) closeConns() {
 	}
 }
 
-// stopGofer ends the container's gofer, which ends by itself if the sandbox lets
-// go of it. The container's mu is held.
-func (c *container) stopGofer(ctx context.Context) error {
+// gofersFarewell is how long a gofer may outlive its Sentry, whose shared files it
+// frees.
+const gofersFarewell = 200 * time.Millisecond
+
+// stopGofer ends the container's gofer. With the Sentry dead it ends by itself
+// in a moment; with the Sentry alive it would wait half a second for that, though
+// the container is gone and every write of it done. The container's mu is held.
+func (c *container) stopGofer(ctx context.Context, sentryDead bool) error {
 	g := c.gofer
 	if g == nil {
 		return nil
 	}
 	g.closeConns()
-	t := time.NewTimer(200 * time.Millisecond)
+	farewell := time.Duration(0)
+	if sentryDead {
+		farewell = gofersFarewell
+	}
+	t := time.NewTimer(farewell)
 	defer t.Stop()
 	select {
 	case <-g.proc.done:

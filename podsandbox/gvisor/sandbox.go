@@ -198,7 +198,7 @@ func (s *Sandbox) Kill(ctx context.Context) error {
 	s.mu.Unlock()
 	for _, c := range left {
 		c.mu.Lock()
-		err := c.stopGofer(ctx)
+		err := c.stopGofer(ctx, true)
 		c.mu.Unlock()
 		if err != nil {
 			return fmt.Errorf("kill sandbox %s: %w", s.cfg.ID, err)
