@@ -42,6 +42,7 @@ type CNI struct {
 	cni      libcni.CNI // for what is not about one pod
 	records  attachments
 	gate     gate
+	status   statusMemo
 
 	// ctx ends with Close.
 	ctx   context.Context
@@ -93,7 +94,7 @@ func (c *CNI) bound(parent context.Context, limit time.Duration) (context.Contex
 }
 
 // Ready implements [Network]. It asks the plugins themselves where the
-// configuration is of CNI 1.1.0 or later.
+// configuration is of CNI 1.1.0 or later; a good answer counts for statusAge.
 func (c *CNI) Ready(ctx context.Context) error {
 	list, err := loadConfig(c.confDir)
 	if err != nil {
@@ -104,9 +105,7 @@ func (c *CNI) Ready(ctx context.Context) error {
 			return fmt.Errorf("network %s: %w", list.Name, err)
 		}
 	}
-	ctx, cancel := c.bound(ctx, min(statusTimeout, c.timeout))
-	defer cancel()
-	if err := c.cni.GetStatusNetworkList(ctx, list); err != nil {
+	if err := c.askPlugins(ctx, list); err != nil {
 		return fmt.Errorf("network %s is not ready: %w", list.Name, classify(err, errdefs.ErrUnavailable))
 	}
 	return nil
