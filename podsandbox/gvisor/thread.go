@@ -14,8 +14,7 @@ import (
 // its thread (cgroups, namespaces) needs no restoring and cannot leak.
 func onThrowawayThread(f func() error) error {
 	result := make(chan error, 1)
-	var run func()
-	run = func() {
+	run := func() {
 		runtime.LockOSThread()
 		if unix.Gettid() == unix.Getpid() {
 			// The process's first thread is never ended by the runtime, and would
