@@ -100,10 +100,7 @@ func TestStartOfWhatAnEarlierDaemonCreated(t *testing.T) {
 			if st, err := p.Wait(ctx, c.ID); err != nil || st.Code != 3 {
 				t.Errorf("status %+v, %v", st, err)
 			}
-			<-c.eof
-			if c.String() != "started\n" {
-				t.Errorf("output %q", c.String())
-			}
+			c.waitFor(t, "started\n")
 			// What already ran is not started again.
 			c.Stdio[1], c.Stdio[2] = c.Stdio[0], c.Stdio[0]
 			if err := old.adopt().Start(ctx, c.Container); !errdefs.IsFailedPrecondition(err) {

@@ -3,6 +3,7 @@ package gvisor
 import (
 	"fmt"
 	"log/slog"
+	"math"
 	"os"
 	"path/filepath"
 	"sync"
@@ -77,6 +78,11 @@ func New(opts Options) (*Engine, error) {
 }
 
 func (e *Engine) prepare() error {
+	// What the daemon itself has inherited without the mark would go on to every
+	// sandbox. Its own descriptors have it anyway.
+	if err := unix.CloseRange(3, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
+		return fmt.Errorf("mark inherited descriptors: %w", err)
+	}
 	var err error
 	if e.program, err = stageProgram(filepath.Join(e.opts.StateDir, "bin")); err != nil {
 		return err

@@ -240,6 +240,32 @@ func TestNothingIsLeft(t *testing.T) {
 	})
 }
 
+// A descriptor that the daemon has inherited does not go on to its sandboxes.
+func TestInheritedDescriptorsStay(t *testing.T) {
+	needSandboxes(t)
+	f, err := os.Create(filepath.Join(t.TempDir(), "inherited"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	fd, err := unix.Dup(int(f.Fd())) // without close-on-exec
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	p := startPod(t)
+	p.start(shell(newRootfs(t), "sleep 1000"))
+	entries, err := filepath.Glob("/proc/" + strconv.Itoa(p.Process().PID) + "/fd/*")
+	if err != nil || len(entries) == 0 {
+		t.Fatalf("%v, %v", entries, err)
+	}
+	for _, entry := range entries {
+		if link, _ := os.Readlink(entry); strings.HasSuffix(link, "/inherited") {
+			t.Errorf("%s of the Sentry is the daemon's %s", filepath.Base(entry), link)
+		}
+	}
+}
+
 func descriptors(t *testing.T) int {
 	t.Helper()
 	entries, err := os.ReadDir("/proc/self/fd")

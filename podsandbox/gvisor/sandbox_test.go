@@ -69,6 +69,9 @@ func TestSignal(t *testing.T) {
 	if st, err := p.Wait(testContext(t), all.ID); err != nil || st.Signal != 9 {
 		t.Errorf("status %+v, %v; want signal 9", st, err)
 	}
+	if err := p.Destroy(testContext(t), all.ID); err != nil {
+		t.Fatal(err)
+	}
 	<-all.eof // the children held the pipe, too
 }
 
