@@ -129,7 +129,9 @@ type Container struct {
 	Spec *specs.Spec // Root.Path is the mounted root file system on the host
 
 	// Stdio are stdin, stdout and stderr; with Spec.Process.Terminal only the
-	// first counts, the terminal's slave side. Needed by Start alone.
+	// first counts, the terminal's slave side. Needed by Start alone. The sandbox
+	// holds them open until Destroy, so that what was written last can be read
+	// by a daemon that was away; their end is therefore no sign of the container's.
 	Stdio [3]*os.File
 }
 

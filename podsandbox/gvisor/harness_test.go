@@ -341,11 +341,11 @@ func (p *pod) run(spec *specs.Spec) (string, int) {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	<-c.eof
-	c.Stdio[0].Close()
 	if err := p.Destroy(testContext(p.t), c.ID); err != nil {
 		p.t.Fatal(err)
 	}
+	<-c.eof // the sandbox keeps the descriptors until now
+	c.Stdio[0].Close()
 	return c.String(), st.Code
 }
 
