@@ -47,6 +47,7 @@ func (m *Manager) discard(ctx context.Context, c *container) {
 // removeContainer deletes all that a container without processes has. The
 // record goes last, so a crash in between is taken up again.
 func (m *Manager) removeContainer(ctx context.Context, c *container) error {
+	announced := !hidden(c.phase())
 	if err := c.apply(lifecycle.Remove, nil); err != nil {
 		return err
 	}
@@ -72,7 +73,9 @@ func (m *Manager) removeContainer(ctx context.Context, c *container) error {
 	m.dropContainer(c)
 	m.stats.forget(c.id())
 	c.markEnded()
-	m.publish(c.pod, c.id(), runtimeapi.ContainerEventType_CONTAINER_DELETED_EVENT)
+	if announced {
+		m.publish(c.pod, c.id(), runtimeapi.ContainerEventType_CONTAINER_DELETED_EVENT)
+	}
 	return nil
 }
 

@@ -27,6 +27,7 @@ func (m *Manager) StopContainer(ctx context.Context, id string, grace time.Durat
 	m.goTask(func() {
 		ctx, cancel := cleanupContext(ctx, limit)
 		defer cancel()
+		defer context.AfterFunc(m.life, cancel)() // the caller will ask the next daemon
 		done <- m.stopContainer(ctx, c, grace)
 	})
 	select {
@@ -50,6 +51,9 @@ func (m *Manager) stopContainer(ctx context.Context, c *container, grace time.Du
 		}
 		if ended(ctx, c, grace) {
 			return nil
+		}
+		if err := ctx.Err(); err != nil {
+			return fmt.Errorf("wait for its end: %w", err) // the grace period is not over
 		}
 	}
 	if err := m.signal(ctx, c, int(unix.SIGKILL), true); err != nil {

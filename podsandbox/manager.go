@@ -26,10 +26,13 @@ package podsandbox
 import (
 	"context"
 	"errors"
+	"fmt"
+	"runtime/debug"
 	"sync"
 	"time"
 
 	"golang.org/x/sync/singleflight"
+	"k8s.io/klog/v2"
 
 	"github.com/cri-sandbox/cri-sandbox/image"
 	"github.com/cri-sandbox/cri-sandbox/network"
@@ -156,7 +159,7 @@ func join[T any](ctx context.Context, m *Manager, key string, limit time.Duratio
 	ch := m.flights.DoChan(key, func() (any, error) {
 		workCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
 		defer cancel()
-		return work(workCtx)
+		return guarded(workCtx, work)
 	})
 	select {
 	case res := <-ch:
@@ -166,6 +169,18 @@ func join[T any](ctx context.Context, m *Manager, key string, limit time.Duratio
 		var zero T
 		return zero, context.Cause(ctx)
 	}
+}
+
+// guarded turns a panic of work into an error: it would end the daemon, since the
+// work runs on no request's goroutine.
+func guarded[T any](ctx context.Context, work func(context.Context) (T, error)) (v T, err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			klog.ErrorS(nil, "Panic in an operation", "panic", r, "stack", string(debug.Stack()))
+			err = fmt.Errorf("the operation panicked; the log of the daemon has the stack: %v", r)
+		}
+	}()
+	return work(ctx)
 }
 
 // cleanupContext is for undoing: it ignores that the request is over, and ends

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -11,9 +12,13 @@ import (
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
 )
 
-// Adopt implements engine.Engine. The process must be the one that was saved,
-// run a program that this engine or an earlier one staged, and answer on its
-// control socket.
+// adoptPatience is how long an adoption waits for an answer. A sandbox that is
+// merely slow is adopted all the same: the process is known to be the right one,
+// and to lose it would be worse than a call that fails later.
+const adoptPatience = 2 * time.Second
+
+// Adopt implements engine.Engine. The process must be the one that was saved and
+// run a program that this engine or an earlier one staged.
 func (e *Engine) Adopt(ctx context.Context, cfg engine.Config, p engine.Process) (engine.Sandbox, error) {
 	if err := checkConfig(cfg); err != nil {
 		return nil, fmt.Errorf("adopt sandbox %s: %w", cfg.ID, err)
@@ -30,14 +35,26 @@ func (e *Engine) Adopt(ctx context.Context, cfg engine.Config, p engine.Process)
 	if boot, _ := belongsTo(p.PID, programs, cfg.ID); !boot {
 		return nil, fmt.Errorf("adopt sandbox %s: process %d is not its boot process: %w", cfg.ID, p.PID, errdefs.ErrNotFound)
 	}
-	var state int
-	if err := s.control.call(ctx, methodState, cfg.ID, &state); err != nil {
-		return nil, fmt.Errorf("adopt sandbox %s: %w", cfg.ID, s.explain(err))
+	if err := s.greet(ctx); errdefs.IsDeadlineExceeded(err) && ctx.Err() == nil {
+		e.log.Warn("An adopted sandbox does not answer", "sandbox", cfg.ID)
+	} else if err != nil {
+		return nil, fmt.Errorf("adopt sandbox %s: %w", cfg.ID, err)
 	}
 	if s.keeper, err = adoptKeeper(s.proc); err != nil {
 		e.log.Warn("Last words of containers that end without a daemon may be lost", "sandbox", cfg.ID, "err", err)
 	}
 	return s, nil
+}
+
+// greet makes sure that somebody answers on the control socket.
+func (s *Sandbox) greet(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, adoptPatience)
+	defer cancel()
+	var state int
+	if err := s.control.call(ctx, methodState, s.cfg.ID, &state); err != nil {
+		return s.explain(err)
+	}
+	return nil
 }
 
 // Reap implements engine.Engine.

@@ -24,7 +24,7 @@
 //     minute. Wait alone is parked until the container ends.
 //   - After a failed Boot, Create or Start nothing of it is left.
 //
-// Lock order: container.mu, container.execMu, Sandbox.mu. Sandbox.mu is never
+// Lock order: container.mu, container.execSlot, Sandbox.mu. Sandbox.mu is never
 // held across a call to the sandbox. The locks of a container are: they order the
 // steps of that container and of no other.
 //

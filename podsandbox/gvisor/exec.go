@@ -4,9 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"slices"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/containerd/errdefs"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
@@ -33,7 +30,7 @@ func (s *Sandbox) exec(ctx context.Context, id string, p engine.Exec) (engine.Ex
 		}
 		files = append(files, f)
 	}
-	started, err := s.beginExec(ctx, args, files)
+	started, err := s.startExec(ctx, args, files)
 	if err != nil {
 		return engine.ExitStatus{}, err
 	}
@@ -96,34 +93,86 @@ type startedExec struct {
 	root int32
 }
 
-// beginExec starts the process and finds its pid in the root pid namespace. It
-// is the newest process of the container that has no parent in the sandbox; only
-// a container's first process and exec'd ones have none, and execs of one
-// container begin one after the other.
-func (s *Sandbox) beginExec(ctx context.Context, args *execArgs, files []*os.File) (startedExec, error) {
+// startExec begins an exec and waits for that as long as ctx allows. If ctx ends
+// before the sandbox has answered, what it then may have started is killed when it
+// answers: the caller has no name for it.
+func (s *Sandbox) startExec(ctx context.Context, args *execArgs, files []*os.File) (startedExec, error) {
 	entry := s.container(args.ContainerID)
-	entry.execMu.Lock()
-	defer entry.execMu.Unlock()
+	select {
+	case entry.execSlot <- struct{}{}:
+	case <-ctx.Done():
+		return startedExec{}, ctx.Err()
+	}
+	type result struct {
+		started startedExec
+		err     error
+	}
+	begun := make(chan result, 1)
+	own, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
+	go func() {
+		defer func() { <-entry.execSlot }()
+		e, err := s.beginExec(own, entry, args, files)
+		begun <- result{e, err}
+	}()
+	select {
+	case r := <-begun:
+		cancel()
+		if errdefs.IsNotFound(r.err) {
+			s.forgetUnknown(entry)
+		}
+		return r.started, r.err
+	case <-ctx.Done():
+	}
+	go func() {
+		defer cancel()
+		if r := <-begun; r.err == nil {
+			_ = s.killTree(own, args.ContainerID, r.started)
+		}
+	}()
+	return startedExec{}, ctx.Err()
+}
+
+// beginExec starts the process and finds its pid in the root pid namespace: it is
+// the one without a parent in the sandbox that was not there before. Only a
+// container's first process and exec'd ones have no parent, and execs of one
+// container begin one after the other. The caller holds the container's slot.
+func (s *Sandbox) beginExec(ctx context.Context, entry *container, args *execArgs, files []*os.File) (startedExec, error) {
+	before := entry.parentless
+	entry.parentless = nil // what is known is not known any more if this fails
+	if before == nil {
+		ps, err := s.processes(ctx, args.ContainerID)
+		if err != nil {
+			return startedExec{}, err
+		}
+		before = parentless(ps)
+	}
 	var e startedExec
 	if err := s.control.call(ctx, methodExec, args, &e.pid, files...); err != nil {
 		return e, s.explain(err)
 	}
-	ps, err := s.processes(context.WithoutCancel(ctx), args.ContainerID)
+	ps, err := s.processes(ctx, args.ContainerID)
 	if err != nil {
-		return e, nil // it runs; should it have to be killed, this is asked again
+		return e, nil // it runs; should it have to be killed, it is killed alone
 	}
-	e.root = newestParentless(ps)
+	entry.parentless = parentless(ps)
+	for pid := range entry.parentless {
+		if !before[pid] {
+			e.root = pid
+		}
+	}
 	return e, nil
 }
 
-func newestParentless(ps []guestProcess) int32 {
-	root := int32(0)
+// parentless are the pids of the processes that no process of the sandbox has
+// made.
+func parentless(ps []guestProcess) map[int32]bool {
+	pids := map[int32]bool{}
 	for _, p := range ps {
-		if p.PPID == 0 && p.PID > root {
-			root = p.PID
+		if p.PPID == 0 {
+			pids[p.PID] = true
 		}
 	}
-	return root
+	return pids
 }
 
 func (s *Sandbox) processes(ctx context.Context, id string) ([]guestProcess, error) {
@@ -134,76 +183,4 @@ func (s *Sandbox) processes(ctx context.Context, id string) ([]guestProcess, err
 		return nil, s.explain(err)
 	}
 	return ps, nil
-}
-
-// killTree kills an exec'd process and all that descends from it. It first stops
-// what it finds until it finds nothing new: a process that forks while others are
-// being killed would leave children that belong to nobody.
-//
-// It works by process groups, whose numbers mean the root pid namespace; single
-// pids could be taken for those of another exec of a container with its own
-// namespace. A group never reaches beyond the tree, as an exec'd process leads a
-// session of its own.
-func (s *Sandbox) killTree(ctx context.Context, id string, e startedExec) error {
-	var groups []int32
-	for range 10 {
-		ps, err := s.processes(ctx, id)
-		if err != nil {
-			return err
-		}
-		fresh := newGroups(ps, e.root, groups)
-		if len(fresh) == 0 {
-			break
-		}
-		for _, g := range fresh {
-			_ = s.signalGroup(ctx, id, g, unix.SIGSTOP) // it may have ended
-		}
-		groups = append(groups, fresh...)
-	}
-	for _, g := range groups {
-		_ = s.signalGroup(ctx, id, g, unix.SIGKILL)
-	}
-	if len(groups) == 0 {
-		return s.killExec(ctx, id, e)
-	}
-	return nil
-}
-
-// newGroups lists the process groups of a tree that are not known yet.
-func newGroups(ps []guestProcess, root int32, known []int32) []int32 {
-	inTree := map[int32]bool{root: true}
-	// Parents may have higher pids than their children after a wrap.
-	for range ps {
-		size := len(inTree)
-		for _, p := range ps {
-			if inTree[p.PPID] || slices.Contains(known, p.PGID) {
-				inTree[p.PID] = true
-			}
-		}
-		if len(inTree) == size {
-			break
-		}
-	}
-	var fresh []int32
-	for _, p := range ps {
-		if inTree[p.PID] && p.PGID != 0 && !slices.Contains(known, p.PGID) && !slices.Contains(fresh, p.PGID) {
-			fresh = append(fresh, p.PGID)
-		}
-	}
-	return fresh
-}
-
-func (s *Sandbox) signalGroup(ctx context.Context, id string, group int32, sig unix.Signal) error {
-	arg := signalArgs{CID: id, Signo: int32(sig), PID: group, Mode: signalGroup}
-	return s.explain(s.control.call(ctx, methodSignal, arg, nil))
-}
-
-// killExec kills the exec'd process alone, by the name that the sandbox gave it.
-func (s *Sandbox) killExec(ctx context.Context, id string, e startedExec) error {
-	arg := signalArgs{CID: id, Signo: int32(unix.SIGKILL), PID: e.pid, Mode: signalProcess}
-	err := s.explain(s.control.call(ctx, methodSignal, arg, nil))
-	if err != nil && (errdefs.IsNotFound(err) || errdefs.IsFailedPrecondition(err)) {
-		return nil
-	}
-	return err
 }

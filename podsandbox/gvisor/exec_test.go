@@ -8,9 +8,11 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/containerd/errdefs"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
 )
@@ -120,6 +122,50 @@ func TestExecIsKilledAsATree(t *testing.T) {
 	}
 }
 
+// What is killed when an exec has ended before its pid was found is nothing, and
+// not all that has no parent.
+func TestKillOfAnUnknownTree(t *testing.T) {
+	p := startPod(t)
+	c := p.start(shell(newRootfs(t), "echo ready; sleep 1000"))
+	c.waitFor(t, "ready")
+	if err := p.killTree(testContext(t), c.ID, startedExec{pid: 999}); err != nil {
+		t.Error(err)
+	}
+	if out, _, err := p.sh(c.ID, "ps"); err != nil || !strings.Contains(out, "sleep 1000") {
+		t.Errorf("container is gone: %q, %v", out, err)
+	}
+}
+
+// An exec that the sandbox begins only after its caller has gone is killed.
+func TestLateExecIsKilled(t *testing.T) {
+	p := startPod(t)
+	c := p.start(shell(newRootfs(t), "echo ready; sleep 1000"))
+	c.waitFor(t, "ready")
+	if _, _, err := p.sh(c.ID, "true"); err != nil { // so that no list is asked for first
+		t.Fatal(err)
+	}
+	if err := p.proc.signal(unix.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+	defer cancel()
+	_, err := p.Exec(ctx, c.ID, engine.Exec{Process: &specs.Process{Args: []string{"/bin/sleep", "7001"}, Cwd: "/"}})
+	if !errdefs.IsDeadlineExceeded(err) {
+		t.Errorf("%v, want DeadlineExceeded", err)
+	}
+	if err := p.proc.signal(unix.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	// The next exec begins after the late one has.
+	eventually(t, func() error {
+		out, _, err := p.sh(c.ID, "ps")
+		if err == nil && strings.Contains(out, "sleep 7001") {
+			err = errors.New("late exec is left")
+		}
+		return err
+	})
+}
+
 func TestConcurrentExecs(t *testing.T) {
 	p := startPod(t)
 	c := p.start(shell(newRootfs(t), "echo ready; sleep 1000"))
@@ -157,7 +203,7 @@ func TestNewGroups(t *testing.T) {
 	if second := newGroups(ps, 9, first); !slices.Equal(second, []int32{21}) {
 		t.Errorf("groups behind those: %v, want 21", second)
 	}
-	if root := newestParentless(ps); root != 30 {
-		t.Errorf("newest process without a parent is %d, want 30", root)
+	if roots := parentless(ps); len(roots) != 3 || !roots[1] || !roots[9] || !roots[30] {
+		t.Errorf("processes without a parent are %v, want 1, 9 and 30", roots)
 	}
 }

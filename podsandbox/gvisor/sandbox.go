@@ -42,8 +42,11 @@ type container struct {
 	mu    sync.Mutex
 	gofer *gofer // guarded by mu; nil until Create, and after an adoption
 
-	// execMu is held while an exec is begun; see beginExec.
-	execMu sync.Mutex
+	// execSlot is filled while an exec is begun; a channel, because waiting for it
+	// ends with the caller's context. It guards parentless, the processes without
+	// a parent when they were last listed; see beginExec.
+	execSlot   chan struct{}
+	parentless map[int32]bool
 }
 
 var _ engine.Sandbox = (*Sandbox)(nil)
@@ -71,10 +74,21 @@ func (s *Sandbox) container(id string) *container {
 	defer s.mu.Unlock()
 	c := s.containers[id]
 	if c == nil {
-		c = &container{id: id}
+		c = &container{id: id, execSlot: make(chan struct{}, 1)}
 		s.containers[id] = c
 	}
 	return c
+}
+
+// forgetUnknown drops the entry of a container that the sandbox does not know,
+// unless it was created here and not started yet.
+func (s *Sandbox) forgetUnknown(c *container) {
+	if c.mu.TryLock() { // else something is being done with it
+		defer c.mu.Unlock()
+		if c.gofer == nil {
+			s.forget(c)
+		}
+	}
 }
 
 func (s *Sandbox) forget(c *container) {
@@ -129,9 +143,12 @@ func (s *Sandbox) startRoot(ctx context.Context) error {
 
 // Wait implements engine.Sandbox.
 func (s *Sandbox) Wait(ctx context.Context, id string) (engine.ExitStatus, error) {
-	s.container(id) // known from now on, also after an adoption
+	entry := s.container(id) // known from now on, also after an adoption
 	status, err := s.wait(ctx, methodWait, id)
 	if err != nil {
+		if errdefs.IsNotFound(err) {
+			s.forgetUnknown(entry)
+		}
 		return status, fmt.Errorf("wait for container %s: %w", id, err)
 	}
 	return status, nil

@@ -91,6 +91,9 @@ func TestUnknownContainer(t *testing.T) {
 	if err := p.Destroy(ctx, id); err != nil {
 		t.Errorf("Destroy: %v", err)
 	}
+	if n := len(p.containers); n != 0 {
+		t.Errorf("%d containers are remembered", n)
+	}
 }
 
 func TestUserCapabilitiesAndLimits(t *testing.T) {
