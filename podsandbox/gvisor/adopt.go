@@ -35,7 +35,7 @@ func (e *Engine) Adopt(ctx context.Context, cfg engine.Config, p engine.Process)
 	if boot, _ := belongsTo(p.PID, programs, cfg.ID); !boot {
 		return nil, fmt.Errorf("adopt sandbox %s: process %d is not its boot process: %w", cfg.ID, p.PID, errdefs.ErrNotFound)
 	}
-	if err := s.greet(ctx); errdefs.IsDeadlineExceeded(err) && ctx.Err() == nil {
+	if err := s.greet(ctx); errdefs.IsDeadlineExceeded(err) {
 		e.log.Warn("An adopted sandbox does not answer", "sandbox", cfg.ID)
 	} else if err != nil {
 		return nil, fmt.Errorf("adopt sandbox %s: %w", cfg.ID, err)
