@@ -1,0 +1,77 @@
+package e2e
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"strings"
+	"testing"
+
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/cri-sandbox/cri-sandbox/hack/testenv"
+)
+
+// TestAPodsLimitsAreTheSizeOfItsMachine: a program that sizes itself by its
+// machine must see what it may use.
+func TestAPodsLimitsAreTheSizeOfItsMachine(t *testing.T) {
+	k := newKit(t)
+	const limit = 300 << 20
+	id, pod := k.pod(func(p *runtimeapi.PodSandboxConfig) {
+		p.Linux.Resources = &runtimeapi.LinuxContainerResources{MemoryLimitInBytes: limit}
+	})
+	out := k.run(id, pod, k.shell("a", "grep MemTotal /proc/meminfo"))
+	var kib int64
+	if _, err := fmt.Sscanf(out, "MemTotal: %d kB", &kib); err != nil || kib<<10 != limit {
+		t.Errorf("the pod sees %q, its limit is %d KiB", strings.TrimSpace(out), limit>>10)
+	}
+}
+
+// TestAPodOutOfMemoryIsReported: the kernel kills the sandbox as a whole.
+func TestAPodOutOfMemoryIsReported(t *testing.T) {
+	k := newKit(t)
+	id, pod := k.pod(func(p *runtimeapi.PodSandboxConfig) {
+		p.Linux.Resources = &runtimeapi.LinuxContainerResources{MemoryLimitInBytes: 128 << 20}
+	})
+	st := k.wait(k.start(id, pod, k.shell("eats", "head -c 1000000000 /dev/zero > /dev/shm/x; head -c 1000000000 /dev/zero | tail")))
+	if st.ExitCode != 137 || st.Reason != "OOMKilled" {
+		t.Errorf("status = %v", st)
+	}
+}
+
+func TestDualStack(t *testing.T) {
+	k := ownNode(t, testenv.Options{DualStack: true})
+	id, _ := k.pod()
+	resp, err := k.runtime().PodSandboxStatus(k.ctx, &runtimeapi.PodSandboxStatusRequest{PodSandboxId: id})
+	k.must(err)
+	net := resp.Status.Network
+	v4, err := netip.ParseAddr(net.Ip)
+	k.must(err)
+	if !k.env.Subnet.Contains(v4) || len(net.AdditionalIps) != 1 {
+		t.Fatalf("network = %v", net)
+	}
+	v6, err := netip.ParseAddr(net.AdditionalIps[0].Ip)
+	k.must(err)
+	if !k.env.Subnet6.Contains(v6) {
+		t.Errorf("network = %v", net)
+	}
+}
+
+// TestThreadsUnderTheDefaultProfile: the C library tries clone3 and falls back
+// only when the answer is ENOSYS. The program is the node's own perl.
+func TestThreadsUnderTheDefaultProfile(t *testing.T) {
+	const perl = "/usr/bin/perl"
+	if _, err := os.Stat(perl); err != nil {
+		t.Skip("needs perl, a program of the C library that has threads")
+	}
+	k := newKit(t)
+	id, pod := k.pod()
+	c := testenv.ContainerConfig("threads", k.env.Images["busybox"], perl, "-Mthreads", "-e", `threads->create(sub { print "in a thread\n" })->join`)
+	for _, dir := range []string{"/usr", "/lib", "/lib64", "/etc/perl"} {
+		if _, err := os.Stat(dir); err == nil {
+			c.Mounts = append(c.Mounts, &runtimeapi.Mount{ContainerPath: dir, HostPath: dir, Readonly: true})
+		}
+	}
+	security(c).Seccomp = &runtimeapi.SecurityProfile{ProfileType: runtimeapi.SecurityProfile_RuntimeDefault}
+	k.wants(k.run(id, pod, c), "in a thread")
+}
