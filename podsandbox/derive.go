@@ -20,7 +20,7 @@ func (m *Manager) engineConfig(p *pod) (engine.Config, error) {
 	}
 	cfg := engine.Config{
 		ID: p.id(), Dir: m.paths.engine(p.id()), Hostname: hostname,
-		Sysctls: p.config().GetLinux().GetSysctls(),
+		Sysctls: p.config().GetLinux().GetSysctls(), OOMScoreAdj: new(sandboxOOMScore),
 	}
 	if !p.hostNetwork() {
 		cfg.NetNS = m.paths.netns(p.id())

@@ -93,6 +93,7 @@ func (m *Manager) containerEnded(c *container, e end) {
 	m.publish(c.pod, c.id(), runtimeapi.ContainerEventType_CONTAINER_STOPPED_EVENT)
 	// After the record: the sandbox keeps the exit status until then.
 	if sb := c.pod.getSandbox(); sb != nil {
+		adjustOOMScore(c.pod, sb)
 		if err := sb.Destroy(ctx, c.id()); err != nil && !errdefs.IsUnavailable(err) && !errdefs.IsNotFound(err) {
 			klog.ErrorS(err, "Give back what an ended container held", "container", c.id())
 		}

@@ -38,6 +38,7 @@ func (m *Manager) start(ctx context.Context, c *container) error {
 	if err := c.apply(lifecycle.Start, nil); err != nil {
 		return err
 	}
+	adjustOOMScore(c.pod, sandbox)
 	if err := m.startInSandbox(ctx, sandbox, c); err != nil {
 		m.containerEnded(c, failedToStart(err))
 		return err

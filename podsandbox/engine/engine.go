@@ -119,6 +119,11 @@ type Sandbox interface {
 	// is absent.
 	Stats(ctx context.Context) (map[string]Usage, error)
 
+	// SetOOMScoreAdj says how readily the host's kernel takes the sandbox when it
+	// is out of memory: proc(5), oom_score_adj. A score that the daemon may not
+	// set is raised to the lowest that it may.
+	SetOOMScoreAdj(score int) error
+
 	// Kill ends the sandbox process and waits until it is reaped.
 	Kill(ctx context.Context) error
 }

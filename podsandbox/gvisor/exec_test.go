@@ -160,7 +160,7 @@ func TestLateExecIsKilled(t *testing.T) {
 	eventually(t, func() error {
 		out, _, err := p.sh(c.ID, "ps")
 		if err == nil && strings.Contains(out, "sleep 7001") {
-			err = errors.New("late exec is left")
+			err = fmt.Errorf("late exec is left:\n%s", out)
 		}
 		return err
 	})

@@ -1,6 +1,7 @@
 package gvisor
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -141,14 +142,22 @@ func (b birth) adjust(pid, pidfd int) (*process, error) {
 	unlimited := unix.Rlimit{Cur: unix.RLIM_INFINITY, Max: unix.RLIM_INFINITY}
 	_ = unix.Prlimit(pid, unix.RLIMIT_MEMLOCK, &unlimited, nil)
 	if b.oom != nil {
-		setOOMScoreAdj(pid, *b.oom)
+		_ = setOOMScoreAdj(pid, *b.oom)
 	}
 	return p, nil
 }
 
-// setOOMScoreAdj sets the score, or the nearest one that the daemon may set: a
-// process without CAP_SYS_RESOURCE cannot go below the score it was born with,
-// which is the daemon's own and already in place.
-func setOOMScoreAdj(pid, score int) {
-	_ = os.WriteFile(fmt.Sprintf("/proc/%d/oom_score_adj", pid), []byte(strconv.Itoa(score)), 0)
+// setOOMScoreAdj sets the score, or the nearest one that the daemon may set:
+// without CAP_SYS_RESOURCE it cannot go below its own.
+func setOOMScoreAdj(pid, score int) error {
+	path := fmt.Sprintf("/proc/%d/oom_score_adj", pid)
+	err := os.WriteFile(path, []byte(strconv.Itoa(score)), 0)
+	if !errors.Is(err, os.ErrPermission) {
+		return err
+	}
+	own, err := os.ReadFile("/proc/self/oom_score_adj")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(path, bytes.TrimSpace(own), 0)
 }

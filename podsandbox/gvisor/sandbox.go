@@ -197,6 +197,18 @@ func (s *Sandbox) Signal(ctx context.Context, id string, sig int, all bool) erro
 	return nil
 }
 
+// SetOOMScoreAdj implements engine.Sandbox. A child's pid is not given away before
+// done is closed; an adopted process's could be, in theory, between both lines.
+func (s *Sandbox) SetOOMScoreAdj(score int) error {
+	if s.proc.ended() {
+		return nil
+	}
+	if err := setOOMScoreAdj(s.proc.pid, score); err != nil {
+		return fmt.Errorf("set OOM score of sandbox %s: %w", s.cfg.ID, err)
+	}
+	return nil
+}
+
 // Kill implements engine.Sandbox.
 func (s *Sandbox) Kill(ctx context.Context) error {
 	if err := s.proc.signal(unix.SIGKILL); err != nil {

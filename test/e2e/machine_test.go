@@ -6,6 +6,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
@@ -74,4 +75,32 @@ func TestThreadsUnderTheDefaultProfile(t *testing.T) {
 	}
 	security(c).Seccomp = &runtimeapi.SecurityProfile{ProfileType: runtimeapi.SecurityProfile_RuntimeDefault}
 	k.wants(k.run(id, pod, c), "in a thread")
+}
+
+// TestTheMostImportantContainerDecidesTheOOMScore: all of a pod is one process to
+// the node's kernel.
+func TestTheMostImportantContainerDecidesTheOOMScore(t *testing.T) {
+	k := newKit(t)
+	id, pod := k.pod()
+	score := func(n int64) func(*runtimeapi.ContainerConfig) {
+		return func(c *runtimeapi.ContainerConfig) {
+			c.Linux = &runtimeapi.LinuxContainerConfig{Resources: &runtimeapi.LinuxContainerResources{OomScoreAdj: n}}
+		}
+	}
+	path := "/proc/" + sandboxPID(k, id) + "/oom_score_adj"
+	k.start(id, pod, k.shell("a", "exec sleep 600", score(900)))
+	if got := strings.TrimSpace(readFile(k, path)); got != "900" {
+		t.Errorf("score %s with one container of 900", got)
+	}
+	b := k.start(id, pod, k.shell("b", "exec sleep 600", score(500)))
+	if got := strings.TrimSpace(readFile(k, path)); got != "500" {
+		t.Errorf("score %s with containers of 900 and 500", got)
+	}
+	_, err := k.runtime().StopContainer(k.ctx, &runtimeapi.StopContainerRequest{ContainerId: b})
+	k.must(err)
+	for deadline := time.Now().Add(5 * time.Second); strings.TrimSpace(readFile(k, path)) != "900"; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("score %s after the end of the container of 500", readFile(k, path))
+		}
+	}
 }
