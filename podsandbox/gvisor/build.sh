@@ -22,3 +22,7 @@ if newer "$out" . "$here/build.sh"; then
 	go build -trimpath -ldflags "-s -w" -o "$out" .
 	touch "$out" # go build leaves a program as it is when nothing changed
 fi
+if newer "$out.sha256" "$out"; then
+	sha256sum <"$out" | cut -c 1-64 | tr -d '\n' >"$out.sha256.new"
+	mv "$out.sha256.new" "$out.sha256"
+fi

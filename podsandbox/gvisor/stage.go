@@ -21,6 +21,7 @@ var embedded embed.FS
 
 const (
 	embeddedProgram = "embedded/cri-sandbox-sentry"
+	embeddedHash    = embeddedProgram + ".sha256" // in hex, made by build.sh
 	stagedPrefix    = "cri-sandbox-sentry-"
 )
 
@@ -36,37 +37,44 @@ func stageProgram(dir string) (string, error) {
 		return "", fmt.Errorf("open embedded program: %w", err)
 	}
 	defer src.Close()
-	hash := sha256.New()
-	size, err := io.Copy(hash, src)
+	info, err := src.Stat()
 	if err != nil {
-		return "", fmt.Errorf("hash embedded program: %w", err)
+		return "", fmt.Errorf("open embedded program: %w", err)
 	}
-	path := filepath.Join(dir, stagedPrefix+hex.EncodeToString(hash.Sum(nil))[:16])
+	// Hashed by the build: a daemon that finds its program staged never touches
+	// those 34 MB, which would stay in its memory.
+	hash, err := embedded.ReadFile(embeddedHash)
+	if err != nil || len(hash) != hex.EncodedLen(sha256.Size) {
+		return "", fmt.Errorf("the sandbox program has no hash; run \"make build\" and use its result: %w", errdefs.ErrFailedPrecondition)
+	}
+	path := filepath.Join(dir, stagedPrefix+string(hash[:16]))
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", fmt.Errorf("stage program: %w", err)
 	}
 	removeUnusedPrograms(dir, path)
 	// Written and renamed as a whole, so a file of that name is complete.
-	if st, err := os.Stat(path); err == nil && st.Size() == size {
+	if st, err := os.Stat(path); err == nil && st.Size() == info.Size() {
 		return path, nil
 	}
-	if err := writeProgram(src.(io.ReadSeeker), path); err != nil {
+	if err := writeProgram(src, string(hash), path); err != nil {
 		return "", fmt.Errorf("stage program: %w", err)
 	}
 	return path, nil
 }
 
-func writeProgram(src io.ReadSeeker, path string) error {
-	if _, err := src.Seek(0, io.SeekStart); err != nil {
-		return err
-	}
+// writeProgram makes sure that what it writes has the hash it is named by.
+func writeProgram(src io.Reader, hash, path string) error {
 	t, err := renameio.NewPendingFile(path, renameio.WithPermissions(0o755))
 	if err != nil {
 		return err
 	}
 	defer t.Cleanup()
-	if _, err := io.Copy(t, src); err != nil {
+	sum := sha256.New()
+	if _, err := io.Copy(io.MultiWriter(t, sum), src); err != nil {
 		return err
+	}
+	if got := hex.EncodeToString(sum.Sum(nil)); got != hash {
+		return fmt.Errorf("the embedded program has the hash %s, the build noted %s; run \"make clean build\": %w", got, hash, errdefs.ErrFailedPrecondition)
 	}
 	return t.CloseAtomicallyReplace()
 }
