@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
@@ -49,16 +50,37 @@ func (s *Sandbox) exec(ctx context.Context, id string, p engine.Exec) (engine.Ex
 		return r.status, r.err
 	case <-ctx.Done():
 	}
-	killCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
-	defer cancel()
-	if err := s.killTree(killCtx, id, started); err != nil {
-		return engine.ExitStatus{}, fmt.Errorf("%w; its processes could not be killed: %w", ctx.Err(), err)
+	// The tree is killed before the return, but a sandbox that does not answer is
+	// not waited for: the killing goes on beside it, for when it answers again.
+	killed := make(chan struct{})
+	go func() {
+		defer close(killed)
+		s.killAbandoned(ctx, id, started)
+	}()
+	patience := time.NewTimer(killPatience)
+	defer patience.Stop()
+	select {
+	case <-killed:
+	case <-patience.C:
+		return engine.ExitStatus{}, ctx.Err()
 	}
 	select {
 	case r := <-done:
 		return r.status, ctx.Err()
-	case <-killCtx.Done():
+	case <-patience.C:
 		return engine.ExitStatus{}, ctx.Err()
+	}
+}
+
+// killPatience is how long the killing of an exec may keep its caller.
+const killPatience = 2 * time.Second
+
+// killAbandoned kills what nobody waits for any more.
+func (s *Sandbox) killAbandoned(ctx context.Context, id string, e startedExec) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
+	defer cancel()
+	if err := s.killTree(ctx, id, e); err != nil && !s.proc.ended() {
+		s.engine.log.Warn("A command could not be killed", "container", id, "error", err)
 	}
 }
 
@@ -126,7 +148,7 @@ func (s *Sandbox) startExec(ctx context.Context, args *execArgs, files []*os.Fil
 	go func() {
 		defer cancel()
 		if r := <-begun; r.err == nil {
-			_ = s.killTree(own, args.ContainerID, r.started)
+			s.killAbandoned(ctx, args.ContainerID, r.started)
 		}
 	}()
 	return startedExec{}, ctx.Err()
@@ -176,8 +198,6 @@ func parentless(ps []guestProcess) map[int32]bool {
 }
 
 func (s *Sandbox) processes(ctx context.Context, id string) ([]guestProcess, error) {
-	ctx, cancel := context.WithTimeout(ctx, cleanupTimeout)
-	defer cancel()
 	var ps []guestProcess
 	if err := s.control.call(ctx, methodProcesses, id, &ps); err != nil {
 		return nil, s.explain(err)

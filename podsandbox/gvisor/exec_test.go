@@ -136,6 +136,43 @@ func TestKillOfAnUnknownTree(t *testing.T) {
 	}
 }
 
+// An exec whose context ends while the sandbox is stopped is killed when it goes
+// on; its caller is not kept until then.
+func TestExecIsKilledAfterAHang(t *testing.T) {
+	p := startPod(t)
+	c := p.start(shell(newRootfs(t), "echo ready; sleep 1000"))
+	c.waitFor(t, "ready")
+	ctx, cancel := context.WithCancel(testContext(t))
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() {
+		_, err := p.Exec(ctx, c.ID, engine.Exec{Process: &specs.Process{Args: []string{"/bin/sleep", "7002"}, Cwd: "/"}})
+		ended <- err
+	}()
+	running := func(want bool) {
+		t.Helper()
+		eventually(t, func() error {
+			out, _, err := p.sh(c.ID, "ps")
+			if err == nil && strings.Contains(out, "sleep 7002") != want {
+				err = fmt.Errorf("want the exec to run: %v; there is\n%s", want, out)
+			}
+			return err
+		})
+	}
+	running(true)
+	if err := p.proc.signal(unix.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		t.Errorf("%v, want Canceled", err)
+	}
+	if err := p.proc.signal(unix.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	running(false)
+}
+
 // An exec that the sandbox begins only after its caller has gone is killed.
 func TestLateExecIsKilled(t *testing.T) {
 	p := startPod(t)

@@ -2,6 +2,7 @@ package gvisor
 
 import (
 	"context"
+	"errors"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -22,10 +23,11 @@ func (s *Sandbox) killTree(ctx context.Context, id string, e startedExec) error 
 		return s.killExec(ctx, id, e)
 	}
 	var groups []int32
+	var err error
 	for range 10 {
-		ps, err := s.processes(ctx, id)
-		if err != nil {
-			return err
+		var ps []guestProcess
+		if ps, err = s.processes(ctx, id); err != nil {
+			break // what is known is killed none the less: it must not stay stopped
 		}
 		fresh := newGroups(ps, e.root, groups)
 		if len(fresh) == 0 {
@@ -38,6 +40,9 @@ func (s *Sandbox) killTree(ctx context.Context, id string, e startedExec) error 
 	}
 	for _, g := range groups {
 		_ = s.signalGroup(ctx, id, g, unix.SIGKILL)
+	}
+	if err != nil {
+		return errors.Join(err, s.killExec(ctx, id, e))
 	}
 	return nil
 }
