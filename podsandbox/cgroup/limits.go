@@ -37,6 +37,9 @@ type Limits struct {
 // setting is one control file and its value.
 type setting struct{ file, value string }
 
+// takesOff tells whether the value means no limit.
+func (s setting) takesOff() bool { return s.value == "-1" || strings.HasPrefix(s.value, "max") }
+
 // Update sets limits. It stops at the first that the kernel refuses.
 func (g *Group) Update(l Limits) error {
 	settings, err := l.settings(g.host.version)
@@ -44,7 +47,11 @@ func (g *Group) Update(l Limits) error {
 		return fmt.Errorf("update cgroup %s: %w", g.path, err)
 	}
 	for _, s := range settings {
-		if err := g.set(s); err != nil {
+		err := g.set(s)
+		if errdefs.IsFailedPrecondition(err) && s.takesOff() && !g.has(s.file) {
+			continue // without a controller there is no limit
+		}
+		if err != nil {
 			return fmt.Errorf("update cgroup %s: set %s to %q: %w", g.path, s.file, s.value, err)
 		}
 	}
@@ -67,6 +74,16 @@ func (g *Group) set(s setting) error {
 		return fmt.Errorf("%w: %w", errdefs.ErrFailedPrecondition, err)
 	}
 	return err
+}
+
+func (g *Group) has(file string) bool {
+	controller, _, _ := strings.Cut(file, ".")
+	dir := g.dir(controller)
+	if dir == "" {
+		return false
+	}
+	_, err := os.Lstat(filepath.Join(dir, file))
+	return err == nil
 }
 
 // settings lists what to write, in an order in which the kernel accepts it.
