@@ -67,6 +67,9 @@ func (m *Manager) create(ctx context.Context, p *pod, cfg *runtimeapi.ContainerC
 			m.discard(ctx, c)
 		}
 	}()
+	if err := m.fitGroup(p); err != nil {
+		return nil, fmt.Errorf("resize the pod's cgroup: %w", err)
+	}
 	if err := m.opts.Images.MountRootfs(ctx, c.id(), img, m.paths.rootfs(p.id(), c.id())); err != nil {
 		return nil, fmt.Errorf("mount root file system: %w", err)
 	}

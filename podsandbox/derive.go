@@ -3,10 +3,7 @@ package podsandbox
 import (
 	"fmt"
 
-	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
-
 	"github.com/cri-sandbox/cri-sandbox/network"
-	"github.com/cri-sandbox/cri-sandbox/podsandbox/cgroup"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
 )
 
@@ -58,24 +55,4 @@ func (m *Manager) networkPod(p *pod) network.Pod {
 		np.DNS = network.DNSConfig{Servers: dns.GetServers(), Searches: dns.GetSearches(), Options: dns.GetOptions()}
 	}
 	return np
-}
-
-// podLimits are those of the pod as a whole. The kubelet sets them on the parent
-// as well; without a kubelet this cgroup is the only one that holds.
-func podLimits(linux *runtimeapi.LinuxPodSandboxConfig) cgroup.Limits {
-	res, over := linux.GetResources(), linux.GetOverhead()
-	l := cgroup.Limits{
-		CPUShares: uint64(max(res.GetCpuShares(), 0)),
-		CPUQuota:  res.GetCpuQuota(), CPUPeriod: uint64(max(res.GetCpuPeriod(), 0)),
-		MemoryBytes: res.GetMemoryLimitInBytes(),
-		CpusetCpus:  res.GetCpusetCpus(), CpusetMems: res.GetCpusetMems(),
-		Unified: res.GetUnified(),
-	}
-	if l.MemoryBytes > 0 {
-		l.MemoryBytes += over.GetMemoryLimitInBytes()
-	}
-	if l.CPUQuota > 0 && over.GetCpuPeriod() == res.GetCpuPeriod() {
-		l.CPUQuota += over.GetCpuQuota()
-	}
-	return l
 }

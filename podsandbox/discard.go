@@ -73,6 +73,7 @@ func (m *Manager) removeContainer(ctx context.Context, c *container) error {
 	m.dropContainer(c)
 	m.stats.forget(c.id())
 	c.markEnded()
+	m.shrinkGroup(c.pod)
 	if announced {
 		m.publish(c.pod, c.id(), runtimeapi.ContainerEventType_CONTAINER_DELETED_EVENT)
 	}

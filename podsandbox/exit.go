@@ -2,6 +2,7 @@ package podsandbox
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -41,6 +42,9 @@ func (m *Manager) endOf(c *container, status engine.ExitStatus, err error) end {
 		e.reason = reasonError
 	}
 	switch {
+	case err == nil && e.code == 137 && c.Status().OOMKilled:
+		e.reason = reasonOOMKilled
+		e.message = fmt.Sprintf("the container used more memory than its limit of %d bytes", c.resources().GetMemoryLimitInBytes())
 	case err == nil:
 	case errdefs.IsNotFound(err):
 		// It was Starting when a daemon died, and the start never arrived; or
@@ -98,4 +102,5 @@ func (m *Manager) containerEnded(c *container, e end) {
 			klog.ErrorS(err, "Give back what an ended container held", "container", c.id())
 		}
 	}
+	m.shrinkGroup(c.pod)
 }

@@ -4,6 +4,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/lifecycle"
+	ocispec "github.com/cri-sandbox/cri-sandbox/podsandbox/spec"
 )
 
 // PodInfo is what a verbose status adds, for people. Its form may change.
@@ -51,6 +52,9 @@ func (m *Manager) ContainerInfo(id string) (ContainerInfo, error) {
 	spec, err := c.Spec()
 	if err != nil {
 		return ContainerInfo{}, err
+	}
+	if spec.Linux != nil {
+		spec.Linux.Resources = ocispec.Limits(c.resources()) // as they are by now
 	}
 	return ContainerInfo{
 		Phase: c.phase(), SandboxID: c.pod.id(), PID: c.pod.Status().Process.PID,

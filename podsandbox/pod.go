@@ -26,9 +26,15 @@ type pod struct {
 	containers map[string]*container
 	users      int           // container operations under way
 	idle       chan struct{} // closed when users falls to 0; nil when nobody waits
+	watched    bool          // somebody watches the memory of the containers
+
+	look chan struct{} // makes him look at once
+	size groupSize
 }
 
-func newPod(r *record.Pod) *pod { return &pod{Pod: r, containers: map[string]*container{}} }
+func newPod(r *record.Pod) *pod {
+	return &pod{Pod: r, containers: map[string]*container{}, look: make(chan struct{}, 1)}
+}
 
 func (p *pod) id() string                           { return p.Meta.ID }
 func (p *pod) config() *runtimeapi.PodSandboxConfig { return p.Meta.Config.Proto }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/containerd/errdefs"
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
 	"k8s.io/klog/v2"
 
 	"github.com/cri-sandbox/cri-sandbox/network"
@@ -128,6 +129,8 @@ func (m *Manager) adopt(ctx context.Context, p *pod, proc engine.Process) error 
 			klog.ErrorS(err, "Recover a container", "container", c.id(), "phase", c.phase())
 		}
 	}
+	// An update may have been cut off between the record and the cgroup.
+	m.shrinkGroup(p)
 	return nil
 }
 
@@ -148,6 +151,9 @@ func (m *Manager) recoverContainer(ctx context.Context, c *container, sb engine.
 	case lifecycle.Running:
 		err := m.reopenStreams(c)
 		m.watchContainer(c, sb)
+		if c.Status().OOMKilled { // the signal may not have been sent
+			err = errors.Join(err, m.signal(ctx, c, int(unix.SIGKILL), true))
+		}
 		return err
 	}
 	return nil

@@ -99,6 +99,7 @@ func (m *Manager) remove(ctx context.Context, p *pod) error {
 		return fmt.Errorf("remove record: %w", err)
 	}
 	m.dropPod(p)
+	m.stats.forget(p.id())
 	m.publish(p, p.id(), runtimeapi.ContainerEventType_CONTAINER_DELETED_EVENT)
 	return nil
 }

@@ -158,7 +158,7 @@ func (m *Manager) makeGroup(p *pod) error {
 	if err := writePodFile(m.paths.cgroup(p.id()), []byte(linux.GetCgroupParent())); err != nil {
 		return err
 	}
-	g, err := cgroup.Create(linux.GetCgroupParent(), p.id(), podLimits(linux))
+	g, err := cgroup.Create(linux.GetCgroupParent(), p.id(), p.limits())
 	if err != nil {
 		return fmt.Errorf("make cgroup: %w", err)
 	}
@@ -193,7 +193,7 @@ func (m *Manager) bootAndConnect(ctx context.Context, p *pod) error {
 			return fmt.Errorf("boot sandbox: %w", err)
 		}
 		p.setSandbox(sb)
-		if err := p.getGroup().Adopt(ctx, sb.Process().PID, podLimits(p.config().GetLinux())); err != nil {
+		if err := p.getGroup().Adopt(ctx, sb.Process().PID, p.limits()); err != nil {
 			return fmt.Errorf("hand cgroup to systemd: %w", err)
 		}
 		_, err = p.Update(func(st *record.PodStatus) error {

@@ -75,8 +75,10 @@ func (m *Manager) startInSandbox(ctx context.Context, sandbox engine.Sandbox, c 
 	return sandbox.Start(ctx, engine.Container{ID: c.id(), Spec: spec, Stdio: stdio})
 }
 
-// watchContainer waits for the container's end, as long as the manager lives.
+// watchContainer waits for the end of a running container, as long as the manager
+// lives, and sees to it that its memory limit holds.
 func (m *Manager) watchContainer(c *container, sandbox engine.Sandbox) {
+	m.watchMemory(c.pod)
 	m.goTask(func() {
 		status, err := sandbox.Wait(m.life, c.id())
 		if m.life.Err() != nil {

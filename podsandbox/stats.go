@@ -222,7 +222,7 @@ func (m *Manager) containerStats(ctx context.Context, c *container, s *podSample
 	// all of it is the working set.
 	mem := &runtimeapi.UInt64Value{Value: u.MemoryBytes}
 	out.Memory = &runtimeapi.MemoryUsage{Timestamp: at, WorkingSetBytes: mem, UsageBytes: mem, RssBytes: mem}
-	if limit := uint64(max(c.config().GetLinux().GetResources().GetMemoryLimitInBytes(), 0)); limit > u.MemoryBytes {
+	if limit := uint64(max(c.resources().GetMemoryLimitInBytes(), 0)); limit > u.MemoryBytes {
 		out.Memory.AvailableBytes = &runtimeapi.UInt64Value{Value: limit - u.MemoryBytes}
 	}
 	return out

@@ -151,7 +151,7 @@ func containerStatus(c *container) *runtimeapi.ContainerStatus {
 	if st.User != nil {
 		out.User = st.User.Proto
 	}
-	if res := cfg.GetLinux().GetResources(); res != nil {
+	if res := c.resources(); res != nil {
 		out.Resources = &runtimeapi.ContainerResources{Linux: res}
 	}
 	return out

@@ -45,7 +45,6 @@ func (g *Group) Stats() (Stats, error) {
 		var user, system uint64
 		c.fields("cpuacct", "cpuacct.stat", map[string]*uint64{"user": &user, "system": &system})
 		s.CPUUser, s.CPUSystem = ticks(user), ticks(system)
-		s.MemoryUsage = c.number("memory", "memory.usage_in_bytes")
 		c.fields("memory", "memory.stat", map[string]*uint64{
 			"total_rss": &s.RSS, "total_inactive_file": &inactive,
 			"total_pgfault": &s.PageFaults, "total_pgmajfault": &s.MajorPageFaults,
@@ -54,16 +53,34 @@ func (g *Group) Stats() (Stats, error) {
 		var usage, user, system uint64
 		c.fields("cpu", "cpu.stat", map[string]*uint64{"usage_usec": &usage, "user_usec": &user, "system_usec": &system})
 		s.CPU, s.CPUUser, s.CPUSystem = micros(usage), micros(user), micros(system)
-		s.MemoryUsage = c.number("memory", "memory.current")
 		c.fields("memory", "memory.stat", map[string]*uint64{
 			"anon": &s.RSS, "inactive_file": &inactive,
 			"pgfault": &s.PageFaults, "pgmajfault": &s.MajorPageFaults,
 		})
 	}
+	s.MemoryUsage = c.memoryUsage()
 	s.WorkingSet = s.MemoryUsage - min(inactive, s.MemoryUsage)
 	s.Pids = c.number("pids", "pids.current")
 	s.OOMKills = c.oomKills()
 	return s, c.err()
+}
+
+// MemoryUsage is Stats.MemoryUsage alone, in one read. A node that does not
+// count it is errdefs.ErrNotFound, as a group that is gone.
+func (g *Group) MemoryUsage() (uint64, error) {
+	c := counters{Group: g}
+	n := c.memoryUsage()
+	if c.read == 0 {
+		return 0, fmt.Errorf("memory of cgroup %s: %w", g.path, errdefs.ErrNotFound)
+	}
+	return n, nil
+}
+
+func (c *counters) memoryUsage() uint64 {
+	if c.host.version == 1 {
+		return c.number("memory", "memory.usage_in_bytes")
+	}
+	return c.number("memory", "memory.current")
 }
 
 // OOMKills is how often the kernel killed a process of the group for memory, be

@@ -52,6 +52,10 @@ type PodStatus struct {
 	IPs     []string        `json:"ips,omitempty"` // primary first
 	Network json.RawMessage `json:"network,omitempty"`
 	Message string          `json:"message,omitempty"` // why it is dead
+
+	// Resources and Overhead take the place of the request's once they were updated.
+	Resources *Message[*runtimeapi.LinuxContainerResources] `json:"resources,omitempty"`
+	Overhead  *Message[*runtimeapi.LinuxContainerResources] `json:"overhead,omitempty"`
 }
 
 // ContainerMeta is what the caller asked for.
@@ -70,14 +74,16 @@ type ContainerMeta struct {
 
 // ContainerStatus is what became of it.
 type ContainerStatus struct {
-	Phase      lifecycle.Phase                               `json:"phase"`
-	StartedAt  int64                                         `json:"startedAt,omitempty"`  // Unix time, ns
-	FinishedAt int64                                         `json:"finishedAt,omitempty"` // Unix time, ns
-	ExitCode   int                                           `json:"exitCode"`
-	Reason     string                                        `json:"reason,omitempty"`
-	Message    string                                        `json:"message,omitempty"`
-	User       *Message[*runtimeapi.ContainerUser]           `json:"user,omitempty"`
-	Resources  *Message[*runtimeapi.LinuxContainerResources] `json:"resources,omitempty"`
+	Phase      lifecycle.Phase                     `json:"phase"`
+	StartedAt  int64                               `json:"startedAt,omitempty"`  // Unix time, ns
+	FinishedAt int64                               `json:"finishedAt,omitempty"` // Unix time, ns
+	ExitCode   int                                 `json:"exitCode"`
+	Reason     string                              `json:"reason,omitempty"`
+	Message    string                              `json:"message,omitempty"`
+	OOMKilled  bool                                `json:"oomKilled,omitempty"` // it is to be killed, or was
+	User       *Message[*runtimeapi.ContainerUser] `json:"user,omitempty"`
+	// Resources take the place of the request's once they were updated.
+	Resources *Message[*runtimeapi.LinuxContainerResources] `json:"resources,omitempty"`
 }
 
 // Pod is the record of a pod.

@@ -1,0 +1,269 @@
+package podsandbox
+
+import (
+	"context"
+	"fmt"
+	"reflect"
+	"sync"
+	"time"
+
+	"github.com/containerd/errdefs"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+	"k8s.io/klog/v2"
+
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/cgroup"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/lifecycle"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/record"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/spec"
+)
+
+// groupSize serialises what changes the size of a pod's cgroup: its own
+// resources, and the coming, going and changing of containers. Its mutex is held
+// across writes of records and control files, and nothing else; it is taken
+// before all other locks.
+type groupSize struct {
+	mu sync.Mutex
+	// set is what the cgroup has, or nil when that is not known.
+	set *cgroup.Limits // guarded by mu
+}
+
+// resources are the container's as they were updated last; nil when the request
+// had none. The caller must not change them.
+func (c *container) resources() *runtimeapi.LinuxContainerResources {
+	return c.resourcesOf(c.Status())
+}
+
+func (c *container) resourcesOf(st record.ContainerStatus) *runtimeapi.LinuxContainerResources {
+	if st.Resources != nil {
+		return st.Resources.Proto
+	}
+	return c.config().GetLinux().GetResources()
+}
+
+// limits are those of the pod's cgroup, by its record and its containers'.
+func (p *pod) limits() cgroup.Limits {
+	st, linux := p.Status(), p.config().GetLinux()
+	resources, overhead := linux.GetResources(), linux.GetOverhead()
+	if st.Resources != nil {
+		resources = st.Resources.Proto
+	}
+	if st.Overhead != nil {
+		overhead = st.Overhead.Proto
+	}
+	var members []*runtimeapi.LinuxContainerResources
+	for _, c := range p.members() {
+		switch c.phase() {
+		case lifecycle.Creating, lifecycle.Created, lifecycle.Starting, lifecycle.Running:
+			members = append(members, c.resources())
+		}
+	}
+	return podLimits(resources, overhead, members)
+}
+
+// fitGroup gives the pod's cgroup the limits that its record and its containers'
+// ask for. What the pod uses already is not taken from it: that is
+// errdefs.ErrFailedPrecondition, and nothing has changed.
+func (m *Manager) fitGroup(p *pod) error {
+	p.size.mu.Lock()
+	defer p.size.mu.Unlock()
+	return p.fitGroupLocked()
+}
+
+func (p *pod) fitGroupLocked() error {
+	g := p.getGroup()
+	want := p.limits()
+	if g == nil || p.size.set != nil && reflect.DeepEqual(*p.size.set, want) {
+		return nil
+	}
+	// cgroup v2 would end processes, v1 refuse.
+	if want.MemoryBytes > 0 {
+		used, err := g.Stats()
+		if err != nil {
+			return err
+		}
+		if used.WorkingSet > uint64(want.MemoryBytes) {
+			return fmt.Errorf("the pod uses %d bytes of memory, more than a limit of %d: %w", used.WorkingSet, want.MemoryBytes, errdefs.ErrFailedPrecondition)
+		}
+	}
+	p.size.set = nil // a failure leaves some of them
+	if err := g.Update(want); err != nil {
+		return err
+	}
+	p.size.set = &want
+	return nil
+}
+
+// shrinkGroup is fitGroup after a container has gone, or a daemon. That the
+// limits cannot be lowered yet ends no request; the next change tries again.
+func (m *Manager) shrinkGroup(p *pod) {
+	if p.phase() != lifecycle.Ready {
+		return // the cgroup goes with the pod
+	}
+	if err := m.fitGroup(p); err != nil {
+		klog.V(2).InfoS("Lower the limits of a pod", "pod", p.id(), "err", err)
+	}
+}
+
+// UpdateContainerResources changes what a container may use, from the moment it
+// returns: the pod's cgroup follows, and the memory watch knows the new limit.
+// Fields that are zero stay as they are. Memory that the container uses already
+// is not taken from it (errdefs.ErrFailedPrecondition); after an error everything
+// is as before. The size of the machine that a sandbox shows never changes.
+func (m *Manager) UpdateContainerResources(ctx context.Context, id string, change *runtimeapi.LinuxContainerResources) error {
+	c, err := m.findContainer(id)
+	if err != nil {
+		return err
+	}
+	if err := spec.ValidateUpdate("container resources", change); err != nil {
+		return err
+	}
+	err = m.detached(ctx, m.opts.Timeouts.Sandbox, func(ctx context.Context) error {
+		return m.updateContainer(ctx, c, change)
+	})
+	if err != nil {
+		return fmt.Errorf("update container %s: %w", c.id(), err)
+	}
+	return nil
+}
+
+func (m *Manager) updateContainer(ctx context.Context, c *container, change *runtimeapi.LinuxContainerResources) error {
+	_, leave, err := c.pod.enter()
+	if err != nil {
+		return err
+	}
+	defer leave()
+	if err := m.roomInContainer(ctx, c, change.GetMemoryLimitInBytes()); err != nil {
+		return err
+	}
+	if err := c.resize(change); err != nil {
+		return err
+	}
+	m.watchMemory(c.pod)
+	return nil
+}
+
+// roomInContainer tells whether a running container fits into a memory limit.
+func (m *Manager) roomInContainer(ctx context.Context, c *container, limit int64) error {
+	if limit <= 0 || c.phase() != lifecycle.Running {
+		return nil
+	}
+	use, err := c.pod.getSandbox().Stats(ctx)
+	if err != nil {
+		return err
+	}
+	if u := use[c.id()]; u.MemoryBytes > uint64(limit) {
+		return fmt.Errorf("it uses %d bytes of memory, more than a limit of %d: %w", u.MemoryBytes, limit, errdefs.ErrFailedPrecondition)
+	}
+	return nil
+}
+
+// resize records the change and lets the pod's cgroup follow, or takes both back.
+func (c *container) resize(change *runtimeapi.LinuxContainerResources) error {
+	p := c.pod
+	p.size.mu.Lock()
+	defer p.size.mu.Unlock()
+	before := c.Status().Resources
+	_, err := c.Update(func(st *record.ContainerStatus) error {
+		if st.Phase == lifecycle.Exited || st.Phase == lifecycle.Removing {
+			return fmt.Errorf("it is %s: %w", st.Phase, errdefs.ErrFailedPrecondition)
+		}
+		st.Resources = &record.Message[*runtimeapi.LinuxContainerResources]{Proto: spec.MergeResources(c.resourcesOf(*st), change)}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return p.followOr(func() error {
+		_, err := c.Update(func(st *record.ContainerStatus) error { st.Resources = before; return nil })
+		return err
+	})
+}
+
+// UpdatePodSandboxResources changes what is stated for a pod as a whole, and its
+// cgroup with it. Fields that are zero stay as they are. Errors as for
+// UpdateContainerResources.
+func (m *Manager) UpdatePodSandboxResources(ctx context.Context, id string, resources, overhead *runtimeapi.LinuxContainerResources) error {
+	p, err := m.findPod(id)
+	if err != nil {
+		return err
+	}
+	for what, r := range map[string]*runtimeapi.LinuxContainerResources{"pod resources": resources, "pod overhead": overhead} {
+		if err := spec.ValidateUpdate(what, r); err != nil {
+			return err
+		}
+	}
+	err = m.detached(ctx, m.opts.Timeouts.Sandbox, func(context.Context) error {
+		_, leave, err := p.enter()
+		if err != nil {
+			return err
+		}
+		defer leave()
+		return p.resize(resources, overhead)
+	})
+	if err != nil {
+		return fmt.Errorf("update pod %s: %w", p.id(), err)
+	}
+	return nil
+}
+
+// resize records the change and lets the cgroup follow, or takes both back.
+func (p *pod) resize(resources, overhead *runtimeapi.LinuxContainerResources) error {
+	p.size.mu.Lock()
+	defer p.size.mu.Unlock()
+	linux, before := p.config().GetLinux(), p.Status()
+	merge := func(now *record.Message[*runtimeapi.LinuxContainerResources], asked, change *runtimeapi.LinuxContainerResources) *record.Message[*runtimeapi.LinuxContainerResources] {
+		if change == nil {
+			return now
+		}
+		if now != nil {
+			asked = now.Proto
+		}
+		return &record.Message[*runtimeapi.LinuxContainerResources]{Proto: spec.MergeResources(asked, change)}
+	}
+	_, err := p.Update(func(st *record.PodStatus) error {
+		st.Resources = merge(st.Resources, linux.GetResources(), resources)
+		st.Overhead = merge(st.Overhead, linux.GetOverhead(), overhead)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return p.followOr(func() error {
+		_, err := p.Update(func(st *record.PodStatus) error {
+			st.Resources, st.Overhead = before.Resources, before.Overhead
+			return nil
+		})
+		return err
+	})
+}
+
+// followOr makes the cgroup follow the records. When it cannot, the records are
+// taken back, and what was changed of the cgroup. p.size.mu is held.
+func (p *pod) followOr(takeBack func() error) error {
+	err := p.fitGroupLocked()
+	if err == nil {
+		return nil
+	}
+	if berr := takeBack(); berr != nil {
+		klog.ErrorS(berr, "Take back resources that could not be set", "pod", p.id())
+	} else if berr := p.fitGroupLocked(); berr != nil {
+		klog.ErrorS(berr, "Take back the limits of a pod", "pod", p.id())
+	}
+	return fmt.Errorf("resize the pod's cgroup: %w", err)
+}
+
+// detached does work that its caller may stop waiting for.
+func (m *Manager) detached(ctx context.Context, limit time.Duration, work func(context.Context) error) error {
+	done := make(chan error, 1)
+	m.goTask(func() {
+		ctx, cancel := cleanupContext(ctx, limit)
+		defer cancel()
+		done <- work(ctx)
+	})
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}

@@ -1,0 +1,248 @@
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+)
+
+const mib = 1 << 20
+
+// sandboxMemory is what the daemon adds to the sum of the containers' limits.
+const sandboxMemory = 64 * mib
+
+func withResources(r *runtimeapi.LinuxContainerResources) func(*runtimeapi.ContainerConfig) {
+	return func(c *runtimeapi.ContainerConfig) { c.Linux.Resources = r }
+}
+
+func memory(mibs int64) *runtimeapi.LinuxContainerResources {
+	return &runtimeapi.LinuxContainerResources{MemoryLimitInBytes: mibs * mib}
+}
+
+// cgroupValue reads a control file of a pod's cgroup, by its name on v1 or v2.
+func (k kit) cgroupValue(podID, v1, v2 string) string {
+	k.Helper()
+	resp, err := k.runtime().PodSandboxStatus(k.ctx, &runtimeapi.PodSandboxStatusRequest{PodSandboxId: podID, Verbose: true})
+	k.must(err)
+	var info struct {
+		Cgroups []string `json:"cgroups"`
+	}
+	k.must(json.Unmarshal([]byte(resp.Info["info"]), &info))
+	for _, dir := range info.Cgroups {
+		for _, file := range []string{v1, v2} {
+			if b, err := os.ReadFile(filepath.Join(dir, file)); err == nil {
+				return strings.TrimSpace(string(b))
+			}
+		}
+	}
+	k.Fatalf("no file %s or %s in %v", v1, v2, info.Cgroups)
+	return ""
+}
+
+// groupMemory is the memory limit of a pod's cgroup in bytes, or -1.
+func (k kit) groupMemory(podID string) int64 {
+	k.Helper()
+	v := k.cgroupValue(podID, "memory.limit_in_bytes", "memory.max")
+	n, err := strconv.ParseInt(v, 10, 64)
+	if v == "max" || err == nil && n >= 1<<62 {
+		return -1
+	}
+	k.must(err)
+	return n
+}
+
+// groupQuota is the CPU quota of a pod's cgroup in microseconds, or -1.
+func (k kit) groupQuota(podID string) int64 {
+	k.Helper()
+	v, _, _ := strings.Cut(k.cgroupValue(podID, "cpu.cfs_quota_us", "cpu.max"), " ")
+	if v == "max" {
+		return -1
+	}
+	n, err := strconv.ParseInt(v, 10, 64)
+	k.must(err)
+	return n
+}
+
+func (k kit) update(id string, r *runtimeapi.LinuxContainerResources) error {
+	_, err := k.runtime().UpdateContainerResources(k.ctx, &runtimeapi.UpdateContainerResourcesRequest{ContainerId: id, Linux: r})
+	return err
+}
+
+func (k kit) wantLimits(podID string, memory, quota int64) {
+	k.Helper()
+	if m, q := k.groupMemory(podID), k.groupQuota(podID); m != memory || q != quota {
+		k.Errorf("the pod's cgroup has %d bytes and a quota of %d, want %d and %d", m, q, memory, quota)
+	}
+}
+
+func TestThePodsCgroupIsTheSumOfItsContainers(t *testing.T) {
+	k := newKit(t)
+	id, pod := k.pod()
+	k.wantLimits(id, -1, -1)
+	a := k.start(id, pod, k.shell("a", "exec sleep 600", withResources(
+		&runtimeapi.LinuxContainerResources{MemoryLimitInBytes: 64 * mib, CpuQuota: 50000, CpuPeriod: 100000, CpuShares: 512})))
+	k.wantLimits(id, 64*mib+sandboxMemory, 50000)
+	b := k.start(id, pod, k.shell("b", "exec sleep 600", withResources(
+		&runtimeapi.LinuxContainerResources{MemoryLimitInBytes: 32 * mib, CpuQuota: 2500, CpuPeriod: 10000, CpuShares: 256})))
+	k.wantLimits(id, 96*mib+sandboxMemory, 75000)
+	k.must(k.update(a, &runtimeapi.LinuxContainerResources{MemoryLimitInBytes: 128 * mib, CpuQuota: 80000}))
+	k.wantLimits(id, 160*mib+sandboxMemory, 105000)
+	if r := k.status(a).GetResources().GetLinux(); r.GetMemoryLimitInBytes() != 128*mib || r.GetCpuQuota() != 80000 || r.GetCpuShares() != 512 {
+		t.Errorf("the container's resources are %v", r)
+	}
+	// A container without a limit leaves the pod without one.
+	c := k.start(id, pod, k.shell("c", "exec sleep 600"))
+	k.wantLimits(id, -1, -1)
+	for _, gone := range []string{c, b} {
+		_, err := k.runtime().RemoveContainer(k.ctx, &runtimeapi.RemoveContainerRequest{ContainerId: gone})
+		k.must(err)
+	}
+	k.wantLimits(id, 128*mib+sandboxMemory, 80000)
+}
+
+func TestThePodsOwnLimitsWin(t *testing.T) {
+	k := newKit(t)
+	id, pod := k.pod(func(p *runtimeapi.PodSandboxConfig) {
+		p.Linux.Resources = &runtimeapi.LinuxContainerResources{MemoryLimitInBytes: 300 * mib, CpuQuota: 40000, CpuPeriod: 100000}
+		p.Linux.Overhead = memory(50)
+	})
+	k.start(id, pod, k.shell("a", "exec sleep 600", withResources(memory(64))))
+	k.wantLimits(id, 350*mib, 40000)
+	update := func(overhead, resources *runtimeapi.LinuxContainerResources) error {
+		_, err := k.runtime().UpdatePodSandboxResources(k.ctx, &runtimeapi.UpdatePodSandboxResourcesRequest{
+			PodSandboxId: id, Overhead: overhead, Resources: resources,
+		})
+		return err
+	}
+	k.must(update(nil, memory(400)))
+	k.wantLimits(id, 450*mib, 40000)
+	k.must(update(memory(60), &runtimeapi.LinuxContainerResources{CpuQuota: 60000}))
+	k.wantLimits(id, 460*mib, 60000)
+
+	k.refused(update(nil, &runtimeapi.LinuxContainerResources{CpuQuota: -2}), codes.InvalidArgument, "quota")
+	one := &runtimeapi.LinuxContainerResources{MemoryLimitInBytes: 1, CpuQuota: 10000}
+	k.refused(update(one, one), codes.FailedPrecondition, "uses")
+	k.wantLimits(id, 460*mib, 60000)
+	_, err := k.runtime().UpdatePodSandboxResources(k.ctx, &runtimeapi.UpdatePodSandboxResourcesRequest{PodSandboxId: "ffffffffffff", Resources: memory(1)})
+	k.refused(err, codes.NotFound, "ffffffffffff")
+	_, err = k.runtime().StopPodSandbox(k.ctx, &runtimeapi.StopPodSandboxRequest{PodSandboxId: id})
+	k.must(err)
+	k.refused(update(nil, memory(500)), codes.FailedPrecondition, "not ready")
+}
+
+func TestUpdatesOutliveTheDaemon(t *testing.T) {
+	k := ownNode(t, nodeOptions)
+	id, pod := k.pod()
+	a := k.start(id, pod, k.shell("a", "exec sleep 600", withResources(memory(64))))
+	k.must(k.update(a, memory(128)))
+	_, err := k.env.Restart(k.ctx)
+	k.must(err)
+	if r := k.status(a).GetResources().GetLinux(); r.GetMemoryLimitInBytes() != 128*mib {
+		t.Errorf("the container's resources are %v", r)
+	}
+	k.wantLimits(id, 128*mib+sandboxMemory, -1)
+	k.must(k.update(a, memory(256)))
+	k.wantLimits(id, 256*mib+sandboxMemory, -1)
+}
+
+func TestBadUpdates(t *testing.T) {
+	k := newKit(t)
+	id, pod := k.pod()
+	a := k.start(id, pod, k.shell("a", eat(40), withResources(memory(100))))
+	k.logHas(pod, k.shell("a", ""), "eaten")
+	k.refused(k.update("ffffffffffff", memory(1)), codes.NotFound, "ffffffffffff")
+	k.refused(k.update(a, nil), codes.InvalidArgument, "Linux")
+	k.refused(k.update(a, &runtimeapi.LinuxContainerResources{CpuQuota: -2}), codes.InvalidArgument, "quota")
+	k.refused(k.update(a, &runtimeapi.LinuxContainerResources{CpusetCpus: "all"}), codes.InvalidArgument, "all")
+	k.refused(k.update(a, &runtimeapi.LinuxContainerResources{
+		HugepageLimits: []*runtimeapi.HugepageLimit{{PageSize: "2MB", Limit: 1 << 21}},
+	}), codes.FailedPrecondition, "native")
+	// What it uses is not taken from it.
+	k.refused(k.update(a, memory(20)), codes.FailedPrecondition, "uses")
+	// The kernel refuses a CPU that there is not: nothing has changed, the memory neither.
+	k.refused(k.update(a, &runtimeapi.LinuxContainerResources{MemoryLimitInBytes: 200 * mib, CpusetCpus: "4000"}), codes.InvalidArgument, "4000")
+	if r := k.status(a).GetResources().GetLinux(); r.GetMemoryLimitInBytes() != 100*mib || r.GetCpusetCpus() != "" {
+		t.Errorf("after refused updates: %v", r)
+	}
+	k.wantLimits(id, 100*mib+sandboxMemory, -1)
+	ended := k.start(id, pod, k.shell("ended", "true"))
+	k.wait(ended)
+	k.refused(k.update(ended, memory(1)), codes.FailedPrecondition, "exited")
+}
+
+// eat is a script that takes so many MiB, says so and keeps them.
+func eat(mibs int) string {
+	return fmt.Sprintf(`exec awk 'BEGIN { s = sprintf("%%1048576s", "x"); for (i = 0; i < %d; i++) a[i] = s i; system("echo eaten; sleep 600") }'`, mibs)
+}
+
+func TestOnlyTheContainerThatExceedsItsLimitIsKilled(t *testing.T) {
+	k := newKit(t)
+	id, pod := k.pod()
+	neighbour := k.start(id, pod, k.shell("neighbour", "exec sleep 600", withResources(memory(64))))
+	greedy := k.start(id, pod, k.shell("greedy", "sleep 600 & "+eat(2000), withResources(memory(64))))
+	st := k.wait(greedy)
+	if st.ExitCode != 137 || st.Reason != "OOMKilled" || !strings.Contains(st.Message, strconv.Itoa(64*mib)) {
+		t.Errorf("the greedy one: %v", st)
+	}
+	if st := k.status(neighbour); st.State != runtimeapi.ContainerState_CONTAINER_RUNNING {
+		t.Errorf("its neighbour: %v", st)
+	}
+	k.wants(k.exec(neighbour, "echo alive"), "alive")
+	ps, err := k.runtime().PodSandboxStatus(k.ctx, &runtimeapi.PodSandboxStatusRequest{PodSandboxId: id})
+	k.must(err)
+	if ps.Status.State != runtimeapi.PodSandboxState_SANDBOX_READY {
+		t.Errorf("the pod: %v", ps.Status)
+	}
+	// One that stays below its limit is not killed.
+	modest := k.start(id, pod, k.shell("modest", eat(40), withResources(memory(64))))
+	k.logHas(pod, k.shell("modest", ""), "eaten")
+	if st := k.status(modest); st.State != runtimeapi.ContainerState_CONTAINER_RUNNING {
+		t.Errorf("the modest one: %v", st)
+	}
+}
+
+func TestALoweredLimitIsWatchedAtOnce(t *testing.T) {
+	k := newKit(t)
+	id, pod := k.pod()
+	c := k.shell("a", "while [ ! -e /go ]; do sleep 0.02; done; "+eat(2000))
+	a := k.start(id, pod, c)
+	k.must(k.update(a, memory(64))) // nobody watched so far
+	k.exec(a, "touch /go")
+	if st := k.wait(a); st.ExitCode != 137 || st.Reason != "OOMKilled" {
+		t.Errorf("status = %v", st)
+	}
+}
+
+func TestALimitHoldsAcrossARestartOfTheDaemon(t *testing.T) {
+	k := ownNode(t, nodeOptions)
+	id, pod := k.pod()
+	a := k.start(id, pod, k.shell("a", "while [ ! -e /go ]; do sleep 0.02; done; "+eat(2000), withResources(memory(64))))
+	_, err := k.env.Restart(k.ctx)
+	k.must(err)
+	k.exec(a, "touch /go")
+	if st := k.wait(a); st.ExitCode != 137 || st.Reason != "OOMKilled" {
+		t.Errorf("status = %v", st)
+	}
+}
+
+// TestCrictlUpdate: the tool of the operator reaches it, too.
+func TestCrictlUpdate(t *testing.T) {
+	k := newKit(t)
+	id, pod := k.pod()
+	a := k.start(id, pod, k.shell("a", "exec sleep 600", withResources(memory(64))))
+	_, err := k.env.Crictl(k.ctx, "update", "--memory", strconv.Itoa(80*mib), "--cpu-quota", "30000", "--cpu-period", "100000", a)
+	k.must(err)
+	deadline := time.Now().Add(limit)
+	for k.groupMemory(id) != 80*mib+sandboxMemory && time.Now().Before(deadline) {
+		time.Sleep(10 * time.Millisecond)
+	}
+	k.wantLimits(id, 80*mib+sandboxMemory, 30000)
+}
