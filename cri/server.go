@@ -35,7 +35,7 @@ const maxMessage = 16 << 20
 type Options struct {
 	Pods     *podsandbox.Manager
 	Images   *image.Store
-	Network  network.Network
+	Network  *network.CNI
 	Handlers []string
 	Version  string // of the daemon
 	Systemd  bool   // the cgroup driver to announce

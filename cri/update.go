@@ -24,3 +24,10 @@ func (s *runtimeService) UpdatePodSandboxResources(ctx context.Context, req *run
 	}
 	return &runtimeapi.UpdatePodSandboxResourcesResponse{}, nil
 }
+
+func (s *runtimeService) UpdateRuntimeConfig(_ context.Context, req *runtimeapi.UpdateRuntimeConfigRequest) (*runtimeapi.UpdateRuntimeConfigResponse, error) {
+	if err := s.opts.Network.SetPodCIDR(req.GetRuntimeConfig().GetNetworkConfig().GetPodCidr()); err != nil {
+		return nil, err
+	}
+	return &runtimeapi.UpdateRuntimeConfigResponse{}, nil
+}

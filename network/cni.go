@@ -27,6 +27,10 @@ type Options struct {
 	BinDirs  []string // plugin programs; the first folder that has one counts
 	CacheDir string   // owned by this package; must outlive a reboot
 
+	// ConfTemplate is a file from which SetPodCIDR makes a configuration; empty
+	// means that another program does.
+	ConfTemplate string
+
 	// Timeout is the longest that one ADD, CHECK, DEL or GC of a pod may take,
 	// and the undo of a failed ADD again; 0 means a minute.
 	Timeout time.Duration
@@ -39,10 +43,12 @@ type CNI struct {
 	binDirs  []string
 	cacheDir string
 	timeout  time.Duration
-	cni      libcni.CNI // for what is not about one pod
-	records  attachments
-	gate     gate
-	status   statusMemo
+
+	confTemplate string
+	cni          libcni.CNI // for what is not about one pod
+	records      attachments
+	gate         gate
+	status       statusMemo
 
 	// ctx ends with Close.
 	ctx   context.Context
@@ -62,16 +68,20 @@ func NewCNI(o Options) (*CNI, error) {
 	if len(o.BinDirs) == 0 {
 		return nil, fmt.Errorf("no folder of CNI plugins is given: %w", errdefs.ErrInvalidArgument)
 	}
+	if o.ConfTemplate != "" && !filepath.IsAbs(o.ConfTemplate) {
+		return nil, fmt.Errorf("CNI template %q is not an absolute path: %w", o.ConfTemplate, errdefs.ErrInvalidArgument)
+	}
 	if o.Timeout <= 0 {
 		o.Timeout = defaultTimeout
 	}
 	c := &CNI{
-		confDir:  o.ConfDir,
-		binDirs:  o.BinDirs,
-		cacheDir: o.CacheDir,
-		timeout:  o.Timeout,
-		cni:      libcni.NewCNIConfigWithCacheDir(o.BinDirs, o.CacheDir, &runner{}),
-		records:  attachments{filepath.Join(o.CacheDir, "attachments")},
+		confDir:      o.ConfDir,
+		binDirs:      o.BinDirs,
+		cacheDir:     o.CacheDir,
+		timeout:      o.Timeout,
+		confTemplate: o.ConfTemplate,
+		cni:          libcni.NewCNIConfigWithCacheDir(o.BinDirs, o.CacheDir, &runner{}),
+		records:      attachments{filepath.Join(o.CacheDir, "attachments")},
 	}
 	c.ctx, c.close = context.WithCancelCause(context.Background())
 	return c, nil

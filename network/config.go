@@ -18,13 +18,19 @@ import (
 // maxConfigBytes bounds a configuration file; real ones are under 10 KiB.
 const maxConfigBytes = 1 << 20
 
-// loadConfig returns the first valid network configuration of a folder, in the
-// lexical order of the file names. A folder without one is errdefs.ErrUnavailable,
-// with the reason as one sentence.
+// loadConfig is findConfig without the name.
 func loadConfig(dir string) (*libcni.NetworkConfigList, error) {
+	_, list, err := findConfig(dir)
+	return list, err
+}
+
+// findConfig returns the first valid network configuration of a folder and its
+// file's name, in the lexical order of these. A folder without one is
+// errdefs.ErrUnavailable, with the reason as one sentence.
+func findConfig(dir string) (string, *libcni.NetworkConfigList, error) {
 	entries, err := os.ReadDir(dir) // sorted by name
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, errorOf(errdefs.ErrUnavailable, "read CNI configuration folder %s: %w", dir, err)
+		return "", nil, errorOf(errdefs.ErrUnavailable, "read CNI configuration folder %s: %w", dir, err)
 	}
 	var first error
 	for _, entry := range entries {
@@ -38,16 +44,16 @@ func loadConfig(dir string) (*libcni.NetworkConfigList, error) {
 		}
 		list, err := loadConfigFile(filepath.Join(dir, entry.Name()))
 		if err == nil {
-			return list, nil
+			return entry.Name(), list, nil
 		}
 		if first == nil {
 			first = err
 		}
 	}
 	if first != nil {
-		return nil, classify(first, errdefs.ErrUnavailable)
+		return "", nil, classify(first, errdefs.ErrUnavailable)
 	}
-	return nil, errorOf(errdefs.ErrUnavailable, "no network is configured: no CNI configuration file (.conflist, .conf or .json) in %s", dir)
+	return "", nil, errorOf(errdefs.ErrUnavailable, "no network is configured: no CNI configuration file (.conflist, .conf or .json) in %s", dir)
 }
 
 // loadConfigFile reads one file. The plugins that a list draws from a folder of

@@ -31,8 +31,9 @@ type config struct {
 }
 
 type cniConfig struct {
-	ConfDir string   `toml:"conf_dir" comment:"Folder of network configurations; the first one in lexical order is used"`
-	BinDirs []string `toml:"bin_dirs" comment:"Folders of CNI plugins"`
+	ConfDir      string   `toml:"conf_dir" comment:"Folder of network configurations; the first one in lexical order is used"`
+	BinDirs      []string `toml:"bin_dirs" comment:"Folders of CNI plugins"`
+	ConfTemplate string   `toml:"conf_template" comment:"Template of a network configuration, in containerd's form, filled with the pod addresses that the kubelet tells; empty for none"`
 }
 
 type registryConfig struct {
@@ -153,6 +154,9 @@ func (c config) validate() error {
 	}
 	if len(c.CNI.BinDirs) == 0 || c.CNI.ConfDir == "" {
 		return errors.New("config: cni needs conf_dir and bin_dirs")
+	}
+	if c.CNI.ConfTemplate != "" && !filepath.IsAbs(c.CNI.ConfTemplate) {
+		return fmt.Errorf("config: cni.conf_template %q is not an absolute path", c.CNI.ConfTemplate)
 	}
 	if c.Registry.MaxConcurrentDownloads < 1 {
 		return fmt.Errorf("config: registry.max_concurrent_downloads is %d, at least 1 is needed", c.Registry.MaxConcurrentDownloads)

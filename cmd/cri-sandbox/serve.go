@@ -105,7 +105,7 @@ func serve(cfg config) (err error) {
 	defer func() { err = errors.Join(err, images.Close()) }()
 	cni, err := network.NewCNI(network.Options{
 		ConfDir: cfg.CNI.ConfDir, BinDirs: cfg.CNI.BinDirs, CacheDir: filepath.Join(cfg.Root, "cni"),
-		Timeout: time.Duration(cfg.Timeouts.Network),
+		ConfTemplate: cfg.CNI.ConfTemplate, Timeout: time.Duration(cfg.Timeouts.Network),
 	})
 	if err != nil {
 		return fmt.Errorf("open network: %w", err)
