@@ -100,7 +100,7 @@ func Listen(url string) (net.Listener, error) {
 
 // quiet are methods that are called all the time and change nothing.
 func quiet(method string) bool {
-	for _, part := range []string{"List", "Status", "Version", "Stats", "FsInfo"} {
+	for _, part := range []string{"List", "Status", "Version", "Stats", "FsInfo", "Stream"} {
 		if strings.Contains(method, part) {
 			return true
 		}

@@ -10,9 +10,9 @@ import (
 
 // InterfaceUsage is what passed one interface since it was made.
 type InterfaceUsage struct {
-	Name              string
-	RxBytes, RxErrors uint64
-	TxBytes, TxErrors uint64
+	Name                                    string
+	RxBytes, RxPackets, RxErrors, RxDropped uint64
+	TxBytes, TxPackets, TxErrors, TxDropped uint64
 }
 
 // Usage reads the counters of all interfaces of a pinned namespace but the
@@ -41,8 +41,10 @@ func Usage(path string) ([]InterfaceUsage, error) {
 		}
 		out = append(out, InterfaceUsage{
 			Name:    a.Name,
-			RxBytes: a.Statistics.RxBytes, RxErrors: a.Statistics.RxErrors,
-			TxBytes: a.Statistics.TxBytes, TxErrors: a.Statistics.TxErrors,
+			RxBytes: a.Statistics.RxBytes, RxPackets: a.Statistics.RxPackets,
+			RxErrors: a.Statistics.RxErrors, RxDropped: a.Statistics.RxDropped,
+			TxBytes: a.Statistics.TxBytes, TxPackets: a.Statistics.TxPackets,
+			TxErrors: a.Statistics.TxErrors, TxDropped: a.Statistics.TxDropped,
 		})
 	}
 	return out, nil

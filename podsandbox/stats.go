@@ -246,6 +246,9 @@ func (m *Manager) podStats(ctx context.Context, p *pod) *runtimeapi.PodSandboxSt
 		Network: m.networkUsage(p, at),
 		Process: &runtimeapi.ProcessUsage{Timestamp: at, ProcessCount: &runtimeapi.UInt64Value{Value: processes(s)}},
 	}
+	if l := p.limits().MemoryBytes; l > 0 {
+		linux.Memory.AvailableBytes = &runtimeapi.UInt64Value{Value: uint64(l) - min(s.group.WorkingSet, uint64(l))}
+	}
 	for _, c := range p.members() {
 		if c.phase() == lifecycle.Running {
 			linux.Containers = append(linux.Containers, m.containerStats(ctx, c, s))
@@ -260,15 +263,22 @@ func (m *Manager) podStats(ctx context.Context, p *pod) *runtimeapi.PodSandboxSt
 	}
 }
 
-// networkUsage is what passed the pod's interfaces. A pod on the node's network
-// has none of its own.
-func (m *Manager) networkUsage(p *pod, at int64) *runtimeapi.NetworkUsage {
+// interfaces is what passed the pod's interfaces. A pod on the node's network has
+// none of its own.
+func (m *Manager) interfaces(p *pod) []network.InterfaceUsage {
 	if p.hostNetwork() {
 		return nil
 	}
 	usages, err := network.Usage(m.paths.netns(p.id()))
 	if err != nil {
 		klog.V(2).InfoS("Read the network usage of a pod", "pod", p.id(), "err", err)
+	}
+	return usages
+}
+
+func (m *Manager) networkUsage(p *pod, at int64) *runtimeapi.NetworkUsage {
+	usages := m.interfaces(p)
+	if usages == nil {
 		return nil
 	}
 	out := &runtimeapi.NetworkUsage{Timestamp: at}

@@ -156,7 +156,9 @@ type ExitStatus struct {
 // Usage is what a container used.
 type Usage struct {
 	Time        time.Time
-	CPU         time.Duration // since its start
+	CPU         time.Duration // since its start, the sum of the next two
+	CPUUser     time.Duration
+	CPUSystem   time.Duration
 	MemoryBytes uint64
 	Pids        uint64
 }

@@ -70,14 +70,18 @@ func usageOf(r []cgroupResult) (engine.Usage, bool) {
 	if err1 != nil || err2 != nil || u.Pids == 0 {
 		return engine.Usage{}, false
 	}
-	for _, line := range strings.Split(r[2].Data, "\n") {
-		if v, ok := strings.CutPrefix(strings.TrimSpace(line), "usage_usec "); ok {
-			usec, err := strconv.ParseInt(v, 10, 64)
-			if err != nil {
-				return engine.Usage{}, false
-			}
-			u.CPU = time.Duration(usec) * time.Microsecond
+	times := map[string]*time.Duration{"usage_usec": &u.CPU, "user_usec": &u.CPUUser, "system_usec": &u.CPUSystem}
+	for line := range strings.Lines(r[2].Data) {
+		key, value, _ := strings.Cut(strings.TrimSpace(line), " ")
+		into := times[key]
+		if into == nil {
+			continue
 		}
+		usec, err := strconv.ParseInt(value, 10, 64)
+		if err != nil {
+			return engine.Usage{}, false
+		}
+		*into = time.Duration(usec) * time.Microsecond
 	}
 	return u, true
 }

@@ -12,9 +12,9 @@ import (
 
 const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-// openFiles is the limit of open files in every container, soft and hard. It is
+// OpenFiles is the limit of open files in every container, soft and hard. It is
 // stated because the engine would pass on what the daemon happens to have.
-const openFiles = 1 << 20
+const OpenFiles = 1 << 20
 
 func process(in Input) (*specs.Process, error) {
 	args, err := commandLine(in.Container, in.Image)
@@ -32,7 +32,7 @@ func process(in Input) (*specs.Process, error) {
 		Env:             environment(in),
 		Cwd:             workingDir(in.Container, in.Image),
 		Capabilities:    caps,
-		Rlimits:         []specs.POSIXRlimit{{Type: "RLIMIT_NOFILE", Hard: openFiles, Soft: openFiles}},
+		Rlimits:         []specs.POSIXRlimit{{Type: "RLIMIT_NOFILE", Hard: OpenFiles, Soft: OpenFiles}},
 		NoNewPrivileges: in.security().GetNoNewPrivs(),
 		OOMScoreAdj:     oomScoreAdj(in.Container.GetLinux().GetResources()),
 	}, nil
