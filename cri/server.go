@@ -39,7 +39,7 @@ type Options struct {
 	Handlers []string
 	Version  string // of the daemon
 	Systemd  bool   // the cgroup driver to announce
-	// Info is shown by a verbose Status.
+	// Info is shown by a verbose Status: JSON documents by name.
 	Info map[string]string
 }
 

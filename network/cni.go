@@ -121,6 +121,15 @@ func (c *CNI) Ready(ctx context.Context) error {
 	return nil
 }
 
+// Config returns the configuration in use, as JSON, and its file's name.
+func (c *CNI) Config() (file string, config []byte, err error) {
+	file, list, err := findConfig(c.confDir)
+	if err != nil {
+		return "", nil, err
+	}
+	return file, list.Bytes, nil
+}
+
 // Attach implements [Network].
 func (c *CNI) Attach(ctx context.Context, pod Pod) (_ Result, err error) {
 	if err := pod.validate(); err != nil {

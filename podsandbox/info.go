@@ -3,8 +3,9 @@ package podsandbox
 import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/cgroup"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/lifecycle"
-	ocispec "github.com/cri-sandbox/cri-sandbox/podsandbox/spec"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/spec"
 )
 
 // PodInfo is what a verbose status adds, for people. Its form may change.
@@ -13,6 +14,7 @@ type PodInfo struct {
 	PID     int             `json:"pid"`
 	NetNS   string          `json:"netns,omitempty"`
 	Cgroups []string        `json:"cgroups,omitempty"`
+	Limits  cgroup.Limits   `json:"limits"` // that the cgroup should have; -1 is none
 	Message string          `json:"message,omitempty"`
 	Folder  string          `json:"folder"`
 }
@@ -24,7 +26,7 @@ func (m *Manager) PodInfo(id string) (PodInfo, error) {
 		return PodInfo{}, err
 	}
 	st := p.Status()
-	info := PodInfo{Phase: st.Phase, PID: st.Process.PID, Message: st.Message, Folder: m.paths.pod(p.id())}
+	info := PodInfo{Phase: st.Phase, PID: st.Process.PID, Limits: p.limits(), Message: st.Message, Folder: m.paths.pod(p.id())}
 	if !p.hostNetwork() {
 		info.NetNS = m.paths.netns(p.id())
 	}
@@ -49,15 +51,15 @@ func (m *Manager) ContainerInfo(id string) (ContainerInfo, error) {
 	if err != nil {
 		return ContainerInfo{}, err
 	}
-	spec, err := c.Spec()
+	oci, err := c.Spec()
 	if err != nil {
 		return ContainerInfo{}, err
 	}
-	if spec.Linux != nil {
-		spec.Linux.Resources = ocispec.Limits(c.resources()) // as they are by now
+	if oci.Linux != nil {
+		oci.Linux.Resources = spec.Limits(c.resources()) // as they are by now
 	}
 	return ContainerInfo{
 		Phase: c.phase(), SandboxID: c.pod.id(), PID: c.pod.Status().Process.PID,
-		Rootfs: m.paths.rootfs(c.pod.id(), c.id()), Spec: spec,
+		Rootfs: m.paths.rootfs(c.pod.id(), c.id()), Spec: oci,
 	}, nil
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"time"
 
@@ -180,9 +181,21 @@ func usesSystemd() bool {
 
 // statusInfo is shown by a verbose Status.
 func statusInfo(cfg config) map[string]string {
-	data, err := json.Marshal(cfg)
-	if err != nil {
-		return nil
+	cgroups, systemd := cgroup.Mode()
+	info := map[string]string{}
+	for name, value := range map[string]any{
+		"config": cfg,
+		"runtime": map[string]any{
+			"version": version, "go": runtime.Version(), "pid": os.Getpid(), "started": time.Now().Format(time.RFC3339),
+			"cgroupVersion": cgroups, "systemd": systemd,
+		},
+	} {
+		data, err := json.Marshal(value)
+		if err != nil {
+			klog.ErrorS(err, "Encode the info of a verbose status", "name", name)
+			continue
+		}
+		info[name] = string(data)
 	}
-	return map[string]string{"config": string(data)}
+	return info
 }

@@ -166,3 +166,23 @@ func TestStatsParsing(t *testing.T) {
 		}
 	}
 }
+
+// TestNoControllerNoLimit: what a node does not control cannot be limited there,
+// and needs no limit taken off.
+func TestNoControllerNoLimit(t *testing.T) {
+	for version, h := range map[int]*host{
+		1: fakeHost(t, 1, map[string]string{"pids/cri-sandbox/id/pids.max": "max\n"}),
+		2: fakeHost(t, 2, map[string]string{"cri-sandbox/id/pids.max": "max\n"}),
+	} {
+		g, err := h.load("", "id")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := g.Update(Limits{MemoryBytes: -1, CPUQuota: -1, PidsLimit: -1}); err != nil {
+			t.Errorf("v%d: take limits off: %v", version, err)
+		}
+		if err := g.Update(Limits{MemoryBytes: 4096}); !errdefs.IsFailedPrecondition(err) {
+			t.Errorf("v%d: set a limit: %v, want FailedPrecondition", version, err)
+		}
+	}
+}

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -27,8 +28,8 @@ func memory(mibs int64) *runtimeapi.LinuxContainerResources {
 	return &runtimeapi.LinuxContainerResources{MemoryLimitInBytes: mibs * mib}
 }
 
-// cgroupValue reads a control file of a pod's cgroup, by its name on v1 or v2.
-func (k kit) cgroupValue(podID, v1, v2 string) string {
+// cgroups are the folders of a pod's cgroup.
+func (k kit) cgroups(podID string) []string {
 	k.Helper()
 	resp, err := k.runtime().PodSandboxStatus(k.ctx, &runtimeapi.PodSandboxStatusRequest{PodSandboxId: podID, Verbose: true})
 	k.must(err)
@@ -36,14 +37,21 @@ func (k kit) cgroupValue(podID, v1, v2 string) string {
 		Cgroups []string `json:"cgroups"`
 	}
 	k.must(json.Unmarshal([]byte(resp.Info["info"]), &info))
-	for _, dir := range info.Cgroups {
+	return info.Cgroups
+}
+
+// cgroupValue reads a control file of a pod's cgroup, by its name on v1 or v2.
+func (k kit) cgroupValue(podID, v1, v2 string) string {
+	k.Helper()
+	dirs := k.cgroups(podID)
+	for _, dir := range dirs {
 		for _, file := range []string{v1, v2} {
 			if b, err := os.ReadFile(filepath.Join(dir, file)); err == nil {
 				return strings.TrimSpace(string(b))
 			}
 		}
 	}
-	k.Fatalf("no file %s or %s in %v", v1, v2, info.Cgroups)
+	k.Fatalf("no file %s or %s in %v", v1, v2, dirs)
 	return ""
 }
 
@@ -143,7 +151,18 @@ func TestUpdatesOutliveTheDaemon(t *testing.T) {
 	id, pod := k.pod()
 	a := k.start(id, pod, k.shell("a", "exec sleep 600", withResources(memory(64))))
 	k.must(k.update(a, memory(128)))
-	_, err := k.env.Restart(k.ctx)
+	dirs := k.cgroups(id)
+	k.must(k.env.Kill())
+	// As if the daemon had died between the record and the cgroup.
+	for _, dir := range dirs {
+		for _, file := range []string{"memory.limit_in_bytes", "memory.max"} {
+			if f, err := os.OpenFile(filepath.Join(dir, file), os.O_WRONLY, 0); err == nil {
+				_, err = fmt.Fprint(f, 100*mib)
+				k.must(errors.Join(err, f.Close()))
+			}
+		}
+	}
+	_, err := k.env.Start(k.ctx)
 	k.must(err)
 	if r := k.status(a).GetResources().GetLinux(); r.GetMemoryLimitInBytes() != 128*mib {
 		t.Errorf("the container's resources are %v", r)
@@ -176,61 +195,6 @@ func TestBadUpdates(t *testing.T) {
 	ended := k.start(id, pod, k.shell("ended", "true"))
 	k.wait(ended)
 	k.refused(k.update(ended, memory(1)), codes.FailedPrecondition, "exited")
-}
-
-// eat is a script that takes so many MiB, says so and keeps them.
-func eat(mibs int) string {
-	return fmt.Sprintf(`exec awk 'BEGIN { s = sprintf("%%1048576s", "x"); for (i = 0; i < %d; i++) a[i] = s i; system("echo eaten; sleep 600") }'`, mibs)
-}
-
-func TestOnlyTheContainerThatExceedsItsLimitIsKilled(t *testing.T) {
-	k := newKit(t)
-	id, pod := k.pod()
-	neighbour := k.start(id, pod, k.shell("neighbour", "exec sleep 600", withResources(memory(64))))
-	greedy := k.start(id, pod, k.shell("greedy", "sleep 600 & "+eat(2000), withResources(memory(64))))
-	st := k.wait(greedy)
-	if st.ExitCode != 137 || st.Reason != "OOMKilled" || !strings.Contains(st.Message, strconv.Itoa(64*mib)) {
-		t.Errorf("the greedy one: %v", st)
-	}
-	if st := k.status(neighbour); st.State != runtimeapi.ContainerState_CONTAINER_RUNNING {
-		t.Errorf("its neighbour: %v", st)
-	}
-	k.wants(k.exec(neighbour, "echo alive"), "alive")
-	ps, err := k.runtime().PodSandboxStatus(k.ctx, &runtimeapi.PodSandboxStatusRequest{PodSandboxId: id})
-	k.must(err)
-	if ps.Status.State != runtimeapi.PodSandboxState_SANDBOX_READY {
-		t.Errorf("the pod: %v", ps.Status)
-	}
-	// One that stays below its limit is not killed.
-	modest := k.start(id, pod, k.shell("modest", eat(40), withResources(memory(64))))
-	k.logHas(pod, k.shell("modest", ""), "eaten")
-	if st := k.status(modest); st.State != runtimeapi.ContainerState_CONTAINER_RUNNING {
-		t.Errorf("the modest one: %v", st)
-	}
-}
-
-func TestALoweredLimitIsWatchedAtOnce(t *testing.T) {
-	k := newKit(t)
-	id, pod := k.pod()
-	c := k.shell("a", "while [ ! -e /go ]; do sleep 0.02; done; "+eat(2000))
-	a := k.start(id, pod, c)
-	k.must(k.update(a, memory(64))) // nobody watched so far
-	k.exec(a, "touch /go")
-	if st := k.wait(a); st.ExitCode != 137 || st.Reason != "OOMKilled" {
-		t.Errorf("status = %v", st)
-	}
-}
-
-func TestALimitHoldsAcrossARestartOfTheDaemon(t *testing.T) {
-	k := ownNode(t, nodeOptions)
-	id, pod := k.pod()
-	a := k.start(id, pod, k.shell("a", "while [ ! -e /go ]; do sleep 0.02; done; "+eat(2000), withResources(memory(64))))
-	_, err := k.env.Restart(k.ctx)
-	k.must(err)
-	k.exec(a, "touch /go")
-	if st := k.wait(a); st.ExitCode != 137 || st.Reason != "OOMKilled" {
-		t.Errorf("status = %v", st)
-	}
 }
 
 // TestCrictlUpdate: the tool of the operator reaches it, too.

@@ -1,0 +1,93 @@
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+)
+
+// eat is a script that takes so many MiB, says so and keeps them.
+func eat(mibs int) string {
+	return fmt.Sprintf(`exec awk 'BEGIN { s = sprintf("%%1048576s", "x"); for (i = 0; i < %d; i++) a[i] = s i; system("echo eaten; sleep 600") }'`, mibs)
+}
+
+func TestOnlyTheContainerThatExceedsItsLimitIsKilled(t *testing.T) {
+	k := newKit(t)
+	id, pod := k.pod()
+	neighbour := k.start(id, pod, k.shell("neighbour", "exec sleep 600", withResources(memory(64))))
+	greedy := k.start(id, pod, k.shell("greedy", "sleep 600 & "+eat(2000), withResources(memory(64))))
+	st := k.wait(greedy)
+	if st.ExitCode != 137 || st.Reason != "OOMKilled" || !strings.Contains(st.Message, strconv.Itoa(64*mib)) {
+		t.Errorf("the greedy one: %v", st)
+	}
+	if st := k.status(neighbour); st.State != runtimeapi.ContainerState_CONTAINER_RUNNING {
+		t.Errorf("its neighbour: %v", st)
+	}
+	k.wants(k.exec(neighbour, "echo alive"), "alive")
+	ps, err := k.runtime().PodSandboxStatus(k.ctx, &runtimeapi.PodSandboxStatusRequest{PodSandboxId: id})
+	k.must(err)
+	if ps.Status.State != runtimeapi.PodSandboxState_SANDBOX_READY {
+		t.Errorf("the pod: %v", ps.Status)
+	}
+	// One that stays below its limit is not killed.
+	modest := k.start(id, pod, k.shell("modest", eat(40), withResources(memory(64))))
+	k.logHas(pod, k.shell("modest", ""), "eaten")
+	if st := k.status(modest); st.State != runtimeapi.ContainerState_CONTAINER_RUNNING {
+		t.Errorf("the modest one: %v", st)
+	}
+}
+
+func TestALoweredLimitIsWatchedAtOnce(t *testing.T) {
+	k := newKit(t)
+	id, pod := k.pod()
+	c := k.shell("a", "while [ ! -e /go ]; do sleep 0.02; done; "+eat(2000))
+	a := k.start(id, pod, c)
+	k.must(k.update(a, memory(64))) // nobody watched so far
+	k.exec(a, "touch /go")
+	if st := k.wait(a); st.ExitCode != 137 || st.Reason != "OOMKilled" {
+		t.Errorf("status = %v", st)
+	}
+}
+
+func TestALimitHoldsAcrossARestartOfTheDaemon(t *testing.T) {
+	k := ownNode(t, nodeOptions)
+	id, pod := k.pod()
+	a := k.start(id, pod, k.shell("a", "while [ ! -e /go ]; do sleep 0.02; done; "+eat(2000), withResources(memory(64))))
+	_, err := k.env.Restart(k.ctx)
+	k.must(err)
+	k.exec(a, "touch /go")
+	if st := k.wait(a); st.ExitCode != 137 || st.Reason != "OOMKilled" {
+		t.Errorf("status = %v", st)
+	}
+}
+
+// TestAKillThatWasDecidedIsDone: the daemon may die between the record and the
+// signal.
+func TestAKillThatWasDecidedIsDone(t *testing.T) {
+	k := ownNode(t, nodeOptions)
+	id, pod := k.pod()
+	a := k.start(id, pod, k.shell("a", "exec sleep 600", withResources(memory(64))))
+	b := k.start(id, pod, k.shell("b", "exec sleep 600", withResources(memory(64))))
+	k.must(k.env.Kill())
+	path := filepath.Join(k.env.Root, "pods", id, a, "status.json")
+	var record map[string]any
+	k.must(json.Unmarshal([]byte(readFile(k, path)), &record))
+	record["oomKilled"] = true
+	data, err := json.Marshal(record)
+	k.must(err)
+	k.must(os.WriteFile(path, data, 0o600))
+	_, err = k.env.Start(k.ctx)
+	k.must(err)
+	if st := k.wait(a); st.ExitCode != 137 || st.Reason != "OOMKilled" {
+		t.Errorf("status = %v", st)
+	}
+	if st := k.status(b); st.State != runtimeapi.ContainerState_CONTAINER_RUNNING {
+		t.Errorf("its neighbour: %v", st)
+	}
+}
