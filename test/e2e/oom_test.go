@@ -17,24 +17,31 @@ func eat(mibs int) string {
 	return fmt.Sprintf(`exec awk 'BEGIN { s = sprintf("%%1048576s", "x"); for (i = 0; i < %d; i++) a[i] = s i; system("echo eaten; sleep 600") }'`, mibs)
 }
 
+// wantsAloneKilled waits for the end of a container of 64 MiB, which has to come
+// for that limit's sake and without the pod's.
+func (k kit) wantsAloneKilled(podID, id string) {
+	k.Helper()
+	st := k.wait(id)
+	if st.ExitCode != 137 || st.Reason != "OOMKilled" || !strings.Contains(st.Message, strconv.Itoa(64*mib)) {
+		k.Errorf("the container: %v", st)
+	}
+	ps, err := k.runtime().PodSandboxStatus(k.ctx, &runtimeapi.PodSandboxStatusRequest{PodSandboxId: podID})
+	k.must(err)
+	if ps.Status.State != runtimeapi.PodSandboxState_SANDBOX_READY {
+		k.Errorf("its pod: %v", ps.Status)
+	}
+}
+
 func TestOnlyTheContainerThatExceedsItsLimitIsKilled(t *testing.T) {
 	k := newKit(t)
 	id, pod := k.pod()
 	neighbour := k.start(id, pod, k.shell("neighbour", "exec sleep 600", withResources(memory(64))))
 	greedy := k.start(id, pod, k.shell("greedy", "sleep 600 & "+eat(2000), withResources(memory(64))))
-	st := k.wait(greedy)
-	if st.ExitCode != 137 || st.Reason != "OOMKilled" || !strings.Contains(st.Message, strconv.Itoa(64*mib)) {
-		t.Errorf("the greedy one: %v", st)
-	}
+	k.wantsAloneKilled(id, greedy)
 	if st := k.status(neighbour); st.State != runtimeapi.ContainerState_CONTAINER_RUNNING {
 		t.Errorf("its neighbour: %v", st)
 	}
 	k.wants(k.exec(neighbour, "echo alive"), "alive")
-	ps, err := k.runtime().PodSandboxStatus(k.ctx, &runtimeapi.PodSandboxStatusRequest{PodSandboxId: id})
-	k.must(err)
-	if ps.Status.State != runtimeapi.PodSandboxState_SANDBOX_READY {
-		t.Errorf("the pod: %v", ps.Status)
-	}
 	// One that stays below its limit is not killed.
 	modest := k.start(id, pod, k.shell("modest", eat(40), withResources(memory(64))))
 	k.logHas(pod, k.shell("modest", ""), "eaten")
@@ -50,9 +57,7 @@ func TestALoweredLimitIsWatchedAtOnce(t *testing.T) {
 	a := k.start(id, pod, c)
 	k.must(k.update(a, memory(64))) // nobody watched so far
 	k.exec(a, "touch /go")
-	if st := k.wait(a); st.ExitCode != 137 || st.Reason != "OOMKilled" {
-		t.Errorf("status = %v", st)
-	}
+	k.wantsAloneKilled(id, a)
 }
 
 func TestALimitHoldsAcrossARestartOfTheDaemon(t *testing.T) {
@@ -62,9 +67,7 @@ func TestALimitHoldsAcrossARestartOfTheDaemon(t *testing.T) {
 	_, err := k.env.Restart(k.ctx)
 	k.must(err)
 	k.exec(a, "touch /go")
-	if st := k.wait(a); st.ExitCode != 137 || st.Reason != "OOMKilled" {
-		t.Errorf("status = %v", st)
-	}
+	k.wantsAloneKilled(id, a)
 }
 
 // TestAKillThatWasDecidedIsDone: the daemon may die between the record and the
@@ -84,9 +87,7 @@ func TestAKillThatWasDecidedIsDone(t *testing.T) {
 	k.must(os.WriteFile(path, data, 0o600))
 	_, err = k.env.Start(k.ctx)
 	k.must(err)
-	if st := k.wait(a); st.ExitCode != 137 || st.Reason != "OOMKilled" {
-		t.Errorf("status = %v", st)
-	}
+	k.wantsAloneKilled(id, a)
 	if st := k.status(b); st.State != runtimeapi.ContainerState_CONTAINER_RUNNING {
 		t.Errorf("its neighbour: %v", st)
 	}

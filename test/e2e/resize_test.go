@@ -109,7 +109,9 @@ func TestThePodsCgroupIsTheSumOfItsContainers(t *testing.T) {
 	// A container without a limit leaves the pod without one.
 	c := k.start(id, pod, k.shell("c", "exec sleep 600"))
 	k.wantLimits(id, -1, -1)
-	for _, gone := range []string{c, b} {
+	never, err := k.create(id, pod, k.shell("never", "true", withResources(memory(512))))
+	k.must(err)
+	for _, gone := range []string{c, b, never} {
 		_, err := k.runtime().RemoveContainer(k.ctx, &runtimeapi.RemoveContainerRequest{ContainerId: gone})
 		k.must(err)
 	}
