@@ -106,6 +106,12 @@ func TestThePodsCgroupIsTheSumOfItsContainers(t *testing.T) {
 	if r := k.status(a).GetResources().GetLinux(); r.GetMemoryLimitInBytes() != 128*mib || r.GetCpuQuota() != 80000 || r.GetCpuShares() != 512 {
 		t.Errorf("the container's resources are %v", r)
 	}
+	k.wait(k.start(id, pod, k.shell("short", "true", withResources(memory(256)))))
+	for deadline := time.Now().Add(limit); k.groupMemory(id) != 160*mib+sandboxMemory; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("a container that has ended counts: %d bytes", k.groupMemory(id))
+		}
+	}
 	// A container without a limit leaves the pod without one.
 	c := k.start(id, pod, k.shell("c", "exec sleep 600"))
 	k.wantLimits(id, -1, -1)
@@ -206,9 +212,5 @@ func TestCrictlUpdate(t *testing.T) {
 	a := k.start(id, pod, k.shell("a", "exec sleep 600", withResources(memory(64))))
 	_, err := k.env.Crictl(k.ctx, "update", "--memory", strconv.Itoa(80*mib), "--cpu-quota", "30000", "--cpu-period", "100000", a)
 	k.must(err)
-	deadline := time.Now().Add(limit)
-	for k.groupMemory(id) != 80*mib+sandboxMemory && time.Now().Before(deadline) {
-		time.Sleep(10 * time.Millisecond)
-	}
 	k.wantLimits(id, 80*mib+sandboxMemory, 30000)
 }
