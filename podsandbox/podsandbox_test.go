@@ -74,7 +74,9 @@ func TestASubscriberThatLagsIsToldSo(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i := range eventBacklog + 1 {
-		b.publish(func() *runtimeapi.ContainerEventResponse { return &runtimeapi.ContainerEventResponse{CreatedAt: int64(i)} })
+		b.publish(func() *runtimeapi.ContainerEventResponse {
+			return &runtimeapi.ContainerEventResponse{CreatedAt: int64(i)}
+		})
 		if ev := <-quick; ev.CreatedAt != int64(i) {
 			t.Fatalf("event %d is %d", i, ev.CreatedAt)
 		}
