@@ -24,7 +24,7 @@ func oomScore(members []*container) int {
 	for _, c := range members {
 		switch c.phase() {
 		case lifecycle.Starting, lifecycle.Running:
-			own := int(c.config().GetLinux().GetResources().GetOomScoreAdj())
+			own := int(c.resources().GetOomScoreAdj())
 			if !any || own < score {
 				score, any = own, true
 			}

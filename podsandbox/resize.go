@@ -127,7 +127,7 @@ func (m *Manager) UpdateContainerResources(ctx context.Context, id string, chang
 }
 
 func (m *Manager) updateContainer(ctx context.Context, c *container, change *runtimeapi.LinuxContainerResources) error {
-	_, leave, err := c.pod.enter()
+	sandbox, leave, err := c.pod.enter()
 	if err != nil {
 		return err
 	}
@@ -138,6 +138,7 @@ func (m *Manager) updateContainer(ctx context.Context, c *container, change *run
 	if err := c.resize(change); err != nil {
 		return err
 	}
+	adjustOOMScore(c.pod, sandbox)
 	m.watchMemory(c.pod)
 	return nil
 }

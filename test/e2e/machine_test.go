@@ -92,7 +92,8 @@ func TestTheMostImportantContainerDecidesTheOOMScore(t *testing.T) {
 	if got := strings.TrimSpace(readFile(k, path)); got != "900" {
 		t.Errorf("score %s with one container of 900", got)
 	}
-	b := k.start(id, pod, k.shell("b", "exec sleep 600", score(500)))
+	b := k.start(id, pod, k.shell("b", "exec sleep 600", score(700)))
+	k.must(k.update(b, &runtimeapi.LinuxContainerResources{OomScoreAdj: 500}))
 	if got := strings.TrimSpace(readFile(k, path)); got != "500" {
 		t.Errorf("score %s with containers of 900 and 500", got)
 	}
