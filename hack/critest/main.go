@@ -11,7 +11,8 @@
 //   - The groups of tests in skip.go are left out, each with its reason, unless an
 //     argument is --all.
 //
-// It exits with critest's status. After the suite it looks for what it left
+// Without arguments it writes docs/conformance.md, every spec and its result. It
+// exits with critest's status. After the suite it looks for what it left
 // behind, and exits 1 when there is something.
 package main
 
@@ -66,11 +67,16 @@ func run(ctx context.Context, args []string) (err error) {
 	if err := env.MarkBaseline(); err != nil {
 		return err
 	}
-	suiteErr := suite(ctx, env, program, args)
+	report := filepath.Join(env.Dir, "critest.json")
+	suiteErr := suite(ctx, env, program, append([]string{"--ginkgo.json-report", report}, args...))
 	if suiteErr != nil {
 		keepLog(env)
 	}
-	return errors.Join(suiteErr, leftovers(ctx, env))
+	var pageErr error
+	if len(args) == 0 { // a choice of specs says nothing of the others
+		pageErr = writeConformance(env.Repo, report)
+	}
+	return errors.Join(suiteErr, pageErr, leftovers(ctx, env))
 }
 
 // push pushes the images and returns the digest of the one that is pulled by it.

@@ -1,0 +1,120 @@
+package main
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// spec is what is read of a spec in Ginkgo's JSON report.
+type spec struct {
+	ContainerHierarchyTexts []string
+	LeafNodeType            string
+	LeafNodeText            string
+	State                   string
+	Failure                 struct{ Message string }
+}
+
+// name is what a skip's pattern is matched against, as Ginkgo does it.
+func (s spec) name() string {
+	return strings.Join(append(slices.Clone(s.ContainerHierarchyTexts), s.LeafNodeText), " ")
+}
+
+// reason says why a spec did not pass: the group of skip.go that leaves it out,
+// else the suite's own word.
+func (s spec) reason() string {
+	switch {
+	case s.State == "passed":
+		return ""
+	case s.Failure.Message != "":
+		return s.Failure.Message
+	case strings.Contains(s.name(), "benchmark"):
+		return "runs with --benchmark only"
+	}
+	for _, group := range skips {
+		if regexp.MustCompile(group.pattern).MatchString(s.name()) {
+			return group.why
+		}
+	}
+	return "left out by an argument"
+}
+
+// readReport returns the specs of a report, ordered by name.
+func readReport(path string) ([]spec, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("read report: %w", err)
+	}
+	var suites []struct{ SpecReports []spec }
+	if err := json.Unmarshal(data, &suites); err != nil {
+		return nil, fmt.Errorf("decode report: %w", err)
+	}
+	var specs []spec
+	for _, s := range suites {
+		for _, sp := range s.SpecReports {
+			if sp.LeafNodeType == "It" {
+				specs = append(specs, sp)
+			}
+		}
+	}
+	slices.SortStableFunc(specs, func(a, b spec) int { return cmp.Compare(a.name(), b.name()) })
+	return specs, nil
+}
+
+// table is the report as a page of the documentation.
+func table(specs []spec, kernel string, day time.Time) string {
+	count := map[string]int{}
+	for _, s := range specs {
+		count[s.State]++
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, `# Conformance
+
+`+"`make critest`"+` runs critest v1.36.0 of cri-tools against the default handler, with images that are built on the spot, and
+writes this page. Nothing is tried twice. One constant of the suite, the digest of an image that cannot be had without the
+Internet, is replaced by the digest of one built here.
+
+%s, Linux %s, %s: **%d passed, %d failed, %d skipped** of %d.
+
+| spec | result | why not |
+|---|---|---|
+`, day.Format(time.DateOnly), kernel, runtime.GOARCH, count["passed"], len(specs)-count["passed"]-count["skipped"], count["skipped"], len(specs))
+	for _, s := range specs {
+		fmt.Fprintf(&b, "| %s | %s | %s |\n", cell(strings.TrimPrefix(s.name(), "[k8s.io] ")), s.State, cell(s.reason()))
+	}
+	return b.String()
+}
+
+// cell makes a text safe inside a table.
+func cell(text string) string {
+	text, _, _ = strings.Cut(text, "\n")
+	return strings.ReplaceAll(text, "|", "\\|")
+}
+
+// writeConformance turns the suite's report into docs/conformance.md.
+func writeConformance(repo, report string) error {
+	specs, err := readReport(report)
+	if err != nil {
+		return err
+	}
+	var u unix.Utsname
+	if err := unix.Uname(&u); err != nil {
+		return fmt.Errorf("read kernel version: %w", err)
+	}
+	page := table(specs, unix.ByteSliceToString(u.Release[:]), time.Now())
+	path := filepath.Join(repo, "docs", "conformance.md")
+	if err := os.WriteFile(path, []byte(page), 0o644); err != nil {
+		return fmt.Errorf("write conformance page: %w", err)
+	}
+	fmt.Println("wrote docs/conformance.md")
+	return nil
+}
