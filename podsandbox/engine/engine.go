@@ -24,6 +24,7 @@ package engine
 
 import (
 	"context"
+	"net"
 	"os"
 	"time"
 
@@ -108,8 +109,27 @@ type Sandbox interface {
 	// ended context its whole process tree is killed first.
 	Exec(ctx context.Context, id string, p Exec) (ExitStatus, error)
 
+	// StartExec runs a process in a container and returns when it exists.
+	StartExec(ctx context.Context, id string, p Exec) (Command, error)
+
 	// Signal sends to the container's first process, or to all its processes.
 	Signal(ctx context.Context, id string, sig int, all bool) error
+
+	// SignalForeground sends to the foreground process group of the container's
+	// terminal. Without a terminal it is FailedPrecondition.
+	SignalForeground(ctx context.Context, id string, sig int) error
+
+	// Held returns a file that Start was asked to hold, as another descriptor of
+	// the same open file; the caller closes it. What is not held is NotFound.
+	Held(id, name string) (*os.File, error)
+
+	// Release lets go of a held file. One that is not held is no error.
+	Release(id, name string) error
+
+	// DialPort connects to a TCP port of the pod's own loopback interface. A port
+	// that nobody listens on is FailedPrecondition. Where the sandbox can end one
+	// direction alone, the connection has a method CloseWrite.
+	DialPort(ctx context.Context, port uint16) (net.Conn, error)
 
 	// Destroy ends a container and frees what it holds in the sandbox. An
 	// unknown container is no error.
@@ -135,16 +155,38 @@ type Container struct {
 
 	// Stdio are stdin, stdout and stderr; with Spec.Process.Terminal only the
 	// first counts, the terminal's slave side. Needed by Start alone. The sandbox
-	// holds them open until Destroy, so that what was written last can be read
-	// by a daemon that was away; their end is therefore no sign of the container's.
+	// holds stdout and stderr open until Destroy, so that what was written last can
+	// be read by a daemon that was away; their end is therefore no sign of the
+	// container's.
 	Stdio [3]*os.File
+
+	// Hold are further files that the sandbox holds open in the same way, by a
+	// name of the caller's: for what must outlive the daemon, such as a
+	// terminal's master side. See Held and Release.
+	Hold map[string]*os.File
 }
 
 // Exec is a process to run in a running container.
 type Exec struct {
 	Process *specs.Process
-	// Stdio are descriptors of the host; nil means /dev/null.
+	// Stdio are descriptors of the host; nil means /dev/null. With
+	// Process.Terminal all three are the terminal's slave side.
 	Stdio [3]*os.File
+}
+
+// Command is a process that StartExec began.
+type Command interface {
+	// Wait blocks until the process has ended. The end of ctx ends the wait
+	// alone. It may be called once; until it has returned, the sandbox keeps the
+	// process's exit status.
+	Wait(ctx context.Context) (ExitStatus, error)
+
+	// Signal sends to the foreground process group of the process's terminal, or
+	// without a terminal to the process group that it leads.
+	Signal(ctx context.Context, sig int) error
+
+	// Kill ends the process and all that descends from it.
+	Kill(ctx context.Context) error
 }
 
 // ExitStatus is how a process ended.

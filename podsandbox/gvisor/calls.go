@@ -21,6 +21,7 @@ const (
 	methodState      = "containerManager.ContainerRuntimeState"
 	methodReadCgroup = "Cgroups.ReadControlFiles"
 	methodReadFile   = "Fs.Read"
+	methodForward    = "containerManager.PortForward"
 )
 
 // The types below are the arguments and results of those methods, as JSON, with
@@ -130,7 +131,10 @@ type waitPIDArgs struct {
 const (
 	signalProcess = 0 // PID, or the container's first process when PID is 0
 	signalAll     = 1
-	signalGroup   = 3 // PID is a process group, as numbered in the root pid namespace
+	// signalForeground is the foreground process group of the terminal of PID,
+	// an exec'd process, or of the container when PID is 0.
+	signalForeground = 2
+	signalGroup      = 3 // PID is a process group, as numbered in the root pid namespace
 )
 
 type signalArgs struct {
@@ -194,6 +198,11 @@ type cgroupResult struct {
 
 type cgroupResults struct {
 	Results []cgroupResult `json:"results"`
+}
+
+type forwardArgs struct {
+	ContainerID string
+	Port        uint16
 }
 
 type readFileArgs struct {

@@ -109,10 +109,8 @@ func (s *Sandbox) start(ctx context.Context, c engine.Container) error {
 	}
 	g.spec.Mounts = g.mounts
 	g.follow(s.proc.pid)
-	if s.keeper != nil {
-		if err := s.keeper.keep(c.ID, stdio); err != nil {
-			s.engine.log.Warn("Keep the streams of a container", "container", c.ID, "err", err)
-		}
+	if err := s.hold(c); err != nil {
+		s.engine.log.Warn("Keep the streams of a container", "container", c.ID, "err", err)
 	}
 	err = s.control.call(ctx, methodStart, startArgs{
 		Spec: g.spec, Conf: g.conf, CID: c.ID, GoferMountConfs: g.confs,
@@ -193,7 +191,7 @@ func (s *Sandbox) Destroy(ctx context.Context, id string) error {
 		return fmt.Errorf("destroy container %s: %w", id, err)
 	}
 	if s.keeper != nil && !s.proc.ended() {
-		if err := s.keeper.drop(id); err != nil {
+		if err := s.keeper.drop(heldBy(id)); err != nil {
 			return fmt.Errorf("destroy container %s: %w", id, err)
 		}
 	}

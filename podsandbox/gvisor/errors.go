@@ -31,7 +31,7 @@ func classify(err error) error {
 	switch {
 	case has("already exists"):
 		return fmt.Errorf("%w: %w", err, errdefs.ErrAlreadyExists)
-	case has("not started", "has stopped", "not in created state", "not in started state"):
+	case has("not started", "has stopped", "not in created state", "not in started state", "no TTY attached"):
 		return fmt.Errorf("%w: %w", err, errdefs.ErrFailedPrecondition)
 	case has("no such file or directory", "permission denied", "not a directory", "exec format error", "is a directory", "not executable", "failed to load"):
 		// The program, working directory or mount point that the caller named.

@@ -20,18 +20,7 @@ func (s *Sandbox) Exec(ctx context.Context, id string, p engine.Exec) (engine.Ex
 }
 
 func (s *Sandbox) exec(ctx context.Context, id string, p engine.Exec) (engine.ExitStatus, error) {
-	args, err := execArgsOf(id, p)
-	if err != nil {
-		return engine.ExitStatus{}, err
-	}
-	var files []*os.File
-	for _, f := range p.Stdio {
-		if f == nil {
-			f = s.engine.null
-		}
-		files = append(files, f)
-	}
-	started, err := s.startExec(ctx, args, files)
+	cmd, err := s.newCommand(ctx, id, p)
 	if err != nil {
 		return engine.ExitStatus{}, err
 	}
@@ -42,7 +31,7 @@ func (s *Sandbox) exec(ctx context.Context, id string, p engine.Exec) (engine.Ex
 	done := make(chan result, 1)
 	go func() {
 		// Not bounded by ctx: after its end the tree is killed, and that ends this.
-		status, err := s.wait(context.WithoutCancel(ctx), methodWaitPID, waitPIDArgs{PID: started.pid, CID: id})
+		status, err := cmd.wait(context.WithoutCancel(ctx))
 		done <- result{status, err}
 	}()
 	select {
@@ -55,7 +44,7 @@ func (s *Sandbox) exec(ctx context.Context, id string, p engine.Exec) (engine.Ex
 	killed := make(chan struct{})
 	go func() {
 		defer close(killed)
-		s.killAbandoned(ctx, id, started)
+		s.killAbandoned(ctx, id, cmd.started)
 	}()
 	patience := time.NewTimer(killPatience)
 	defer patience.Stop()

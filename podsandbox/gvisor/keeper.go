@@ -1,8 +1,10 @@
 package gvisor
 
 import (
+	"crypto/rand"
 	"fmt"
 	"os"
+	"strings"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -13,7 +15,8 @@ import (
 // keeper keeps the standard descriptors of a sandbox's containers open as long
 // as the sandbox process lives, whoever else dies. The kernel frees a FIFO with
 // its last descriptor: when a container ends while no daemon runs, what it
-// printed last would be lost.
+// printed last would be lost. A terminal hangs up with its master side, which no
+// process of the sandbox has.
 //
 // Both ends of a socket pair are born with the sandbox process, which does not
 // know of them. A message in their queue carries a container's descriptors, and
@@ -29,7 +32,7 @@ type keeper struct {
 // are donated.
 var keeperFDs = [2]int{3, 4}
 
-// keeperMessage is the largest: the id of a container.
+// keeperMessage is the largest: the id of a container and a name.
 const keeperMessage = 256
 
 func newKeeper() (*keeper, error) {
@@ -67,8 +70,8 @@ func adoptKeeper(p *process) (*keeper, error) {
 // donate gives both ends to the child. It must be the first donation.
 func (k *keeper) donate(d *donation) { d.files = append(d.files, k.in, k.hold) }
 
-// keep holds a container's descriptors until drop, or the end of the sandbox.
-func (k *keeper) keep(id string, files []*os.File) error {
+// keep holds descriptors under a name until drop, or the end of the sandbox.
+func (k *keeper) keep(name string, files []*os.File) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	fds := make([]int, len(files))
@@ -79,43 +82,71 @@ func (k *keeper) keep(id string, files []*os.File) error {
 		}
 		fds[i] = fd
 	}
-	return k.sendLocked(id, fds)
+	return k.sendLocked(name, fds)
 }
 
-func (k *keeper) sendLocked(id string, fds []int) error {
+func (k *keeper) sendLocked(name string, fds []int) error {
 	sock, err := rawFD(k.in)
 	if err != nil {
 		return err
 	}
-	if err := unix.Sendmsg(sock, []byte(id), unix.UnixRights(fds...), nil, unix.MSG_NOSIGNAL); err != nil {
-		return fmt.Errorf("keep descriptors of container %s: %w", id, err)
+	var rights []byte
+	if len(fds) > 0 {
+		rights = unix.UnixRights(fds...)
+	}
+	if err := unix.Sendmsg(sock, []byte(name), rights, nil, unix.MSG_NOSIGNAL); err != nil {
+		return fmt.Errorf("keep descriptors of %q: %w", name, err)
 	}
 	return nil
 }
 
-// drop lets go of a container's descriptors. The queue is turned once around;
-// a message is sent again before it is taken out, so that a daemon killed in
-// between leaves one too many, never one too few.
-func (k *keeper) drop(id string) error {
+// drop lets go of the descriptors whose names match.
+func (k *keeper) drop(match func(name string) bool) error {
+	return k.turn(func(name string, _ []int) bool { return !match(name) })
+}
+
+// find returns another descriptor of the file that is kept under a name, or
+// errdefs.ErrNotFound.
+func (k *keeper) find(name string) (*os.File, error) {
+	var found *os.File
+	err := k.turn(func(n string, fds []int) bool {
+		if n == name && len(fds) > 0 && found == nil {
+			if fd, err := unix.FcntlInt(uintptr(fds[0]), unix.F_DUPFD_CLOEXEC, 3); err == nil {
+				found = os.NewFile(uintptr(fd), name)
+			}
+		}
+		return true
+	})
+	if err == nil && found == nil {
+		err = fmt.Errorf("it is not kept: %w", errdefs.ErrNotFound)
+	}
+	if err != nil && found != nil {
+		found.Close()
+		found = nil
+	}
+	return found, err
+}
+
+// markPrefix begins the messages that say where a turn began. No id has it.
+const markPrefix = "\x00"
+
+// turn goes once around the queue and asks of each message whether it is kept. A
+// message is sent again before it is taken out, so that a daemon killed in
+// between leaves one too many, never one too few. A mark says where the turn
+// ends; one that an earlier daemon left is taken out.
+func (k *keeper) turn(keep func(name string, fds []int) bool) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	first := ""
+	mark := markPrefix + rand.Text()
+	if err := k.sendLocked(mark, nil); err != nil {
+		return err
+	}
 	for {
 		name, fds, err := k.receiveLocked(unix.MSG_PEEK)
-		if err == unix.EAGAIN {
-			return nil
-		}
 		if err != nil {
 			return fmt.Errorf("read kept descriptors: %w", err)
 		}
-		if name == first {
-			closeFDs(fds)
-			return nil // once around
-		}
-		if name != id {
-			if first == "" {
-				first = name
-			}
+		if !strings.HasPrefix(name, markPrefix) && keep(name, fds) {
 			err = k.sendLocked(name, fds)
 		}
 		closeFDs(fds)
@@ -126,6 +157,9 @@ func (k *keeper) drop(id string) error {
 		closeFDs(taken)
 		if err != nil {
 			return fmt.Errorf("take kept descriptors: %w", err)
+		}
+		if name == mark {
+			return nil
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
 )
 
@@ -62,7 +63,7 @@ func TestTheKeeperHoldsWhatNobodyElseHolds(t *testing.T) {
 		paths = append(paths, path)
 	}
 	for _, id := range []string{"c1", "c4", "unknown", "c0"} {
-		if err := k.drop(id); err != nil {
+		if err := k.drop(heldBy(id)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -90,7 +91,43 @@ func TestTheKeeperDropsARepeatedContainer(t *testing.T) {
 		}
 	}
 	f.Close()
-	if err := k.drop("c"); err != nil {
+	if err := k.drop(heldBy("c")); err != nil {
+		t.Fatal(err)
+	}
+	if got := inFIFO(t, path); got != "" {
+		t.Errorf("the FIFO still holds %q", got)
+	}
+}
+
+func TestTheKeeperGivesBackWhatItHolds(t *testing.T) {
+	k, err := newKeeper()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer k.close()
+	// What a daemon leaves that is killed while it turns the queue: a mark, and
+	// a message twice.
+	path, f := fifoWith(t, "words")
+	for _, name := range []string{"a", "a", markPrefix + "old", "c/terminal"} {
+		if err := k.keep(name, []*os.File{f}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f.Close()
+	for range 2 {
+		got, err := k.find("c/terminal")
+		if err != nil {
+			t.Fatal(err)
+		}
+		got.Close()
+	}
+	if err := k.drop(heldBy("a")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := k.find("a"); !errdefs.IsNotFound(err) {
+		t.Errorf("what was dropped: %v, want NotFound", err)
+	}
+	if err := k.drop(heldBy("c")); err != nil {
 		t.Fatal(err)
 	}
 	if got := inFIFO(t, path); got != "" {

@@ -1,0 +1,65 @@
+package gvisor
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/containerd/errdefs"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
+)
+
+// The keeper knows the outputs of a container by the container's id, and what
+// the caller wants held by that id, a slash and the caller's name.
+
+func heldName(id, name string) string { return id + "/" + name }
+
+// heldBy matches all that is held for a container.
+func heldBy(id string) func(string) bool {
+	return func(key string) bool { return key == id || strings.HasPrefix(key, id+"/") }
+}
+
+// hold gives the keeper what must be open as long as the container lives. The
+// slave side of a terminal is not: its master would never see the end.
+func (s *Sandbox) hold(c engine.Container) error {
+	if s.keeper == nil {
+		return nil // adopted from a daemon that made none; said then
+	}
+	if !c.Spec.Process.Terminal {
+		if err := s.keeper.keep(c.ID, c.Stdio[1:]); err != nil {
+			return err
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.Hold)) {
+		if err := s.keeper.keep(heldName(c.ID, name), []*os.File{c.Hold[name]}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Held implements engine.Sandbox.
+func (s *Sandbox) Held(id, name string) (*os.File, error) {
+	if s.keeper == nil {
+		return nil, fmt.Errorf("find %s of container %s: the sandbox holds nothing: %w", name, id, errdefs.ErrNotFound)
+	}
+	f, err := s.keeper.find(heldName(id, name))
+	if err != nil {
+		return nil, fmt.Errorf("find %s of container %s: %w", name, id, err)
+	}
+	return f, nil
+}
+
+// Release implements engine.Sandbox.
+func (s *Sandbox) Release(id, name string) error {
+	if s.keeper == nil || s.proc.ended() {
+		return nil
+	}
+	key := heldName(id, name)
+	if err := s.keeper.drop(func(k string) bool { return k == key }); err != nil {
+		return fmt.Errorf("let go of %s of container %s: %w", name, id, err)
+	}
+	return nil
+}
