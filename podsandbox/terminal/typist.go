@@ -1,0 +1,100 @@
+package terminal
+
+import (
+	"fmt"
+
+	"golang.org/x/sys/unix"
+)
+
+// Typist is one who types on a terminal. It is for one goroutine; a terminal may
+// have several.
+type Typist struct {
+	terminal *Terminal
+	signal   func(unix.Signal)
+	quoted   bool // the next character stands for itself
+}
+
+// Typist returns a writer of input. It calls signal for each character that the
+// terminal, as its programs have set it, turns into a signal for the foreground
+// process group, after the terminal has got the character.
+func (t *Terminal) Typist(signal func(unix.Signal)) *Typist {
+	return &Typist{terminal: t, signal: signal}
+}
+
+// Write implements io.Writer. It blocks while the terminal's input is full.
+func (y *Typist) Write(b []byte) (int, error) {
+	written := 0
+	for written < len(b) {
+		mode, err := y.terminal.mode()
+		if err != nil {
+			return written, err
+		}
+		end, sig := y.next(b[written:], mode)
+		n, err := y.terminal.master.Write(b[written : written+end])
+		written += n
+		if err != nil {
+			return written, fmt.Errorf("write to terminal: %w", err)
+		}
+		if sig != 0 {
+			y.signal(sig)
+		}
+	}
+	return written, nil
+}
+
+// next returns how many bytes there are up to and with the first that means a
+// signal, and that signal; all of them and 0 where none does.
+func (y *Typist) next(b []byte, m mode) (int, unix.Signal) {
+	for i, c := range b {
+		if y.quoted {
+			y.quoted = false
+			continue
+		}
+		if c == m.quote && c != disabled {
+			y.quoted = true
+			continue
+		}
+		if sig := m.signals[c]; sig != 0 && c != disabled {
+			return i + 1, sig
+		}
+	}
+	return len(b), 0
+}
+
+// disabled is the control character that no input has; termios(3),
+// _POSIX_VDISABLE.
+const disabled = 0
+
+// mode is what the terminal does with special characters now.
+type mode struct {
+	signals map[byte]unix.Signal
+	quote   byte
+}
+
+// mode reads the settings of the slave side, which the master's descriptor shows.
+func (t *Terminal) mode() (mode, error) {
+	var termios *unix.Termios
+	var err error
+	cerr := t.conn.Control(func(fd uintptr) { termios, err = unix.IoctlGetTermios(int(fd), unix.TCGETS) })
+	if err == nil {
+		err = cerr
+	}
+	if err != nil {
+		return mode{}, fmt.Errorf("read terminal settings: %w", err)
+	}
+	return modeOf(termios), nil
+}
+
+func modeOf(t *unix.Termios) mode {
+	var m mode
+	if t.Lflag&unix.ISIG != 0 {
+		m.signals = map[byte]unix.Signal{
+			t.Cc[unix.VINTR]: unix.SIGINT, t.Cc[unix.VQUIT]: unix.SIGQUIT, t.Cc[unix.VSUSP]: unix.SIGTSTP,
+		}
+	}
+	// Only a terminal that edits lines knows the character that quotes the next.
+	if t.Lflag&unix.ICANON != 0 && t.Lflag&unix.IEXTEN != 0 {
+		m.quote = t.Cc[unix.VLNEXT]
+	}
+	return m
+}
