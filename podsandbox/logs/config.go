@@ -14,10 +14,11 @@ type Config struct {
 	// LogPath is the CRI log file; empty means that output is discarded.
 	LogPath string
 
-	// Stdin asks for a FIFO; without it, stdin is /dev/null.
+	// Stdin asks for a FIFO; without it, stdin is /dev/null. See Streams.Input.
 	Stdin bool
 
-	// Terminal says that the container writes to a terminal: there is no stderr.
+	// Terminal says that the container writes to a terminal: there is one stream,
+	// and the caller moves to it what is printed there.
 	Terminal bool
 
 	// OnError hears of a failure to move output, once until it works again; the

@@ -35,7 +35,8 @@
 //
 // # Files, all in Config.Dir, mode 0600
 //
-//	stdout, stderr, stdin      FIFOs
+//	stdout, stderr             FIFOs
+//	stdin                      FIFO; removed when no more input may come
 //	stdout.spool, stderr.spool taken from the FIFO, not yet all in the log; cut
 //	                           to nothing whenever all of it is, and large
 //	journal                    two state slots, and the lines not yet ended
@@ -62,5 +63,6 @@
 // the pipe fills, and the container blocks in write; nothing is held in memory.
 // One goroutine a stream waits in the runtime's poller and holds no buffer.
 //
-// Lock order: Streams.mu is the only lock, and no callback runs under it.
+// Lock order: Streams.mu, Follower.mu. No callback runs under either, and nobody
+// is waited for.
 package logs

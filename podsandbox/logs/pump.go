@@ -3,7 +3,6 @@ package logs
 import (
 	"context"
 	"errors"
-	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -54,10 +53,10 @@ func (s *Streams) step(st *stream, fd int) (empty bool, err error) {
 	if err := s.drainLocked(st); err != nil {
 		return false, err
 	}
-	if _, err := st.take(fd, pipeSize); errors.Is(err, unix.EAGAIN) {
+	if err := s.takeLocked(st, fd); errors.Is(err, unix.EAGAIN) {
 		return true, nil
 	} else if err != nil {
-		return false, os.NewSyscallError("splice", err)
+		return false, err
 	}
 	return false, s.drainLocked(st)
 }

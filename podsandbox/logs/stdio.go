@@ -12,9 +12,10 @@ import (
 
 const stdinName = "stdin"
 
-// Stdio opens descriptors to give to the container: stdin, stdout, stderr,
-// blocking and read-write, each an open file of its own. With Terminal the third
-// is nil. The caller closes them.
+// Stdio opens descriptors to give to the container: stdin, stdout, stderr, each
+// an open file of its own, blocking, and but for stdin open for reading and
+// writing. With Terminal the second is where the terminal's output is to go, and
+// the third is nil. The caller closes them.
 func (s *Streams) Stdio() ([3]*os.File, error) {
 	var files [3]*os.File
 	cu := cleanup.Make(func() {
@@ -35,7 +36,13 @@ func (s *Streams) Stdio() ([3]*os.File, error) {
 			files[i] = null
 			continue
 		}
-		fd, err := openFIFO(filepath.Join(s.cfg.Dir, name), 0)
+		path := filepath.Join(s.cfg.Dir, name)
+		fd, err := -1, error(nil)
+		if name == stdinName {
+			fd, err = openStdin(path)
+		} else {
+			fd, err = openFIFO(path, 0)
+		}
 		if err != nil {
 			return files, err
 		}

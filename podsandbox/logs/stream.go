@@ -78,7 +78,7 @@ func (st *stream) take(fd, limit int) (int, error) {
 			continue
 		}
 		if err != nil {
-			return 0, err
+			return 0, os.NewSyscallError("splice", err)
 		}
 		if n == 0 { // not on a pipe that we hold open for writing
 			return 0, unix.EAGAIN
@@ -104,12 +104,19 @@ func openFIFO(path string, flags int) (int, error) {
 	if err != nil {
 		return -1, fmt.Errorf("open fifo %s: %w", path, classify(err))
 	}
-	var info unix.Stat_t
-	if err := unix.Fstat(fd, &info); err != nil || info.Mode&unix.S_IFMT != unix.S_IFIFO {
+	if err := checkFIFO(fd, path); err != nil {
 		unix.Close(fd)
-		return -1, fmt.Errorf("open fifo %s: not a fifo: %w", path, errdefs.ErrFailedPrecondition)
+		return -1, err
 	}
 	return fd, nil
+}
+
+func checkFIFO(fd int, path string) error {
+	var info unix.Stat_t
+	if err := unix.Fstat(fd, &info); err != nil || info.Mode&unix.S_IFMT != unix.S_IFIFO {
+		return fmt.Errorf("open fifo %s: not a fifo: %w", path, errdefs.ErrFailedPrecondition)
+	}
+	return nil
 }
 
 // growPipe sets a pipe to pipeSize, or to as much as the node allows. A smaller

@@ -40,6 +40,9 @@ type Streams struct {
 	rotated *os.File
 
 	// +checklocks:mu
+	followers map[*Follower]struct{}
+
+	// +checklocks:mu
 	closed bool
 
 	// +checklocks:mu
@@ -199,6 +202,7 @@ func (s *Streams) closeFiles(finished bool) {
 		return
 	}
 	s.closed = true
+	s.endFollowersLocked(endOf(s.finished))
 	for _, st := range s.streams {
 		if st != nil {
 			st.close()
