@@ -31,6 +31,7 @@ type Chunk struct {
 // is read. Its methods may be called from any goroutine, Next from one at a time.
 type Follower struct {
 	streams *Streams
+	dropped chan struct{} // closed with ErrLagged
 
 	mu     sync.Mutex
 	wake   chan struct{} // holds a token when there may be something new
@@ -46,7 +47,7 @@ func (s *Streams) Follow() (*Follower, error) {
 	if s.closed {
 		return nil, errClosed
 	}
-	f := &Follower{streams: s, wake: make(chan struct{}, 1)}
+	f := &Follower{streams: s, dropped: make(chan struct{}), wake: make(chan struct{}, 1)}
 	if s.followers == nil {
 		s.followers = map[*Follower]struct{}{}
 	}
@@ -69,6 +70,10 @@ func (f *Follower) Next(ctx context.Context) (Chunk, error) {
 	}
 }
 
+// Dropped is closed when the follower lagged. It tells one that is busy with what
+// it got before, such as writing to a client that does not read.
+func (f *Follower) Dropped() <-chan struct{} { return f.dropped }
+
 func (f *Follower) take() (Chunk, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -89,6 +94,7 @@ func (f *Follower) put(c Chunk) bool {
 	defer f.signal()
 	if f.size+len(c.Data) > maxBacklog {
 		f.chunks, f.size, f.err = nil, 0, ErrLagged
+		close(f.dropped) // once: who is dropped gets no more
 		return false
 	}
 	f.chunks = append(f.chunks, c)

@@ -56,8 +56,6 @@ func TestFollowersGetWhatIsPrintedFromThenOn(t *testing.T) {
 				n, err := unix.IoctlGetInt(int(stdio[1].Fd()), unix.TIOCINQ)
 				return err == nil && n == 0
 			})
-			s.mu.Lock() // the round that emptied the pipe is over
-			s.mu.Unlock()
 			a, b := follow(t, s), follow(t, s)
 			text := strings.Repeat("out of order? ", 100000)
 			write(t, stdio[1], text)
@@ -91,6 +89,7 @@ func TestAFollowerThatDoesNotReadIsDropped(t *testing.T) {
 	if _, err := lazy.Next(context.Background()); !errors.Is(err, ErrLagged) {
 		t.Errorf("the lazy one: %v, want ErrLagged", err)
 	}
+	<-lazy.Dropped()
 	if n := gone.size; n != 0 {
 		t.Errorf("%d bytes wait for one that has left", n)
 	}

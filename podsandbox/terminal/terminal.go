@@ -18,6 +18,7 @@ import (
 	"fmt"
 	"os"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -115,6 +116,9 @@ func (t *Terminal) Master() *os.File { return t.master }
 // Read reads what was printed on a terminal that has no relay. Once the other
 // side is closed everywhere and all was read, the error is EIO.
 func (t *Terminal) Read(b []byte) (int, error) { return t.master.Read(b) }
+
+// SetReadDeadline bounds Read.
+func (t *Terminal) SetReadDeadline(at time.Time) error { return t.master.SetReadDeadline(at) }
 
 // Resize sets the size. A size of nothing, which clients send when they know none,
 // is no error and changes nothing. The caller sends SIGWINCH if it returns true.
