@@ -9,6 +9,7 @@ import (
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/lifecycle"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/logs"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/record"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/terminal"
 )
 
 // container is a record and the handles of what runs for it.
@@ -21,8 +22,9 @@ type container struct {
 	endedOnce sync.Once
 
 	mu       sync.Mutex
-	streams  *logs.Streams // nil before Created, and after the end
-	signaled bool          // the stop signal was sent
+	streams  *logs.Streams      // nil before Created, and after the end
+	terminal *terminal.Terminal // nil but while one with a terminal runs
+	signaled bool               // the stop signal was sent
 }
 
 func newContainer(p *pod, r *record.Container) *container {
@@ -75,7 +77,11 @@ func (c *container) takeStreams() *logs.Streams {
 	return s
 }
 
+// closeStreams leaves the streams to the next daemon.
 func (c *container) closeStreams() error {
+	if t := c.takeTerminal(); t != nil {
+		t.Close()
+	}
 	if s := c.takeStreams(); s != nil {
 		return s.Close()
 	}

@@ -203,6 +203,6 @@ func (m *Manager) openStreams(c *container) error {
 func (m *Manager) streamsConfig(c *container) logs.Config {
 	return logs.Config{
 		Dir: m.paths.streams(c.pod.id(), c.id()), LogPath: c.Meta.LogPath,
-		Stdin: c.config().GetStdin(),
+		Stdin: c.config().GetStdin() && !c.config().GetTty(), Terminal: c.config().GetTty(),
 	}
 }

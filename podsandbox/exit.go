@@ -78,6 +78,7 @@ func (m *Manager) containerEnded(c *container, e end) {
 	ctx, cancel := context.WithTimeout(context.Background(), m.opts.Timeouts.Sandbox)
 	defer cancel()
 	// Before the record: who sees Exited can read the whole log.
+	finishTerminal(ctx, c)
 	if s := c.takeStreams(); s != nil {
 		if err := s.Finish(ctx); err != nil {
 			klog.ErrorS(err, "Drain the log of an ended container", "container", c.id())

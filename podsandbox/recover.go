@@ -150,6 +150,9 @@ func (m *Manager) recoverContainer(ctx context.Context, c *container, sb engine.
 		fallthrough
 	case lifecycle.Running:
 		err := m.reopenStreams(c)
+		if err == nil {
+			err = recoverStdio(c, sb)
+		}
 		m.watchContainer(c, sb)
 		if c.Status().OOMKilled { // the signal may not have been sent
 			err = errors.Join(err, m.signal(ctx, c, int(unix.SIGKILL), true))

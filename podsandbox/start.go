@@ -63,16 +63,15 @@ func (m *Manager) startInSandbox(ctx context.Context, sandbox engine.Sandbox, c 
 	if streams == nil {
 		return fmt.Errorf("its streams are closed")
 	}
-	stdio, err := streams.Stdio()
+	files, err := openStdio(c, streams)
 	if err != nil {
 		return fmt.Errorf("open streams: %w", err)
 	}
-	defer func() {
-		for _, f := range stdio {
-			f.Close()
-		}
-	}()
-	return sandbox.Start(ctx, engine.Container{ID: c.id(), Spec: spec, Stdio: stdio})
+	defer files.close()
+	if err := sandbox.Start(ctx, engine.Container{ID: c.id(), Spec: spec, Stdio: files.stdio, Hold: files.hold}); err != nil {
+		return err
+	}
+	return files.connect(c)
 }
 
 // watchContainer waits for the end of a running container, as long as the manager

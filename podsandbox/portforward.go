@@ -1,0 +1,99 @@
+package podsandbox
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"math"
+	"net"
+	"time"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/lifecycle"
+)
+
+const (
+	// forwardSilence is how long the pod may be silent, once the client has sent
+	// all, where the pod cannot be told that alone; then the connection is closed.
+	forwardSilence = time.Second
+	// answerSilence is the same where it was told.
+	answerSilence = time.Minute
+)
+
+// CheckForward says whether PortForward could begin now.
+func (m *Manager) CheckForward(podID string, ports []int32) error {
+	p, err := m.findPod(podID)
+	if err != nil {
+		return err
+	}
+	for _, port := range ports {
+		if err := checkPort(port); err != nil {
+			return err
+		}
+	}
+	if ph := p.phase(); ph != lifecycle.Ready {
+		return fmt.Errorf("pod %s is not ready (%s): %w", p.id(), ph, errdefs.ErrFailedPrecondition)
+	}
+	return nil
+}
+
+func checkPort(port int32) error {
+	if port < 1 || port > math.MaxUint16 {
+		return fmt.Errorf("port %d is not between 1 and %d: %w", port, math.MaxUint16, errdefs.ErrInvalidArgument)
+	}
+	return nil
+}
+
+// PortForward connects a client's stream with a TCP port on the pod's loopback
+// interface, or the node's for a pod on the host's network. It returns when the
+// pod has closed the connection or the client is done.
+func (m *Manager) PortForward(ctx context.Context, podID string, port int32, stream io.ReadWriter) error {
+	p, err := m.findPod(podID)
+	if err != nil {
+		return err
+	}
+	if err := checkPort(port); err != nil {
+		return err
+	}
+	conn, err := m.dialPort(ctx, p, uint16(port))
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	defer stop()
+	return forward(conn, stream)
+}
+
+func (m *Manager) dialPort(ctx context.Context, p *pod, port uint16) (net.Conn, error) {
+	sandbox, leave, err := p.enter()
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	ctx, cancel := context.WithTimeout(ctx, m.opts.Timeouts.Sandbox)
+	defer cancel()
+	return sandbox.DialPort(ctx, port)
+}
+
+// forward copies both ways until the pod's way has ended.
+func forward(conn net.Conn, stream io.ReadWriter) error {
+	half, ok := conn.(interface{ CloseWrite() error })
+	silence := forwardSilence
+	if ok {
+		silence = answerSilence
+	}
+	sent := make(chan struct{})
+	go func() {
+		defer close(sent)
+		_, _ = io.Copy(conn, stream) // what fails here fails on the other way, too
+		if ok {
+			_ = half.CloseWrite()
+		}
+	}()
+	if err := drain(stream, conn, sent, silence); err != nil {
+		return fmt.Errorf("write to the client: %w", err)
+	}
+	return nil
+}
