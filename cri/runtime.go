@@ -25,7 +25,8 @@ const (
 
 type runtimeService struct {
 	runtimeapi.UnimplementedRuntimeServiceServer
-	opts Options
+	opts    Options
+	streams *streamServer
 }
 
 func (s *runtimeService) Version(context.Context, *runtimeapi.VersionRequest) (*runtimeapi.VersionResponse, error) {
@@ -183,6 +184,27 @@ func (s *runtimeService) ExecSync(ctx context.Context, req *runtimeapi.ExecSyncR
 		return nil, err
 	}
 	return &runtimeapi.ExecSyncResponse{Stdout: res.Stdout, Stderr: res.Stderr, ExitCode: int32(res.ExitCode)}, nil
+}
+
+func (s *runtimeService) Exec(_ context.Context, req *runtimeapi.ExecRequest) (*runtimeapi.ExecResponse, error) {
+	if err := s.opts.Pods.CheckExec(req.GetContainerId(), req.GetCmd()); err != nil {
+		return nil, err
+	}
+	return s.streams.GetExec(req)
+}
+
+func (s *runtimeService) Attach(_ context.Context, req *runtimeapi.AttachRequest) (*runtimeapi.AttachResponse, error) {
+	if err := s.opts.Pods.CheckAttach(req.GetContainerId(), req.GetStdin(), req.GetTty()); err != nil {
+		return nil, err
+	}
+	return s.streams.GetAttach(markStdin(req))
+}
+
+func (s *runtimeService) PortForward(_ context.Context, req *runtimeapi.PortForwardRequest) (*runtimeapi.PortForwardResponse, error) {
+	if err := s.opts.Pods.CheckForward(req.GetPodSandboxId(), req.GetPort()); err != nil {
+		return nil, err
+	}
+	return s.streams.GetPortForward(req)
 }
 
 func (s *runtimeService) ReopenContainerLog(ctx context.Context, req *runtimeapi.ReopenContainerLogRequest) (*runtimeapi.ReopenContainerLogResponse, error) {

@@ -41,29 +41,41 @@ type Options struct {
 	Systemd  bool   // the cgroup driver to announce
 	// Info is shown by a verbose Status: JSON documents by name.
 	Info map[string]string
+
+	Streaming StreamingOptions
 }
 
-// Server answers CRI.
+// Server answers CRI, and serves the streams that it gives URLs of.
 type Server struct {
-	grpc *grpc.Server
+	grpc    *grpc.Server
+	streams *streamServer
 }
 
-// New makes a server; Serve runs it.
-func New(opts Options) *Server {
+// New makes a server and opens the port of its streams; Serve runs it, and Stop
+// must be called.
+func New(opts Options) (*Server, error) {
+	streams, err := listenStreams(opts.Streaming, opts.Pods)
+	if err != nil {
+		return nil, err
+	}
 	s := grpc.NewServer(
 		grpc.MaxRecvMsgSize(maxMessage), grpc.MaxSendMsgSize(maxMessage),
 		grpc.ChainUnaryInterceptor(unary), grpc.ChainStreamInterceptor(stream),
 	)
-	runtimeapi.RegisterRuntimeServiceServer(s, &runtimeService{opts: opts})
+	runtimeapi.RegisterRuntimeServiceServer(s, &runtimeService{opts: opts, streams: streams})
 	runtimeapi.RegisterImageServiceServer(s, &imageService{opts: opts})
-	return &Server{grpc: s}
+	return &Server{grpc: s, streams: streams}, nil
 }
 
 // Serve answers on l until Stop. It owns l.
-func (s *Server) Serve(l net.Listener) error { return s.grpc.Serve(l) }
+func (s *Server) Serve(l net.Listener) error {
+	go s.streams.serve()
+	return s.grpc.Serve(l)
+}
 
-// Stop lets running requests end, for at most so long.
+// Stop ends all streams, and lets running requests end, for at most so long.
 func (s *Server) Stop(drain time.Duration) {
+	s.streams.stop()
 	timer := time.AfterFunc(drain, s.grpc.Stop)
 	defer timer.Stop()
 	s.grpc.GracefulStop()

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
 	"sort"
@@ -28,6 +29,8 @@ type config struct {
 	Registry registryConfig `toml:"registry"`
 	Timeouts timeoutsConfig `toml:"timeouts"`
 	Security securityConfig `toml:"security"`
+
+	Streaming streamingConfig `toml:"streaming" comment:"Where exec, attach and port-forward are served; the kubelet connects to it on this node"`
 }
 
 type cniConfig struct {
@@ -50,6 +53,15 @@ type timeoutsConfig struct {
 
 type securityConfig struct {
 	SeccompRoot string `toml:"seccomp_root" comment:"Folder of localhost seccomp profiles"`
+}
+
+type streamingConfig struct {
+	Address         string   `toml:"address" comment:"IP address to listen on. Whoever gets hold of a URL's token can use it: keep it on loopback"`
+	Port            int      `toml:"port" comment:"0 is any free port"`
+	TLSCertFile     string   `toml:"tls_cert_file" comment:"PEM files; with both, TLS is spoken"`
+	TLSKeyFile      string   `toml:"tls_key_file"`
+	IdleTimeout     duration `toml:"idle_timeout" comment:"A connection without traffic for so long is closed"`
+	CreationTimeout duration `toml:"creation_timeout" comment:"How long a client may take to open the streams it asked for"`
 }
 
 // duration is a time.Duration that reads and writes as "30s".
@@ -85,6 +97,9 @@ func defaultConfig() config {
 			PullIdle: duration(time.Minute), Drain: duration(10 * time.Second),
 		},
 		Security: securityConfig{SeccompRoot: "/var/lib/kubelet/seccomp"},
+		Streaming: streamingConfig{
+			Address: "127.0.0.1", IdleTimeout: duration(4 * time.Hour), CreationTimeout: duration(30 * time.Second),
+		},
 	}
 }
 
@@ -160,6 +175,18 @@ func (c config) validate() error {
 	}
 	if c.Registry.MaxConcurrentDownloads < 1 {
 		return fmt.Errorf("config: registry.max_concurrent_downloads is %d, at least 1 is needed", c.Registry.MaxConcurrentDownloads)
+	}
+	return c.Streaming.validate()
+}
+
+func (c streamingConfig) validate() error {
+	switch {
+	case net.ParseIP(c.Address) == nil:
+		return fmt.Errorf("config: streaming.address %q is not an IP address", c.Address)
+	case c.Port < 0 || c.Port > 65535:
+		return fmt.Errorf("config: streaming.port %d is not between 0 and 65535", c.Port)
+	case (c.TLSCertFile == "") != (c.TLSKeyFile == ""):
+		return errors.New("config: streaming needs both tls_cert_file and tls_key_file, or neither")
 	}
 	return nil
 }

@@ -133,6 +133,11 @@ func serve(cfg config) (err error) {
 	return answer(ctx, cfg, start, cri.Options{
 		Pods: pods, Images: images, Network: cni, Handlers: handlers,
 		Version: version, Systemd: usesSystemd(), Info: statusInfo(cfg),
+		Streaming: cri.StreamingOptions{
+			Address: cfg.Streaming.Address, Port: cfg.Streaming.Port,
+			CertFile: cfg.Streaming.TLSCertFile, KeyFile: cfg.Streaming.TLSKeyFile,
+			IdleTimeout: time.Duration(cfg.Streaming.IdleTimeout), CreationTimeout: time.Duration(cfg.Streaming.CreationTimeout),
+		},
 	})
 }
 
@@ -142,7 +147,11 @@ func answer(ctx context.Context, cfg config, start time.Time, opts cri.Options) 
 	if err != nil {
 		return err
 	}
-	server := cri.New(opts)
+	server, err := cri.New(opts)
+	if err != nil {
+		l.Close()
+		return err
+	}
 	failed := make(chan error, 1)
 	go func() { failed <- server.Serve(l) }()
 	klog.InfoS("Ready", "listen", cfg.Listen, "version", version, "took", time.Since(start).Round(time.Millisecond))

@@ -17,6 +17,8 @@ type fence struct {
 var fences = []fence{
 	{"google.golang.org/grpc", []string{"cri", "cmd/cri-sandbox", "hack", "test"},
 		"the packages below the gRPC surface return errdefs classes, and cri has the one table to codes"},
+	{"k8s.io/cri-streaming", []string{"cri", "hack", "test"},
+		"cri owns the streaming server"},
 	{"github.com/containernetworking/cni", []string{"network", "hack/deps", "hack/failcni"},
 		"network owns CNI"},
 	{"github.com/containerd/containerd/v2", []string{"image", "hack/deps"},
@@ -39,7 +41,7 @@ type floor struct {
 
 var leaves = []string{
 	"podsandbox/lifecycle", "podsandbox/record", "podsandbox/spec", "podsandbox/engine",
-	"podsandbox/logs", "podsandbox/cgroup", "podsandbox/gvisor", "podsandbox/native",
+	"podsandbox/logs", "podsandbox/terminal", "podsandbox/cgroup", "podsandbox/gvisor", "podsandbox/native",
 }
 
 var floors = []floor{
