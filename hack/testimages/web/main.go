@@ -8,6 +8,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"os"
 	"os/signal"
@@ -16,6 +18,9 @@ import (
 )
 
 func main() {
+	if len(os.Args) > 2 && os.Args[1] == "echo" {
+		echo(os.Args[2:])
+	}
 	port := cmp.Or(os.Getenv("PORT"), "8080")
 	if len(os.Args) > 1 {
 		port = os.Args[1]
@@ -36,4 +41,30 @@ func main() {
 		fmt.Fprintln(os.Stderr, "web:", err)
 		os.Exit(1)
 	}
+}
+
+func echo(addresses []string) {
+	for _, a := range addresses {
+		l, err := net.Listen("tcp", a)
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "web:", err)
+			os.Exit(1)
+		}
+		go func() {
+			for {
+				conn, err := l.Accept()
+				if err != nil {
+					return
+				}
+				go func() {
+					defer conn.Close()
+					if n, err := io.Copy(conn, conn); err == nil {
+						fmt.Fprintf(conn, "\nthat were %d bytes\n", n)
+					}
+				}()
+			}
+		}()
+	}
+	fmt.Println("listening on", addresses)
+	select {}
 }
