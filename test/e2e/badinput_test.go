@@ -141,10 +141,10 @@ func TestUnknownIDs(t *testing.T) {
 
 func TestWhatIsNotThereYetSaysSo(t *testing.T) {
 	k := newKit(t)
-	_, err := k.runtime().Exec(k.ctx, &runtimeapi.ExecRequest{})
-	k.refused(err, codes.Unimplemented, "Exec")
-	_, err = k.runtime().CheckpointContainer(k.ctx, &runtimeapi.CheckpointContainerRequest{})
+	_, err := k.runtime().CheckpointContainer(k.ctx, &runtimeapi.CheckpointContainerRequest{})
 	k.refused(err, codes.Unimplemented, "CheckpointContainer")
+	_, err = k.runtime().CheckpointPod(k.ctx, &runtimeapi.CheckpointPodRequest{})
+	k.refused(err, codes.Unimplemented, "CheckpointPod")
 }
 
 func TestOrderMatters(t *testing.T) {
