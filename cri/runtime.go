@@ -200,6 +200,13 @@ func (s *runtimeService) Attach(_ context.Context, req *runtimeapi.AttachRequest
 	return s.streams.GetAttach(markStdin(req))
 }
 
+func (s *runtimeService) PortForward(_ context.Context, req *runtimeapi.PortForwardRequest) (*runtimeapi.PortForwardResponse, error) {
+	if err := s.opts.Pods.CheckForward(req.GetPodSandboxId(), req.GetPort()); err != nil {
+		return nil, err
+	}
+	return s.streams.GetPortForward(req)
+}
+
 func (s *runtimeService) ReopenContainerLog(ctx context.Context, req *runtimeapi.ReopenContainerLogRequest) (*runtimeapi.ReopenContainerLogResponse, error) {
 	if err := s.opts.Pods.ReopenContainerLog(ctx, req.GetContainerId()); err != nil {
 		return nil, err

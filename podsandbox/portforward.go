@@ -13,13 +13,10 @@ import (
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/lifecycle"
 )
 
-const (
-	// forwardSilence is how long the pod may be silent, once the client has sent
-	// all, where the pod cannot be told that alone; then the connection is closed.
-	forwardSilence = time.Second
-	// answerSilence is the same where it was told.
-	answerSilence = time.Minute
-)
+// answerSilence is how long the pod may be silent once the client has sent all:
+// nobody tells of a client that has gone, and many a server keeps a connection for
+// as long as the other side does.
+const answerSilence = time.Minute
 
 // CheckForward says whether PortForward could begin now.
 func (m *Manager) CheckForward(podID string, ports []int32) error {
@@ -47,7 +44,8 @@ func checkPort(port int32) error {
 
 // PortForward connects a client's stream with a TCP port on the pod's loopback
 // interface, or the node's for a pod on the host's network. It returns when the
-// pod has closed the connection or the client is done.
+// pod has closed the connection or the client is done; an error means that there
+// was no connection.
 func (m *Manager) PortForward(ctx context.Context, podID string, port int32, stream io.ReadWriter) error {
 	p, err := m.findPod(podID)
 	if err != nil {
@@ -63,7 +61,8 @@ func (m *Manager) PortForward(ctx context.Context, podID string, port int32, str
 	defer conn.Close()
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	defer stop()
-	return forward(conn, stream)
+	forward(conn, stream)
+	return nil
 }
 
 func (m *Manager) dialPort(ctx context.Context, p *pod, port uint16) (net.Conn, error) {
@@ -77,23 +76,16 @@ func (m *Manager) dialPort(ctx context.Context, p *pod, port uint16) (net.Conn, 
 	return sandbox.DialPort(ctx, port)
 }
 
-// forward copies both ways until the pod's way has ended.
-func forward(conn net.Conn, stream io.ReadWriter) error {
-	half, ok := conn.(interface{ CloseWrite() error })
-	silence := forwardSilence
-	if ok {
-		silence = answerSilence
-	}
+// forward copies both ways until the pod's way has ended. A way that breaks is the
+// matter of one connection: clients take an error for the end of all of them.
+func forward(conn net.Conn, stream io.ReadWriter) {
 	sent := make(chan struct{})
 	go func() {
 		defer close(sent)
 		_, _ = io.Copy(conn, stream) // what fails here fails on the other way, too
-		if ok {
+		if half, ok := conn.(interface{ CloseWrite() error }); ok {
 			_ = half.CloseWrite()
 		}
 	}()
-	if err := drain(stream, conn, sent, silence); err != nil {
-		return fmt.Errorf("write to the client: %w", err)
-	}
-	return nil
+	_ = drain(stream, conn, sent, answerSilence)
 }

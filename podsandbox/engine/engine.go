@@ -126,9 +126,9 @@ type Sandbox interface {
 	// Release lets go of a held file. One that is not held is no error.
 	Release(id, name string) error
 
-	// DialPort connects to a TCP port of the pod's own loopback interface. A port
-	// that nobody listens on is FailedPrecondition. Where the sandbox can end one
-	// direction alone, the connection has a method CloseWrite.
+	// DialPort connects to a TCP port of the pod's own loopback interface, on
+	// 127.0.0.1 or else on ::1. A port that nobody listens on is
+	// FailedPrecondition. The connection has the method CloseWrite.
 	DialPort(ctx context.Context, port uint16) (net.Conn, error)
 
 	// Destroy ends a container and frees what it holds in the sandbox. An

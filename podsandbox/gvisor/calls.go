@@ -21,7 +21,6 @@ const (
 	methodState      = "containerManager.ContainerRuntimeState"
 	methodReadCgroup = "Cgroups.ReadControlFiles"
 	methodReadFile   = "Fs.Read"
-	methodForward    = "containerManager.PortForward"
 )
 
 // The types below are the arguments and results of those methods, as JSON, with
@@ -198,11 +197,6 @@ type cgroupResult struct {
 
 type cgroupResults struct {
 	Results []cgroupResult `json:"results"`
-}
-
-type forwardArgs struct {
-	ContainerID string
-	Port        uint16
 }
 
 type readFileArgs struct {

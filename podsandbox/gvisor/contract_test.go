@@ -49,7 +49,6 @@ func sent() map[string]any {
 			CID:             "c",
 			GoferMountConfs: []mountConf{{Lower: lowerLisafs}, {Lower: lowerErofs}},
 		},
-		"forward":  forwardArgs{ContainerID: "c", Port: 8080},
 		"wait_pid": waitPIDArgs{PID: 7, CID: "c"},
 		"signal":   signalArgs{CID: "c", Signo: 9, PID: 7, Mode: signalGroup},
 		"exec": execArgs{

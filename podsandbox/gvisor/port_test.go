@@ -2,8 +2,10 @@ package gvisor
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"net"
+	"sync"
 	"testing"
 	"time"
 
@@ -19,17 +21,40 @@ func TestDialPort(t *testing.T) {
 	ctx := testContext(t)
 	var conn net.Conn
 	eventually(t, func() (err error) { conn, err = p.DialPort(ctx, 7000); return err })
-	defer conn.Close()
-	conn.SetDeadline(time.Now().Add(30 * time.Second))
-	sent := bytes.Repeat([]byte("0123456789abcdef"), 1<<16)
-	go conn.Write(sent)
-	got := make([]byte, len(sent))
-	if _, err := io.ReadFull(conn, got); err != nil || !bytes.Equal(got, sent) {
-		t.Errorf("the echo differs: %v", err)
+	conns := []net.Conn{conn}
+	for range 9 {
+		conn, err := p.DialPort(ctx, 7000)
+		if err != nil {
+			t.Fatal(err)
+		}
+		conns = append(conns, conn)
 	}
+	var wg sync.WaitGroup
+	for i, conn := range conns {
+		wg.Go(func() {
+			defer conn.Close()
+			conn.SetDeadline(time.Now().Add(30 * time.Second))
+			sent := bytes.Repeat([]byte(fmt.Sprint("connection ", i)), 1<<16)
+			go func() {
+				conn.Write(sent)
+				conn.(*net.UnixConn).CloseWrite()
+			}()
+			if got, err := io.ReadAll(conn); err != nil || !bytes.Equal(got, sent) {
+				t.Errorf("%d of %d bytes came back: %v", len(got), len(sent), err)
+			}
+		})
+	}
+	wg.Wait()
 	if _, err := p.DialPort(ctx, 7001); !errdefs.IsFailedPrecondition(err) {
 		t.Errorf("a port that nobody listens on: %v, want FailedPrecondition", err)
 	}
+	eventually(t, func() error { // and nothing of it stays
+		ps, err := p.processes(ctx, p.cfg.ID)
+		if err == nil && len(ps) != 1 {
+			err = fmt.Errorf("%d processes in the root container", len(ps))
+		}
+		return err
+	})
 }
 
 func TestDialPortOnTheHostsNetwork(t *testing.T) {

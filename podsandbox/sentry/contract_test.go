@@ -57,9 +57,6 @@ func TestContractOfRequests(t *testing.T) {
 	if v := decode[boot.WaitPIDArgs](t, "wait_pid"); v.PID != 7 || v.CID != "c" {
 		t.Errorf("wait: %+v", v)
 	}
-	if v := decode[boot.PortForwardOpts](t, "forward"); v.ContainerID != "c" || v.Port != 8080 {
-		t.Errorf("forward: %+v", v)
-	}
 	if v := decode[boot.SignalArgs](t, "signal"); v.Mode != boot.DeliverToProcessGroup || v.PID != 7 {
 		t.Errorf("signal: %+v", v)
 	}

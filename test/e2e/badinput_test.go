@@ -143,8 +143,6 @@ func TestWhatIsNotThereYetSaysSo(t *testing.T) {
 	k := newKit(t)
 	_, err := k.runtime().CheckpointContainer(k.ctx, &runtimeapi.CheckpointContainerRequest{})
 	k.refused(err, codes.Unimplemented, "CheckpointContainer")
-	_, err = k.runtime().PortForward(k.ctx, &runtimeapi.PortForwardRequest{})
-	k.refused(err, codes.Unimplemented, "PortForward")
 	_, err = k.runtime().CheckpointPod(k.ctx, &runtimeapi.CheckpointPodRequest{})
 	k.refused(err, codes.Unimplemented, "CheckpointPod")
 }

@@ -5,11 +5,15 @@ import (
 	"debug/elf"
 	"encoding/binary"
 	"errors"
+	"io"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestPauseIsSmall(t *testing.T) {
@@ -26,7 +30,7 @@ func TestPauseIsSmall(t *testing.T) {
 }
 
 func TestProgramsAreELF(t *testing.T) {
-	for name, program := range map[string][]byte{"pause": Pause(), "set files": SetFiles()} {
+	for name, program := range map[string][]byte{"pause": Pause(), "set files": SetFiles(), "connect": Connect(80)} {
 		f, err := elf.NewFile(bytes.NewReader(program))
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
@@ -175,5 +179,79 @@ func TestImageRefusesWhatDoesNotFit(t *testing.T) {
 	}
 	if _, err := Image(Dir{"x": 1}); err == nil {
 		t.Error("an entry of another type was taken")
+	}
+}
+
+// connect runs the program on Linux and returns its socket and first byte.
+func connect(t *testing.T, port int) (net.Conn, byte) {
+	t.Helper()
+	program := filepath.Join(t.TempDir(), "connect")
+	if err := os.WriteFile(program, Connect(uint16(port)), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ours, theirs := os.NewFile(uintptr(fds[0]), "ours"), os.NewFile(uintptr(fds[1]), "theirs")
+	defer ours.Close()
+	cmd := exec.Command(program)
+	cmd.Stdin = theirs
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	theirs.Close()
+	conn, err := net.FileConn(ours)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		conn.Close()
+		_ = cmd.Wait() // it ends with its socket
+	})
+	var first [1]byte
+	if _, err := io.ReadFull(conn, first[:]); err != nil {
+		t.Fatal(err)
+	}
+	return conn, first[0]
+}
+
+func TestConnect(t *testing.T) {
+	for _, address := range []string{"127.0.0.1:0", "[::1]:0"} {
+		l, err := net.Listen("tcp", address)
+		if err != nil {
+			t.Logf("no %s here: %v", address, err)
+			continue
+		}
+		conn, result := connect(t, l.Addr().(*net.TCPAddr).Port)
+		if result != 0 {
+			t.Fatalf("%s: error %d", address, result)
+		}
+		server, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.Close()
+		// All that comes first, then the answer, with each way ended by itself.
+		sent := bytes.Repeat([]byte("0123456789"), 100000)
+		go func() {
+			conn.Write(sent)
+			conn.(*net.UnixConn).CloseWrite()
+		}()
+		if got, err := io.ReadAll(server); err != nil || !bytes.Equal(got, sent) {
+			t.Errorf("%s: the server got %d bytes, %v", address, len(got), err)
+		}
+		go func() { server.Write(sent); server.Close() }()
+		if got, err := io.ReadAll(conn); err != nil || !bytes.Equal(got, sent) {
+			t.Errorf("%s: the client got %d bytes, %v", address, len(got), err)
+		}
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Close()
+	if _, result := connect(t, l.Addr().(*net.TCPAddr).Port); result != byte(unix.ECONNREFUSED) {
+		t.Errorf("nobody listens: error %d, want %d", result, unix.ECONNREFUSED)
 	}
 }
