@@ -14,6 +14,7 @@ import (
 func withStdin(c *runtimeapi.ContainerConfig) { c.Stdin = true }
 
 func TestAttach(t *testing.T) {
+	unstable(t)
 	k := newKit(t)
 	id, pod := k.pod()
 	c := k.shell("a", "echo before; while read line; do echo got $line; echo err $line >&2; done; echo end of stdin; exit 3", withStdin)
@@ -45,6 +46,7 @@ func TestAttach(t *testing.T) {
 }
 
 func TestStdinOnce(t *testing.T) {
+	unstable(t)
 	k := newKit(t)
 	id, pod := k.pod()
 	once := func(c *runtimeapi.ContainerConfig) { c.Stdin, c.StdinOnce = true, true }
@@ -78,6 +80,7 @@ func TestStdinOnce(t *testing.T) {
 // Two clients, of which one stops to read: it is dropped. The other client and
 // the log get everything.
 func TestAttachedClientThatStopsReading(t *testing.T) {
+	unstable(t)
 	k := newKit(t)
 	id, pod := k.pod()
 	// Slowly enough for the one that reads, and more than the other's backlog.
@@ -105,6 +108,7 @@ func TestAttachedClientThatStopsReading(t *testing.T) {
 }
 
 func TestAttachToATerminal(t *testing.T) {
+	unstable(t)
 	k := newKit(t)
 	id, pod := k.pod()
 	c := k.shell("a", "trap 'echo interrupted' INT; trap 'echo window $(stty size)' WINCH; echo up; while :; do sleep 0.05; done", withTerminal)
@@ -132,6 +136,7 @@ func TestAttachToATerminal(t *testing.T) {
 
 // TestLastWordsOnATerminal: all of it is in the log when the container has ended.
 func TestLastWordsOnATerminal(t *testing.T) {
+	unstable(t)
 	k := newKit(t)
 	id, pod := k.pod()
 	for range 5 {
@@ -148,6 +153,7 @@ func TestLastWordsOnATerminal(t *testing.T) {
 
 // TestTerminalsAndStdinOutliveTheDaemon kills the daemon while clients are there.
 func TestTerminalsAndStdinOutliveTheDaemon(t *testing.T) {
+	unstable(t)
 	k := ownNode(t, testenv.Options{})
 	id, pod := k.pod()
 	c := k.shell("tty", "echo up; while read line; do echo got $line; done; echo hung up", withTerminal)

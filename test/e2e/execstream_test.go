@@ -14,6 +14,7 @@ import (
 )
 
 func TestExecStreams(t *testing.T) {
+	unstable(t)
 	k := newKit(t)
 	id, pod := k.pod()
 	cid := k.start(id, pod, k.shell("a", "exec sleep 600"))
@@ -49,6 +50,7 @@ func TestExecStreams(t *testing.T) {
 }
 
 func TestExecOnATerminal(t *testing.T) {
+	unstable(t)
 	k := newKit(t)
 	id, pod := k.pod()
 	cid := k.start(id, pod, k.shell("a", "exec sleep 600"))
@@ -91,6 +93,7 @@ func TestExecOnATerminal(t *testing.T) {
 
 // A client that goes away hangs up.
 func TestExecClientGoesAway(t *testing.T) {
+	unstable(t)
 	k := newKit(t)
 	id, pod := k.pod()
 	cid := k.start(id, pod, k.shell("a", "exec sleep 600"))
@@ -124,6 +127,7 @@ func TestExecClientGoesAway(t *testing.T) {
 }
 
 func TestBadExecAndAttach(t *testing.T) {
+	unstable(t)
 	k := newKit(t)
 	id, pod := k.pod()
 	cid := k.start(id, pod, k.shell("a", "exec sleep 600"))
@@ -169,6 +173,7 @@ func TestBadExecAndAttach(t *testing.T) {
 
 // A token is good for one use of the kind that it was given for.
 func TestTokensAreForOneUse(t *testing.T) {
+	unstable(t)
 	k := newKit(t)
 	id, pod := k.pod()
 	cid := k.start(id, pod, k.shell("a", "exec sleep 600"))
