@@ -122,7 +122,7 @@ func TestLeakIsFoundAndSwept(t *testing.T) {
 			must(t, e.Close())
 			o, err = e.Observe()
 			must(t, err)
-			if left := o.Since(Observation{}); len(left) > 0 {
+			if left := o.Since(e.baseline); len(left) > 0 {
 				t.Errorf("after Close: %q", left)
 			}
 		})
