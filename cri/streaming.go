@@ -49,7 +49,11 @@ func listenStreams(opts StreamingOptions, pods *podsandbox.Manager) (*streamServ
 	if err != nil {
 		return nil, fmt.Errorf("listen for streams: %w", err)
 	}
-	l, err := net.Listen("tcp", net.JoinHostPort(opts.Address, strconv.Itoa(opts.Port)))
+	network := "tcp6" // by itself "tcp" takes 0.0.0.0 for all of IPv6, too
+	if ip := net.ParseIP(opts.Address); ip.To4() != nil {
+		network = "tcp4"
+	}
+	l, err := net.Listen(network, net.JoinHostPort(opts.Address, strconv.Itoa(opts.Port)))
 	if err != nil {
 		return nil, fmt.Errorf("listen for streams: %w", err)
 	}
@@ -65,7 +69,10 @@ func listenStreams(opts StreamingOptions, pods *podsandbox.Manager) (*streamServ
 	// been asked for, and does not tell when a client goes away.
 	open := &connections{all: map[*clientConn]struct{}{}}
 	s := &streamServer{Server: server, listener: watchedListener{l, open}, open: open}
-	s.http = &http.Server{Handler: server, TLSConfig: config, ReadHeaderTimeout: headerTimeout, ConnContext: withClient}
+	s.http = &http.Server{
+		Handler: server, TLSConfig: config, ReadHeaderTimeout: headerTimeout, ConnContext: withClient,
+		ErrorLog: klog.NewStandardLogger("WARNING"),
+	}
 	return s, nil
 }
 
