@@ -67,6 +67,9 @@ func TestValidateRefusesWhatCannotWork(t *testing.T) {
 		"no plugins":      func(c *config) { c.CNI.BinDirs = nil },
 		"no downloads":    func(c *config) { c.Registry.MaxConcurrentDownloads = 0 },
 		"relative socket": func(c *config) { c.Listen = "unix://x.sock" },
+		"stream host":     func(c *config) { c.Streaming.Address = "localhost" },
+		"stream port":     func(c *config) { c.Streaming.Port = 65536 },
+		"half of TLS":     func(c *config) { c.Streaming.TLSCertFile = "/cert.pem" },
 	} {
 		t.Run(name, func(t *testing.T) {
 			cfg := defaultConfig()

@@ -1,0 +1,217 @@
+package terminal
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+func open(t *testing.T) (*Terminal, *os.File) {
+	t.Helper()
+	term, slave, err := Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { slave.Close(); term.Close() })
+	return term, slave
+}
+
+// set changes the settings of a terminal, as programs on it do.
+func set(t *testing.T, slave *os.File, change func(*unix.Termios)) {
+	t.Helper()
+	settings, err := unix.IoctlGetTermios(int(slave.Fd()), unix.TCGETS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	change(settings)
+	if err := unix.IoctlSetTermios(int(slave.Fd()), unix.TCSETS, settings); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestKeysBecomeSignals(t *testing.T) {
+	all := []unix.Signal{unix.SIGINT, unix.SIGTSTP, unix.SIGQUIT}
+	for name, c := range map[string]struct {
+		change func(*unix.Termios)
+		typed  string
+		want   []unix.Signal
+	}{
+		"keys":          {func(*unix.Termios) {}, "\x03\x1a\x1c", all},
+		"among words":   {func(*unix.Termios) {}, "a\x03b\x1ac\x1cd", all},
+		"words":         {func(*unix.Termios) {}, "hello\n", nil},
+		"raw":           {func(m *unix.Termios) { m.Lflag &^= unix.ISIG | unix.ICANON }, "\x03\x1a\x1c", nil},
+		"other key":     {func(m *unix.Termios) { m.Cc[unix.VINTR] = 'x' }, "\x03xy", []unix.Signal{unix.SIGINT}},
+		"key disabled":  {func(m *unix.Termios) { m.Cc[unix.VINTR] = 0 }, "\x03\x00\x1c", []unix.Signal{unix.SIGQUIT}},
+		"quoted":        {func(*unix.Termios) {}, "\x16\x03\x03", []unix.Signal{unix.SIGINT}},
+		"quote, no use": {func(m *unix.Termios) { m.Lflag &^= unix.ICANON }, "\x16\x03", []unix.Signal{unix.SIGINT}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			term, slave := open(t)
+			set(t, slave, c.change)
+			for _, whole := range []bool{true, false} { // in one message, or in many
+				var got []unix.Signal
+				typist := term.Typist(func(sig unix.Signal) { got = append(got, sig) })
+				chunks := []string{c.typed}
+				if !whole {
+					chunks = strings.Split(c.typed, "")
+				}
+				for _, s := range chunks {
+					if n, err := typist.Write([]byte(s)); err != nil || n != len(s) {
+						t.Fatal(n, err)
+					}
+				}
+				if !slices.Equal(got, c.want) {
+					t.Errorf("whole %v: signals %v, want %v", whole, got, c.want)
+				}
+			}
+		})
+	}
+}
+
+// A signal comes after the terminal has got all that was typed before it.
+func TestSignalsComeInOrder(t *testing.T) {
+	term, slave := open(t)
+	set(t, slave, func(m *unix.Termios) { m.Lflag &^= unix.ICANON | unix.ECHO; m.Lflag |= unix.NOFLSH })
+	var seen string
+	typist := term.Typist(func(unix.Signal) {
+		buf := make([]byte, 100)
+		n, _ := slave.Read(buf)
+		seen = string(buf[:n])
+	})
+	if _, err := typist.Write([]byte("before\x03after")); err != nil {
+		t.Fatal(err)
+	}
+	if seen != "before" {
+		t.Errorf("at the signal the terminal had %q", seen)
+	}
+}
+
+func TestResize(t *testing.T) {
+	term, slave := open(t)
+	for _, c := range []struct {
+		size    Size
+		changed bool
+	}{
+		{Size{Rows: 24, Columns: 80}, true},
+		{Size{Rows: 24, Columns: 80}, false},
+		{Size{}, false},
+		{Size{Rows: 30}, false},
+	} {
+		if changed, err := term.Resize(c.size); err != nil || changed != c.changed {
+			t.Errorf("%v: %v, %v", c.size, changed, err)
+		}
+	}
+	got, err := unix.IoctlGetWinsize(int(slave.Fd()), unix.TIOCGWINSZ)
+	if err != nil || got.Row != 24 || got.Col != 80 {
+		t.Errorf("size %+v, %v", got, err)
+	}
+}
+
+func relayed(t *testing.T, term *Terminal) *os.File {
+	t.Helper()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := term.Relay(w); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { r.Close() })
+	return r
+}
+
+// All that was printed is in the pipe when Finish returns, also where the pipe is
+// full for a while.
+func TestRelay(t *testing.T) {
+	term, slave := open(t)
+	set(t, slave, func(m *unix.Termios) { m.Oflag &^= unix.OPOST })
+	pipe := relayed(t, term)
+	want := bytes.Repeat([]byte("0123456789"), 50000) // more than pipe and terminal hold
+	go func() {
+		slave.Write(want)
+		slave.Close()
+	}()
+	time.Sleep(50 * time.Millisecond) // the pipe fills up
+	got := make(chan []byte)
+	go func() {
+		b, _ := io.ReadAll(pipe)
+		got <- b
+	}()
+	if err := term.Finish(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if b := <-got; !bytes.Equal(b, want) {
+		t.Errorf("%d bytes, want %d", len(b), len(want))
+	}
+}
+
+func TestFinishIsBounded(t *testing.T) {
+	term, slave := open(t)
+	pipe := relayed(t, term)
+	if _, err := slave.WriteString("words"); err != nil {
+		t.Fatal(err)
+	}
+	b := make([]byte, 5)
+	if _, err := io.ReadFull(pipe, b); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if err := term.Finish(ctx); err != nil { // somebody still holds the slave side
+		t.Fatal(err)
+	}
+	if _, err := slave.WriteString("x"); !errors.Is(err, unix.EIO) {
+		t.Errorf("write to what is hung up: %v", err)
+	}
+}
+
+// What nobody has moved yet waits in the terminal for the next daemon.
+func TestAdoptedTerminal(t *testing.T) {
+	term, slave := open(t)
+	dup, err := unix.FcntlInt(term.Master().Fd(), unix.F_DUPFD_CLOEXEC, 3) // what the sandbox holds
+	if err != nil {
+		t.Fatal(err)
+	}
+	pipe := relayed(t, term)
+	slave.WriteString("one\n")
+	b := make([]byte, 5)
+	if _, err := io.ReadFull(pipe, b); err != nil {
+		t.Fatal(err)
+	}
+	term.Close()
+	slave.WriteString("two\n")
+	next, err := Adopt(os.NewFile(uintptr(dup), "held"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer next.Close()
+	if _, err := next.Read(b); err != nil || string(b) != "two\r\n" {
+		t.Errorf("read %q, %v", b, err)
+	}
+}
+
+func TestAdoptWhatIsNoTerminal(t *testing.T) {
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	term, err := Adopt(null)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer term.Close()
+	if _, err := term.Resize(Size{1, 1}); err == nil {
+		t.Error("the null device has a size")
+	}
+	if _, err := term.Typist(nil).Write([]byte("x")); err == nil {
+		t.Error("one can type on the null device")
+	}
+}
