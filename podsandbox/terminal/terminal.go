@@ -54,12 +54,16 @@ func Open() (_ *Terminal, slave *os.File, err error) {
 	return t, slave, nil
 }
 
-// openSlave opens the other side by the master and not by its path, which means
-// another terminal where devpts is mounted anew.
 func openSlave(master int) (*os.File, error) {
 	if err := unix.IoctlSetPointerInt(master, unix.TIOCSPTLCK, 0); err != nil {
 		return nil, fmt.Errorf("unlock terminal: %w", err)
 	}
+	return openPeer(master)
+}
+
+// openPeer opens the other side by the master and not by its path, which means
+// another terminal where devpts is mounted anew.
+func openPeer(master int) (*os.File, error) {
 	flags := uintptr(unix.O_RDWR | unix.O_NOCTTY | unix.O_CLOEXEC)
 	fd, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(master), unix.TIOCGPTPEER, flags)
 	if errno != 0 {

@@ -94,6 +94,33 @@ func TestSignalsComeInOrder(t *testing.T) {
 	}
 }
 
+// What a program prints on getting a signal is not thrown away with what was
+// printed before.
+func TestNothingIsLostAfterASignal(t *testing.T) {
+	term, slave := open(t)
+	typist := term.Typist(func(unix.Signal) { slave.WriteString("got it\n") })
+	var printed []byte
+	buf := make([]byte, 4096)
+	const times = 3000
+	for i := range times {
+		typed := "\x03"
+		if i%2 == 1 {
+			typed = "typed ahead\n\x03"
+		}
+		if _, err := typist.Write([]byte(typed)); err != nil {
+			t.Fatal(err)
+		}
+		term.SetReadDeadline(time.Now().Add(10 * time.Second))
+		for printed = printed[:0]; !bytes.Contains(printed, []byte("got it")); {
+			n, err := term.Read(buf)
+			if err != nil {
+				t.Fatalf("try %d: %v after %q", i, err, printed)
+			}
+			printed = append(printed, buf[:n]...)
+		}
+	}
+}
+
 func TestResize(t *testing.T) {
 	term, slave := open(t)
 	for _, c := range []struct {

@@ -2,6 +2,8 @@ package terminal
 
 import (
 	"fmt"
+	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -36,6 +38,9 @@ func (y *Typist) Write(b []byte) (int, error) {
 			return written, fmt.Errorf("write to terminal: %w", err)
 		}
 		if sig != 0 {
+			if mode.flushes {
+				y.terminal.settle()
+			}
 			y.signal(sig)
 		}
 	}
@@ -69,6 +74,7 @@ const disabled = 0
 type mode struct {
 	signals map[byte]unix.Signal
 	quote   byte
+	flushes bool // such a character throws away what is on its way
 }
 
 // mode reads the settings of the slave side, which the master's descriptor shows.
@@ -86,7 +92,7 @@ func (t *Terminal) mode() (mode, error) {
 }
 
 func modeOf(t *unix.Termios) mode {
-	var m mode
+	m := mode{flushes: t.Lflag&unix.NOFLSH == 0}
 	if t.Lflag&unix.ISIG != 0 {
 		m.signals = map[byte]unix.Signal{
 			t.Cc[unix.VINTR]: unix.SIGINT, t.Cc[unix.VQUIT]: unix.SIGQUIT, t.Cc[unix.VSUSP]: unix.SIGTSTP,
@@ -97,4 +103,30 @@ func modeOf(t *unix.Termios) mode {
 		m.quote = t.Cc[unix.VLNEXT]
 	}
 	return m
+}
+
+// settleTries are the milliseconds that settle waits at most.
+const settleTries = 200
+
+// settle waits until the line discipline, which works on a thread of the kernel,
+// has taken a character that means a signal. It then throws away all input, and
+// all output that was not read yet. Were the signal sent before, that could be
+// what a program prints on getting it.
+//
+// The slave side says it: to look for input there waits for that thread when there
+// is none, and while there is some, the character was not taken.
+func (t *Terminal) settle() {
+	var slave *os.File
+	err := t.conn.Control(func(fd uintptr) { slave, _ = openPeer(int(fd)) })
+	if err != nil || slave == nil {
+		return // closed, and nobody is there to be signalled
+	}
+	defer slave.Close()
+	fd := int(slave.Fd())
+	for range settleTries {
+		if n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0); n == 0 && err == nil {
+			return
+		}
+		time.Sleep(time.Millisecond)
+	}
 }

@@ -4,7 +4,6 @@ import (
 	"io"
 	"strings"
 	"testing"
-	"time"
 
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
@@ -14,7 +13,6 @@ import (
 func withStdin(c *runtimeapi.ContainerConfig) { c.Stdin = true }
 
 func TestAttach(t *testing.T) {
-	unstable(t)
 	k := newKit(t)
 	id, pod := k.pod()
 	c := k.shell("a", "echo before; while read line; do echo got $line; echo err $line >&2; done; echo end of stdin; exit 3", withStdin)
@@ -30,7 +28,7 @@ func TestAttach(t *testing.T) {
 		}
 	}
 	// Without stdinOnce one client's end is not the container's.
-	k.must(a.stdin.Close())
+	a.stdin.Close() // may find that the daemon has closed meanwhile
 	a.exits(0)
 	a = k.attach(cid, true, false)
 	a.send("two\n")
@@ -46,7 +44,6 @@ func TestAttach(t *testing.T) {
 }
 
 func TestStdinOnce(t *testing.T) {
-	unstable(t)
 	k := newKit(t)
 	id, pod := k.pod()
 	once := func(c *runtimeapi.ContainerConfig) { c.Stdin, c.StdinOnce = true, true }
@@ -80,7 +77,6 @@ func TestStdinOnce(t *testing.T) {
 // Two clients, of which one stops to read: it is dropped. The other client and
 // the log get everything.
 func TestAttachedClientThatStopsReading(t *testing.T) {
-	unstable(t)
 	k := newKit(t)
 	id, pod := k.pod()
 	// Slowly enough for the one that reads, and more than the other's backlog.
@@ -108,7 +104,6 @@ func TestAttachedClientThatStopsReading(t *testing.T) {
 }
 
 func TestAttachToATerminal(t *testing.T) {
-	unstable(t)
 	k := newKit(t)
 	id, pod := k.pod()
 	c := k.shell("a", "trap 'echo interrupted' INT; trap 'echo window $(stty size)' WINCH; echo up; while :; do sleep 0.05; done", withTerminal)
@@ -118,12 +113,7 @@ func TestAttachToATerminal(t *testing.T) {
 	a.size(31, 77)
 	a.stdout.wait(k, "window 31 77\r\n")
 	b.stdout.wait(k, "window 31 77\r\n")
-	// As a person would, again if nothing happens: a signal that meets the shell
-	// between two of its children was seen to get lost.
-	for try := 0; try < 20 && !strings.Contains(a.stdout.String(), "interrupted\r\n"); try++ {
-		b.send("\x03")
-		time.Sleep(500 * time.Millisecond)
-	}
+	b.send("\x03")
 	a.stdout.wait(k, "interrupted\r\n")
 	a.conn.Close()
 	b.size(20, 40)
@@ -136,7 +126,6 @@ func TestAttachToATerminal(t *testing.T) {
 
 // TestLastWordsOnATerminal: all of it is in the log when the container has ended.
 func TestLastWordsOnATerminal(t *testing.T) {
-	unstable(t)
 	k := newKit(t)
 	id, pod := k.pod()
 	for range 5 {
@@ -153,7 +142,6 @@ func TestLastWordsOnATerminal(t *testing.T) {
 
 // TestTerminalsAndStdinOutliveTheDaemon kills the daemon while clients are there.
 func TestTerminalsAndStdinOutliveTheDaemon(t *testing.T) {
-	unstable(t)
 	k := ownNode(t, testenv.Options{})
 	id, pod := k.pod()
 	c := k.shell("tty", "echo up; while read line; do echo got $line; done; echo hung up", withTerminal)

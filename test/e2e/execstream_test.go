@@ -14,7 +14,6 @@ import (
 )
 
 func TestExecStreams(t *testing.T) {
-	unstable(t)
 	k := newKit(t)
 	id, pod := k.pod()
 	cid := k.start(id, pod, k.shell("a", "exec sleep 600"))
@@ -50,7 +49,6 @@ func TestExecStreams(t *testing.T) {
 }
 
 func TestExecOnATerminal(t *testing.T) {
-	unstable(t)
 	k := newKit(t)
 	id, pod := k.pod()
 	cid := k.start(id, pod, k.shell("a", "exec sleep 600"))
@@ -93,7 +91,6 @@ func TestExecOnATerminal(t *testing.T) {
 
 // A client that goes away hangs up.
 func TestExecClientGoesAway(t *testing.T) {
-	unstable(t)
 	k := newKit(t)
 	id, pod := k.pod()
 	cid := k.start(id, pod, k.shell("a", "exec sleep 600"))
@@ -127,7 +124,6 @@ func TestExecClientGoesAway(t *testing.T) {
 }
 
 func TestBadExecAndAttach(t *testing.T) {
-	unstable(t)
 	k := newKit(t)
 	id, pod := k.pod()
 	cid := k.start(id, pod, k.shell("a", "exec sleep 600"))
@@ -173,7 +169,6 @@ func TestBadExecAndAttach(t *testing.T) {
 
 // A token is good for one use of the kind that it was given for.
 func TestTokensAreForOneUse(t *testing.T) {
-	unstable(t)
 	k := newKit(t)
 	id, pod := k.pod()
 	cid := k.start(id, pod, k.shell("a", "exec sleep 600"))

@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"context"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -198,13 +197,4 @@ func security(c *runtimeapi.ContainerConfig) *runtimeapi.LinuxContainerSecurityC
 		c.Linux.SecurityContext = &runtimeapi.LinuxContainerSecurityContext{}
 	}
 	return c.Linux.SecurityContext
-}
-
-// unstable marks a test of streaming that was seen to fail now and then for a
-// reason not found yet. It runs with E2E_UNSTABLE=1 and is skipped visibly else.
-func unstable(t *testing.T) {
-	t.Helper()
-	if os.Getenv("E2E_UNSTABLE") == "" {
-		t.Skip("streaming is not stable yet; E2E_UNSTABLE=1 runs this")
-	}
 }

@@ -52,7 +52,6 @@ func exchange(f *forwarded, size int) error {
 }
 
 func TestPortForward(t *testing.T) {
-	unstable(t)
 	k := newKit(t)
 	id, pod := k.pod()
 	k.echoServer(id, pod, "127.0.0.1:7000", "[::1]:7002")
@@ -82,7 +81,6 @@ func TestPortForward(t *testing.T) {
 }
 
 func TestPortForwardToTheNode(t *testing.T) {
-	unstable(t)
 	k := newKit(t)
 	id, pod := k.pod(func(p *runtimeapi.PodSandboxConfig) {
 		p.Linux.SecurityContext = &runtimeapi.LinuxSandboxSecurityContext{
@@ -110,7 +108,6 @@ func halfClose(k kit, f *forwarded) {
 }
 
 func TestBadPortForward(t *testing.T) {
-	unstable(t)
 	k := newKit(t)
 	id, _ := k.pod()
 	for name, c := range map[string]struct {

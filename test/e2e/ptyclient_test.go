@@ -48,7 +48,6 @@ func (k kit) onTerminal(args ...string) (*terminal.Terminal, *transcript, func()
 }
 
 func TestCrictlOnATerminal(t *testing.T) {
-	unstable(t)
 	k := newKit(t)
 	id, pod := k.pod()
 	cid := k.start(id, pod, k.shell("a", "exec sleep 600"))
@@ -87,7 +86,6 @@ func TestCrictlOnATerminal(t *testing.T) {
 
 // Port-forward as people use it: curl at the other end of crictl.
 func TestCrictlPortForward(t *testing.T) {
-	unstable(t)
 	k := newKit(t)
 	id, pod := k.pod()
 	c := k.shell("web", "mkdir /www; echo hello from the pod > /www/index.html; httpd -f -p 127.0.0.1:8080 -h /www")
