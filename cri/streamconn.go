@@ -112,4 +112,4 @@ func client(ctx context.Context) (context.Context, func()) {
 }
 
 // lastWords is how long a client may take to read the end of a stream.
-const lastWords = 10 * time.Second
+const lastWords = 5 * time.Second

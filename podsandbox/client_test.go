@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"os"
 	"testing"
 	"time"
 )
@@ -79,5 +80,32 @@ func TestDrainTellsThatTheClientIsGone(t *testing.T) {
 	io.WriteString(w, "words")
 	if err := drain(brokenWriter{}, r, make(chan struct{}), time.Second); !errors.Is(err, errBroken) {
 		t.Errorf("error %v", err)
+	}
+}
+
+// reads is a source that answers as it is told.
+type reads []any // string or error
+
+func (r *reads) Read(b []byte) (int, error) {
+	next := (*r)[0]
+	*r = (*r)[1:]
+	if err, ok := next.(error); ok {
+		return 0, err
+	}
+	return copy(b, next.(string)), nil
+}
+
+func (*reads) SetReadDeadline(time.Time) error { return nil }
+
+// A deadline can pass while the daemon does other things: it says nothing of what
+// there is to read.
+func TestDrainLooksOnceMore(t *testing.T) {
+	last := make(chan struct{})
+	close(last)
+	late := os.ErrDeadlineExceeded
+	var out bytes.Buffer
+	source := reads{late, "one ", late, "two", late, late, "never"}
+	if err := drain(&out, &source, last, time.Millisecond); err != nil || out.String() != "one two" {
+		t.Errorf("%q, %v", out.String(), err)
 	}
 }

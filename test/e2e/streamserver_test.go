@@ -161,3 +161,24 @@ func TestWebSocket(t *testing.T) {
 		}
 	}
 }
+
+// Who stops to read is not kept: its connection is closed while the container
+// runs on.
+func TestWhoDoesNotReadIsDisconnected(t *testing.T) {
+	k := newKit(t)
+	id, pod := k.pod()
+	c := k.shell("a", "while [ ! -e /tmp/go ]; do sleep 0.05; done; head -c 30000000 /dev/zero | tr '\\0' '\\n'; echo the end; exec sleep 600")
+	cid := k.start(id, pod, c)
+	resp, err := k.runtime().Attach(k.ctx, &runtimeapi.AttachRequest{ContainerId: cid, Stdout: true})
+	k.must(err)
+	ws := k.webSocket(resp.Url)
+	k.exec(cid, "touch /tmp/go")
+	k.logHas(pod, c, "the end")
+	for err == nil { // its socket is full of what it does not read; only writing tells
+		err = websocket.Message.Send(ws, []byte{4, '{', '}'})
+		time.Sleep(50 * time.Millisecond)
+	}
+	if ne, ok := err.(net.Error); ok && ne.Timeout() {
+		t.Error("it is still connected")
+	}
+}
