@@ -1,0 +1,126 @@
+// Package enginetest holds the contract of package engine as a suite of tests,
+// and an engine in memory that keeps it, for tests of what stands on an engine.
+//
+// The suite runs on both, so what it says of the fake is true of a real sandbox.
+// What the fake does not have: file systems (a container's root is not looked at),
+// a network, listening ports, and programs. Its processes understand the few
+// commands of a shell that [script] lists and do nothing else, so that the same
+// request can be given to a real sandbox. When they end is up to the test: by what
+// the commands say, by a signal, or with [Engine.KillSandbox].
+//
+// Sandboxes live in the Engine, as processes live on a node: a second daemon in
+// the same test adopts those of the first by using the same Engine. Nothing is
+// written to disk.
+package enginetest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
+)
+
+// firstPID is above what a kernel gives out, so that a mistaken signal or a look
+// into /proc meets no process.
+const firstPID = 1 << 29
+
+// Engine implements engine.Engine in memory. It is safe for concurrent use.
+type Engine struct {
+	mu        sync.Mutex
+	sandboxes map[string]*sandbox // guarded by mu; by id, those that live
+	started   int                 // guarded by mu; sandboxes so far
+}
+
+var _ engine.Engine = (*Engine)(nil)
+
+// New returns a node without sandboxes.
+func New() *Engine { return &Engine{sandboxes: map[string]*sandbox{}} }
+
+// Boot implements engine.Engine.
+func (e *Engine) Boot(ctx context.Context, cfg engine.Config) (engine.Sandbox, error) {
+	if err := e.check(ctx, cfg); err != nil {
+		return nil, fmt.Errorf("boot sandbox %s: %w", cfg.ID, err)
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.sandboxes[cfg.ID] != nil {
+		return nil, fmt.Errorf("boot sandbox %s: it runs: %w", cfg.ID, errdefs.ErrAlreadyExists)
+	}
+	e.started++
+	s := &sandbox{
+		engine: e, cfg: cfg, done: make(chan struct{}), containers: map[string]*process{}, held: map[string]map[string][]*os.File{},
+		process: engine.Process{PID: firstPID + e.started, StartTime: uint64(e.started)},
+	}
+	e.sandboxes[cfg.ID] = s
+	return s, nil
+}
+
+// Adopt implements engine.Engine.
+func (e *Engine) Adopt(ctx context.Context, cfg engine.Config, p engine.Process) (engine.Sandbox, error) {
+	if err := e.check(ctx, cfg); err != nil {
+		return nil, fmt.Errorf("adopt sandbox %s: %w", cfg.ID, err)
+	}
+	s := e.find(cfg.ID)
+	if s == nil || s.process != p {
+		return nil, fmt.Errorf("adopt sandbox %s: process %d is not its: %w", cfg.ID, p.PID, errdefs.ErrNotFound)
+	}
+	return s, nil
+}
+
+// Reap implements engine.Engine.
+func (e *Engine) Reap(_ context.Context, id string) error {
+	e.KillSandbox(id)
+	return nil
+}
+
+// KillSandbox ends a sandbox as a signal to its process would, and tells whether
+// there was one.
+func (e *Engine) KillSandbox(id string) bool {
+	s := e.find(id)
+	if s == nil {
+		return false
+	}
+	s.die()
+	return true
+}
+
+// Sandboxes are the ids of those that live.
+func (e *Engine) Sandboxes() []string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var ids []string
+	for id := range e.sandboxes {
+		ids = append(ids, id)
+	}
+	return ids
+}
+
+func (e *Engine) find(id string) *sandbox {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.sandboxes[id]
+}
+
+func (e *Engine) forget(s *sandbox) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	delete(e.sandboxes, s.cfg.ID)
+}
+
+func (e *Engine) check(ctx context.Context, cfg engine.Config) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if cfg.ID == "" || cfg.Dir == "" {
+		return fmt.Errorf("no id or no folder: %w", errdefs.ErrInvalidArgument)
+	}
+	if _, err := os.Stat(cfg.Dir); errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument)
+	}
+	return nil
+}

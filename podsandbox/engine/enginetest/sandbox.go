@@ -1,0 +1,266 @@
+package enginetest
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/containerd/errdefs"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
+)
+
+// sandbox implements engine.Sandbox.
+type sandbox struct {
+	engine  *Engine
+	cfg     engine.Config
+	process engine.Process
+	done    chan struct{}
+
+	mu         sync.Mutex
+	dead       bool                             // guarded by mu
+	root       bool                             // guarded by mu; StartRoot was called
+	created    map[string]bool                  // guarded by mu; and not started
+	containers map[string]*process              // guarded by mu; started, until Destroy
+	commands   []*command                       // guarded by mu
+	held       map[string]map[string][]*os.File // guarded by mu; by container and name, "" for the streams
+}
+
+var _ engine.Sandbox = (*sandbox)(nil)
+
+// Process implements engine.Sandbox.
+func (s *sandbox) Process() engine.Process { return s.process }
+
+// Done implements engine.Sandbox.
+func (s *sandbox) Done() <-chan struct{} { return s.done }
+
+func (s *sandbox) isDead() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.dead
+}
+
+func (s *sandbox) deadError(what, id string) error {
+	return fmt.Errorf("%s %s: the sandbox process has ended: %w", what, id, errdefs.ErrUnavailable)
+}
+
+// die ends everything in the sandbox, and then the sandbox.
+func (s *sandbox) die() {
+	s.engine.forget(s)
+	s.mu.Lock()
+	if s.dead {
+		s.mu.Unlock()
+		return
+	}
+	s.dead = true
+	for _, p := range s.containers {
+		p.end(killed)
+	}
+	for _, c := range s.commands {
+		c.end(killed)
+	}
+	for id := range s.held {
+		s.letGoLocked(id)
+	}
+	s.mu.Unlock()
+	close(s.done)
+}
+
+// Kill implements engine.Sandbox.
+func (s *sandbox) Kill(context.Context) error {
+	s.die()
+	return nil
+}
+
+// StartRoot implements engine.Sandbox.
+func (s *sandbox) StartRoot(ctx context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.dead {
+		return s.deadError("start sandbox", s.cfg.ID)
+	}
+	s.root = true
+	return ctx.Err()
+}
+
+// Create implements engine.Sandbox.
+func (s *sandbox) Create(ctx context.Context, c engine.Container) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.dead:
+		return s.deadError("create container", c.ID)
+	case c.Spec == nil || c.Spec.Process == nil:
+		return fmt.Errorf("create container %s: spec has no process: %w", c.ID, errdefs.ErrInvalidArgument)
+	case s.created[c.ID] || s.containers[c.ID] != nil:
+		return fmt.Errorf("create container %s: it was created before: %w", c.ID, errdefs.ErrAlreadyExists)
+	}
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("create container %s: %w", c.ID, err)
+	}
+	if s.created == nil {
+		s.created = map[string]bool{}
+	}
+	s.created[c.ID] = true
+	return nil
+}
+
+// Start implements engine.Sandbox.
+func (s *sandbox) Start(ctx context.Context, c engine.Container) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.mayStart(ctx, c); err != nil {
+		return fmt.Errorf("start container %s: %w", c.ID, err)
+	}
+	stdout := c.Stdio[1]
+	streams := c.Stdio[1:]
+	if c.Spec.Process.Terminal {
+		stdout, streams = c.Stdio[0], nil
+	}
+	holds, err := duplicates(c.Hold, streams)
+	if err != nil {
+		return fmt.Errorf("start container %s: %w", c.ID, err)
+	}
+	delete(s.created, c.ID)
+	s.held[c.ID] = holds
+	s.containers[c.ID] = run(parseScript(c.Spec.Process.Args), ownPIDs(c.Spec), c.Spec.Process.Terminal, stdout)
+	return nil
+}
+
+// mayStart says what speaks against a start; s.mu is held.
+func (s *sandbox) mayStart(ctx context.Context, c engine.Container) error {
+	switch {
+	case s.dead:
+		return fmt.Errorf("the sandbox process has ended: %w", errdefs.ErrUnavailable)
+	case c.Spec == nil || c.Spec.Process == nil || len(c.Spec.Process.Args) == 0:
+		return fmt.Errorf("spec has no process: %w", errdefs.ErrInvalidArgument)
+	case c.Stdio[0] == nil || !c.Spec.Process.Terminal && (c.Stdio[1] == nil || c.Stdio[2] == nil):
+		return fmt.Errorf("a stdio descriptor is missing: %w", errdefs.ErrInvalidArgument)
+	case s.containers[c.ID] != nil:
+		return fmt.Errorf("it was started before: %w", errdefs.ErrFailedPrecondition)
+	}
+	return ctx.Err()
+}
+
+func ownPIDs(s *specs.Spec) bool {
+	if s.Linux == nil {
+		return false
+	}
+	for _, ns := range s.Linux.Namespaces {
+		if ns.Type == specs.PIDNamespace && ns.Path == "" {
+			return true
+		}
+	}
+	return false
+}
+
+// Wait implements engine.Sandbox.
+func (s *sandbox) Wait(ctx context.Context, id string) (engine.ExitStatus, error) {
+	p, err := s.find(id)
+	if err != nil {
+		if s.isDead() {
+			return killed, s.deadError("wait for container", id)
+		}
+		return engine.ExitStatus{}, fmt.Errorf("wait for container %s: %w", id, err)
+	}
+	select {
+	case <-p.ended:
+	case <-ctx.Done():
+		return engine.ExitStatus{}, fmt.Errorf("wait for container %s: %w", id, ctx.Err())
+	}
+	if s.isDead() {
+		return killed, s.deadError("wait for container", id)
+	}
+	return p.status, nil
+}
+
+func (s *sandbox) find(id string) (*process, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if p := s.containers[id]; p != nil && !s.dead {
+		return p, nil
+	}
+	if s.dead {
+		return nil, fmt.Errorf("the sandbox process has ended: %w", errdefs.ErrUnavailable)
+	}
+	return nil, fmt.Errorf("container %s not found: %w", id, errdefs.ErrNotFound)
+}
+
+// Signal implements engine.Sandbox.
+func (s *sandbox) Signal(ctx context.Context, id string, sig int, all bool) error {
+	p, err := s.find(id)
+	if err == nil && !all && p.hasEnded() {
+		err = fmt.Errorf("it has ended: %w", errdefs.ErrNotFound)
+	}
+	if err != nil {
+		return fmt.Errorf("signal container %s: %w", id, err)
+	}
+	p.signal(sig)
+	if p.hasEnded() {
+		s.endCommands(id)
+	}
+	return ctx.Err()
+}
+
+// SignalForeground implements engine.Sandbox.
+func (s *sandbox) SignalForeground(ctx context.Context, id string, sig int) error {
+	p, err := s.find(id)
+	if err == nil && !p.terminal {
+		err = fmt.Errorf("no terminal: %w", errdefs.ErrFailedPrecondition)
+	}
+	if err != nil {
+		return fmt.Errorf("signal the terminal of container %s: %w", id, err)
+	}
+	p.signal(sig)
+	return ctx.Err()
+}
+
+// DialPort implements engine.Sandbox. Nobody listens.
+func (s *sandbox) DialPort(_ context.Context, port uint16) (net.Conn, error) {
+	if s.isDead() {
+		return nil, s.deadError("connect to", s.cfg.ID)
+	}
+	return nil, fmt.Errorf("connect to port %d: %w: %w", port, unix.ECONNREFUSED, errdefs.ErrFailedPrecondition)
+}
+
+// Destroy implements engine.Sandbox.
+func (s *sandbox) Destroy(_ context.Context, id string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if p := s.containers[id]; p != nil {
+		p.end(killed)
+	}
+	for _, c := range s.commands {
+		if c.id == id {
+			c.end(killed)
+		}
+	}
+	delete(s.created, id)
+	delete(s.containers, id)
+	s.letGoLocked(id)
+	return nil
+}
+
+// Stats implements engine.Sandbox.
+func (s *sandbox) Stats(context.Context) (map[string]engine.Usage, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.dead {
+		return nil, s.deadError("read the usage of sandbox", s.cfg.ID)
+	}
+	use := map[string]engine.Usage{}
+	for id, p := range s.containers {
+		if !p.hasEnded() {
+			use[id] = engine.Usage{Time: time.Now(), CPU: time.Millisecond, CPUUser: time.Millisecond, MemoryBytes: 1 << 20, Pids: 1}
+		}
+	}
+	return use, nil
+}
+
+// SetOOMScoreAdj implements engine.Sandbox.
+func (s *sandbox) SetOOMScoreAdj(int) error { return nil }

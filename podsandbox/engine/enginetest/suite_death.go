@@ -1,0 +1,126 @@
+package enginetest
+
+import (
+	"github.com/containerd/errdefs"
+	"golang.org/x/sys/unix"
+
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
+)
+
+// testDeath: whoever waits learns of it, and every later call says the same.
+func testDeath(b bench) {
+	n := b.sandbox()
+	c, over := n.startReady(Polite), n.start("exit 0")
+	n.wait(over)
+	type end struct {
+		status engine.ExitStatus
+		err    error
+	}
+	parked := make(chan end, 1)
+	go func() {
+		st, err := n.Wait(b.ctx(), c.ID)
+		parked <- end{st, err}
+	}()
+	select {
+	case <-n.Done():
+		b.Fatal("it ended by itself")
+	default:
+	}
+	for range 2 {
+		b.must(n.Kill(b.ctx()))
+	}
+	<-n.Done()
+	for _, what := range []string{"parked", "late"} {
+		e := <-parked
+		b.is("a "+what+" wait", e.err, errdefs.IsUnavailable)
+		if e.status != killed {
+			b.Errorf("a %s wait: %+v, want %+v", what, e.status, killed)
+		}
+		if what == "parked" {
+			st, err := n.Wait(b.ctx(), c.ID)
+			parked <- end{st, err}
+		}
+	}
+	other := b.container("exit 0")
+	b.is("create", n.Create(b.ctx(), other), errdefs.IsUnavailable)
+	b.is("start", n.Start(b.ctx(), other), errdefs.IsUnavailable)
+	_, err := n.Exec(b.ctx(), c.ID, commandOf("true"))
+	b.is("exec", err, errdefs.IsUnavailable)
+	b.is("signal", n.Signal(b.ctx(), c.ID, int(unix.SIGTERM), false), errdefs.IsUnavailable)
+	_, err = n.Stats(b.ctx())
+	b.is("stats", err, errdefs.IsUnavailable)
+	b.is("start of the root", n.StartRoot(b.ctx()), errdefs.IsUnavailable)
+	b.must(n.Release(c.ID, "anything"))
+	b.must(n.Destroy(b.ctx(), c.ID))
+	b.must(n.SetOOMScoreAdj(0))
+	_, err = n.engine.Adopt(b.ctx(), n.cfg, n.Process())
+	b.is("adopt", err, errdefs.IsNotFound)
+}
+
+func testAdopt(b bench) {
+	old := b.sandbox()
+	runs, over := old.startReady(Polite), old.start("exit 12")
+	old.wait(over)
+	n := old.adopt()
+	if n.Process() != old.Process() {
+		b.Errorf("process %+v, want %+v", n.Process(), old.Process())
+	}
+	if st := n.wait(over); st.Code != 12 {
+		b.Errorf("one that ended before: %+v", st)
+	}
+	if st := n.exec(runs, "exit 5"); st.Code != 5 {
+		b.Errorf("exec: %+v", st)
+	}
+	if st := n.wait(n.start("exit 2")); st.Code != 2 {
+		b.Errorf("a new container: %+v", st)
+	}
+	b.must(n.Signal(b.ctx(), runs.ID, int(unix.SIGTERM), false))
+	if st := n.wait(runs); st.Code != 7 {
+		b.Errorf("one that ran on: %+v", st)
+	}
+	b.must(n.Kill(b.ctx()))
+	<-old.Done()
+}
+
+func testAdoptWrongProcess(b bench) {
+	n, other := b.sandbox(), b.booted()
+	good := n.Process()
+	for what, p := range map[string]engine.Process{
+		"a reused pid":          {PID: good.PID, StartTime: good.StartTime - 1},
+		"another sandbox":       other.Process(),
+		"a pid of no process":   {PID: 1<<22 - 1, StartTime: 1},
+		"a process of the host": {PID: 1},
+	} {
+		_, err := n.engine.Adopt(b.ctx(), n.cfg, p)
+		b.is("adopt "+what, err, errdefs.IsNotFound)
+	}
+}
+
+// testStartAfterAdopt: a container that was created and not started is started by
+// the next daemon, once.
+func testStartAfterAdopt(b bench) {
+	old := b.sandbox()
+	c := b.container("exit 3")
+	b.must(old.Create(b.ctx(), c))
+	n := old.adopt()
+	b.must(n.Start(b.ctx(), c))
+	if st := n.wait(c); st.Code != 3 {
+		b.Errorf("%+v, want 3", st)
+	}
+	b.is("start again, as a third daemon", n.adopt().Start(b.ctx(), c), errdefs.IsFailedPrecondition)
+}
+
+func testReap(b bench) {
+	n, neighbour := b.sandbox(), b.sandbox()
+	n.startReady(Polite)
+	for range 2 {
+		b.must(b.s.Engine(b).Reap(b.ctx(), n.cfg.ID))
+	}
+	<-n.Done()
+	select {
+	case <-neighbour.Done():
+		b.Error("the neighbour went, too")
+	default:
+	}
+	b.must(n.engine.Reap(b.ctx(), newID()))
+}
