@@ -35,6 +35,9 @@ type Input struct {
 	// destination wins.
 	ResolvConf, HostnameFile, Hosts string
 
+	// Devices are the nodes that Devices made of the request's.
+	Devices []specs.LinuxDevice
+
 	// SeccompRoot is the folder of localhost profiles that are given by a
 	// relative path. The kubelet sends absolute ones.
 	SeccompRoot string
@@ -77,6 +80,7 @@ func Container(in Input) (*specs.Spec, error) {
 		Linux: &specs.Linux{
 			Resources:     Limits(in.Container.GetLinux().GetResources()),
 			Namespaces:    namespaces(sc),
+			Devices:       in.Devices,
 			Seccomp:       filter,
 			MaskedPaths:   orDefault(sc.GetMaskedPaths(), defaultMaskedPaths),
 			ReadonlyPaths: orDefault(sc.GetReadonlyPaths(), defaultReadonlyPaths),

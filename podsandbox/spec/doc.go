@@ -16,6 +16,8 @@
 //	                file system that it is given
 //	seccompfile.go  Container reads the profile of a "Localhost" seccomp request
 //	prepare.go      PrepareMounts resolves and creates mount sources on the host
+//	devices.go      Devices looks at the host's device files
+//	foreign.go      AdoptForeign resolves links in the sources of added mounts
 //	selinux.go      the validators ask once whether the host enforces SELinux
 //
 // Invariants: a container's spec does not depend on map order, so equal input

@@ -75,19 +75,17 @@ func containerWindows(r containerRequest) error {
 	return nil
 }
 
-// Annotations by which other runtimes are told about devices.
-const cdiAnnotations = "cdi.k8s.io/"
-
+// containerDevices checks the form; Devices looks at the host.
 func containerDevices(r containerRequest) error {
-	if d := r.GetDevices(); len(d) > 0 {
-		return needsNativef("device %s of the host", d[0].GetHostPath())
-	}
-	if d := r.GetCDIDevices(); len(d) > 0 {
-		return needsNativef("CDI device %s", d[0].GetName())
-	}
-	for _, key := range sortedKeys(r.GetAnnotations()) {
-		if strings.HasPrefix(key, cdiAnnotations) {
-			return needsNativef("CDI device in annotation %s", key)
+	for _, d := range r.GetDevices() {
+		if err := checkAbs("device", d.GetHostPath()); err != nil {
+			return err
+		}
+		if err := checkAbs("place of device "+d.GetHostPath(), d.GetContainerPath()); err != nil {
+			return err
+		}
+		if strings.Trim(d.GetPermissions(), "rwm") != "" {
+			return invalidf("device %s has the permissions %q; known are r, w and m", d.GetHostPath(), d.GetPermissions())
 		}
 	}
 	return nil

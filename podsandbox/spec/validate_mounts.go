@@ -106,9 +106,14 @@ func mountRecursiveReadOnly(r containerRequest) error {
 func mountEnginePaths(r containerRequest) error {
 	for _, m := range r.GetMounts() {
 		dst := path.Clean(m.GetContainerPath())
-		if dst == "/dev" || dst == "/dev/pts" || dst == "/proc" || strings.HasPrefix(dst, "/proc/") {
+		if engineServes(dst) {
 			return needsNativef("mount over %s", dst)
 		}
 	}
 	return nil
+}
+
+// engineServes reports whether the Sentry puts its own at a clean destination.
+func engineServes(dst string) bool {
+	return dst == "/dev" || dst == "/dev/pts" || dst == "/proc" || strings.HasPrefix(dst, "/proc/")
 }

@@ -134,6 +134,11 @@ func TestValidateContainer(t *testing.T) {
 	type container = *runtimeapi.ContainerConfig
 	sc := func(c container) *runtimeapi.LinuxContainerSecurityContext { return c.Linux.SecurityContext }
 	mount := func(m ...*runtimeapi.Mount) func(container) { return func(c container) { c.Mounts = m } }
+	device := func(host, place, permissions string) func(container) {
+		return func(c container) {
+			c.Devices = []*runtimeapi.Device{{HostPath: host, ContainerPath: place, Permissions: permissions}}
+		}
+	}
 	at := func(p string) *runtimeapi.Mount { return &runtimeapi.Mount{ContainerPath: p, HostPath: "/srv"} }
 	add := func(caps ...string) func(container) {
 		return func(c container) { sc(c).Capabilities = &runtimeapi.Capability{AddCapabilities: caps} }
@@ -196,10 +201,11 @@ func TestValidateContainer(t *testing.T) {
 		"AppArmor bad string":    {func(c container) { sc(c).ApparmorProfile = "p" }, bad("AppArmor")},
 		"seccomp string":         {func(c container) { sc(c).SeccompProfilePath = "localhost/" }, bad("seccomp")},
 
-		"device":         {func(c container) { c.Devices = []*runtimeapi.Device{{HostPath: "/dev/fuse"}} }, native("/dev/fuse")},
-		"CDI device":     {func(c container) { c.CDIDevices = []*runtimeapi.CDIDevice{{Name: "v/c=d"}} }, native("v/c=d")},
-		"CDI annotation": {func(c container) { c.Annotations["cdi.k8s.io/x"] = "v/c=d" }, native("cdi.k8s.io/x")},
-		"RDT class":      {func(c container) { c.Annotations["rdt.resources.beta.kubernetes.io/pod"] = "x" }, native("rdt")},
+		"device":             {device("/dev/fuse", "/dev/fuse", "rw"), ok},
+		"device, relative":   {device("dev/fuse", "/dev/fuse", ""), bad("absolute")},
+		"device to nowhere":  {device("/dev/fuse", "", ""), bad("place of device /dev/fuse")},
+		"device permissions": {device("/dev/fuse", "/dev/fuse", "rx"), bad(`"rx"`)},
+		"RDT class":          {func(c container) { c.Annotations["rdt.resources.beta.kubernetes.io/pod"] = "x" }, native("rdt")},
 
 		"relative mount":         {mount(at("data")), bad("absolute")},
 		"climbing mount":         {mount(at("/a/../b")), bad(`".."`)},
