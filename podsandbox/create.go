@@ -157,15 +157,23 @@ func (m *Manager) resolve(c *container, img image.Image) (*resolved, error) {
 	if err != nil {
 		return nil, err
 	}
+	devices, err := spec.Devices(c.config().GetDevices())
+	if err != nil {
+		return nil, err
+	}
 	s, err := spec.Container(spec.Input{
 		ID: id, SandboxID: pod, Pod: c.pod.config(), Container: c.config(), Image: img.Config,
 		User: user, RootPath: rootfs, Mounts: mounts, Volumes: volumes, Hostname: hostname,
 		ResolvConf: m.paths.resolvConf(pod), HostnameFile: m.paths.hostname(pod), Hosts: m.paths.hosts(pod),
-		SeccompRoot: m.opts.SeccompRoot,
+		SeccompRoot: m.opts.SeccompRoot, Devices: devices,
 	})
 	if err != nil {
 		return nil, err
 	}
+	if err := m.injectDevices(c, s); err != nil {
+		return nil, err
+	}
+	user.Groups = s.Process.User.AdditionalGids
 	return &resolved{spec: s, user: &record.Message[*runtimeapi.ContainerUser]{Proto: spec.LinuxContainerUser(user)}}, nil
 }
 

@@ -36,12 +36,13 @@ import (
 
 	"github.com/cri-sandbox/cri-sandbox/image"
 	"github.com/cri-sandbox/cri-sandbox/network"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/cdi"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/record"
 )
 
-// Options is what a Manager is made of. All fields but SeccompRoot and Timeouts
-// are required.
+// Options is what a Manager is made of. All fields but Devices, SeccompRoot and
+// Timeouts are required.
 type Options struct {
 	// Root and State belong to this manager alone; the caller holds a lock.
 	Root  string // outlives a reboot
@@ -53,6 +54,9 @@ type Options struct {
 
 	// Handlers are the runtime handlers that the engine serves; "" is one.
 	Handlers []string
+
+	// Devices finds the CDI devices that containers name.
+	Devices cdi.Devices
 
 	// SeccompRoot is where relative names of localhost profiles are looked up.
 	SeccompRoot string

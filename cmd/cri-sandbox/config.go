@@ -13,6 +13,8 @@ import (
 
 	"github.com/pelletier/go-toml/v2"
 	"github.com/spf13/cobra"
+
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/cdi"
 )
 
 const defaultConfigPath = "/etc/cri-sandbox/config.toml"
@@ -29,6 +31,7 @@ type config struct {
 	Registry registryConfig `toml:"registry"`
 	Timeouts timeoutsConfig `toml:"timeouts"`
 	Security securityConfig `toml:"security"`
+	CDI      cdiConfig      `toml:"cdi"`
 
 	Streaming streamingConfig `toml:"streaming" comment:"Where exec, attach and port-forward are served; the kubelet connects to it on this node"`
 }
@@ -53,6 +56,10 @@ type timeoutsConfig struct {
 
 type securityConfig struct {
 	SeccompRoot string `toml:"seccomp_root" comment:"Folder of localhost seccomp profiles"`
+}
+
+type cdiConfig struct {
+	SpecDirs []string `toml:"spec_dirs" comment:"Folders of device specifications; the last one that has a device wins"`
 }
 
 type streamingConfig struct {
@@ -97,6 +104,7 @@ func defaultConfig() config {
 			PullIdle: duration(time.Minute), Drain: duration(10 * time.Second),
 		},
 		Security: securityConfig{SeccompRoot: "/var/lib/kubelet/seccomp"},
+		CDI:      cdiConfig{SpecDirs: cdi.DefaultSpecDirs()},
 		Streaming: streamingConfig{
 			Address: "127.0.0.1", IdleTimeout: duration(4 * time.Hour), CreationTimeout: duration(30 * time.Second),
 		},
@@ -175,6 +183,11 @@ func (c config) validate() error {
 	}
 	if c.Registry.MaxConcurrentDownloads < 1 {
 		return fmt.Errorf("config: registry.max_concurrent_downloads is %d, at least 1 is needed", c.Registry.MaxConcurrentDownloads)
+	}
+	for _, dir := range c.CDI.SpecDirs {
+		if !filepath.IsAbs(dir) {
+			return fmt.Errorf("config: cdi.spec_dirs %q is not an absolute path", dir)
+		}
 	}
 	return c.Streaming.validate()
 }

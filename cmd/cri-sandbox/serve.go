@@ -22,6 +22,7 @@ import (
 	"github.com/cri-sandbox/cri-sandbox/image"
 	"github.com/cri-sandbox/cri-sandbox/network"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/cdi"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/cgroup"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/gvisor"
 )
@@ -119,6 +120,7 @@ func serve(cfg config) (err error) {
 	pods, err := podsandbox.New(podsandbox.Options{
 		Root: cfg.Root, State: cfg.State, Engine: engine, Images: images, CNI: cni,
 		Handlers: handlers, SeccompRoot: cfg.Security.SeccompRoot,
+		Devices: cdi.Devices{SpecDirs: cfg.CDI.SpecDirs},
 		Timeouts: podsandbox.Timeouts{
 			Network: time.Duration(cfg.Timeouts.Network), Sandbox: time.Duration(cfg.Timeouts.Sandbox),
 		},
