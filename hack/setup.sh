@@ -132,6 +132,23 @@ build_critest() {
 	echo "$stamp" >"$stamps/critest"
 }
 
+# The suite looks at how a shell starts other programs. Debian's static busybox
+# runs its own applets instead; the package of the other build conflicts with it,
+# so it is unpacked and not installed.
+unpack_busybox() {
+	current critest-busybox "$root/bin/critest-busybox" && return
+	say "unpacking busybox"
+	local dir
+	dir=$(mktemp -d)
+	chmod 0755 "$dir"
+	(cd "$dir" && apt-get download busybox >/dev/null 2>&1 && dpkg -x busybox_*.deb .) ||
+		die "cannot download the Debian package busybox"
+	cp "$dir/bin/busybox" "$root/bin/critest-busybox.new"
+	rm -rf "$dir"
+	replace "$root/bin/critest-busybox"
+	echo "$stamp" >"$stamps/critest-busybox"
+}
+
 build_staticcheck() {
 	current staticcheck "$root/bin/staticcheck" && return
 	say "building staticcheck $(version_of honnef.co/go/tools)"
@@ -145,7 +162,7 @@ build_crictl
 build_staticcheck
 for extra; do
 	case $extra in
-	critest) build_critest ;;
+	critest) build_critest && unpack_busybox ;;
 	*) die "unknown argument $extra; usage: hack/setup.sh [critest]" ;;
 	esac
 done

@@ -41,9 +41,38 @@ var tools = []testimages.File{
 	{Path: "bin/brctl", Mode: 0o755, Content: []byte("#!/bin/sh\n[ \"$1\" = addbr ] && exec ip link add \"$2\" type bridge\n")},
 }
 
+// shell is a busybox that starts programs as a shell does, with the libraries it
+// is linked with, as sh and as ls. Each is a file of its own: one can be masked
+// without the other.
+func shell(ctx context.Context, program string) ([]testimages.File, error) {
+	content, err := os.ReadFile(program)
+	if err != nil {
+		return nil, fmt.Errorf("read shell: %w (run `hack/setup.sh critest`)", err)
+	}
+	files := []testimages.File{
+		{Path: "bin/sh", Mode: 0o755, Content: content},
+		{Path: "bin/ls", Mode: 0o755, Content: content},
+	}
+	list, err := exec.CommandContext(ctx, "ldd", program).Output()
+	if err != nil {
+		return nil, fmt.Errorf("list libraries of %s: %w", program, err)
+	}
+	for _, word := range strings.Fields(string(list)) {
+		if !filepath.IsAbs(word) {
+			continue
+		}
+		lib, err := os.ReadFile(word)
+		if err != nil {
+			return nil, fmt.Errorf("read library of %s: %w", program, err)
+		}
+		files = append(files, testimages.File{Path: strings.TrimPrefix(word, "/"), Mode: 0o755, Content: lib})
+	}
+	return files, nil
+}
+
 // images builds everything critest pulls, by repository and tag below either of
 // its registries.
-func images(ctx context.Context) (map[string]v1.Image, error) {
+func images(ctx context.Context, repo string) (map[string]v1.Image, error) {
 	busybox, err := testimages.Busybox()
 	if err != nil {
 		return nil, err
@@ -61,6 +90,10 @@ func images(ctx context.Context) (map[string]v1.Image, error) {
 	if err != nil {
 		return nil, err
 	}
+	programs, err := shell(ctx, filepath.Join(repo, "bin", "critest-busybox"))
+	if err != nil {
+		return nil, err
+	}
 	out := map[string]v1.Image{"e2e-test-images/nonewprivs:1.3": suid}
 	b := builder{base: busybox, out: out}
 
@@ -69,7 +102,7 @@ func images(ctx context.Context) (map[string]v1.Image, error) {
 	b.add(server(12003), []testimages.File{web}, staging("hostnet-nginx-"+runtime.GOARCH+":latest"))
 
 	sh := v1.Config{Env: []string{"PATH=/bin"}, Cmd: []string{"sh"}}
-	b.add(sh, append(slices.Clone(tools), testimages.File{Path: "bin/ipcs", Mode: 0o755, Content: ipcs}), "e2e-test-images/busybox:1.29-2")
+	b.add(sh, slices.Concat(tools, programs, []testimages.File{{Path: "bin/ipcs", Mode: 0o755, Content: ipcs}}), "e2e-test-images/busybox:1.29-2")
 	b.add(sh, marker("pause"), "pause:3.9")
 	b.add(sh, marker("latest"), staging("test-image-latest:latest"))
 	b.add(sh, marker("digest"), digestOf+":latest")

@@ -81,7 +81,7 @@ func run(ctx context.Context, args []string) (err error) {
 
 // push pushes the images and returns the digest of the one that is pulled by it.
 func push(ctx context.Context, env *testenv.Env) (string, error) {
-	all, err := images(ctx)
+	all, err := images(ctx, env.Repo)
 	if err != nil {
 		return "", err
 	}

@@ -7,14 +7,12 @@ import "strings"
 type skip struct{ pattern, why string }
 
 var skips = []skip{
-	{`Streaming`, "Exec, Attach and PortForward answer Unimplemented"},
 	{`HostPID|HostIpc is true|Privileged is true|when privileged|pod sandbox is privileged`, "needs the host: refused by the gVisor engine, for the handler native"},
 	{`Mount Propagation|Mount Readonly|Container OOM`, "the suite runs these in privileged pods: as above"},
 	{`should support sysctls`, "kernel.shm_rmid_forced and fs.mqueue.msg_max cannot be set in a Sentry: refused"},
 	{`UserNamespaces`, "pods with a user namespace of their own are to come"},
 	{`AppArmor|SELinux`, "profiles of the host cannot apply to a process that the host does not see"},
 	{`HostNetwork is true`, "a Sentry on the host's network does not list the host's sockets in /proc/net"},
-	{`MaskedPaths`, "the shell of Debian's busybox runs ls itself; test/e2e looks at masked paths"},
 }
 
 func skipPattern(groups []skip) string {
