@@ -41,8 +41,8 @@ import (
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/record"
 )
 
-// Options is what a Manager is made of. All fields but Devices, SeccompRoot and
-// Timeouts are required.
+// Options is what a Manager is made of. Those without a
+// word on what their zero value means are required.
 type Options struct {
 	// Root and State belong to this manager alone; the caller holds a lock.
 	Root  string // outlives a reboot
@@ -57,6 +57,10 @@ type Options struct {
 
 	// Devices finds the CDI devices that containers name.
 	Devices cdi.Devices
+
+	// PrivilegedInSandbox takes privileged pods and gives their containers all
+	// that there is inside the sandbox. Else they are refused.
+	PrivilegedInSandbox bool
 
 	// SeccompRoot is where relative names of localhost profiles are looked up.
 	SeccompRoot string

@@ -26,10 +26,7 @@ import (
 // joins the one under way or gets the pod it made; the identity of a pod that
 // was asked for differently, or that has ended, is errdefs.ErrAlreadyExists.
 func (m *Manager) RunPodSandbox(ctx context.Context, cfg *runtimeapi.PodSandboxConfig, handler string) (string, error) {
-	if !slices.Contains(m.opts.Handlers, handler) {
-		return "", fmt.Errorf("runtime handler %q is not configured; configured are %q: %w", handler, m.opts.Handlers, errdefs.ErrInvalidArgument)
-	}
-	if err := spec.ValidatePod(cfg); err != nil {
+	if err := m.admit(cfg, handler); err != nil {
 		return "", err
 	}
 	key := podKey(cfg.GetMetadata())
@@ -46,6 +43,21 @@ func (m *Manager) RunPodSandbox(ctx context.Context, cfg *runtimeapi.PodSandboxC
 		return "", fmt.Errorf("pod %s exists as %s (%s), remove it or count up the attempt: %w", key, p.id(), p.phase(), errdefs.ErrAlreadyExists)
 	}
 	return p.id(), nil
+}
+
+// admit decides, by the request and this node's settings alone, whether a pod may
+// be run.
+func (m *Manager) admit(cfg *runtimeapi.PodSandboxConfig, handler string) error {
+	if !slices.Contains(m.opts.Handlers, handler) {
+		return fmt.Errorf("runtime handler %q is not configured; configured are %q: %w", handler, m.opts.Handlers, errdefs.ErrInvalidArgument)
+	}
+	if err := spec.ValidatePod(cfg); err != nil {
+		return err
+	}
+	if m.opts.PrivilegedInSandbox {
+		return nil
+	}
+	return spec.RefusePrivileged(cfg)
 }
 
 // run is the life of a pod up to Ready. Whatever fails, nothing is left.

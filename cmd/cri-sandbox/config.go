@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"sort"
 	"strings"
 	"time"
@@ -55,12 +56,19 @@ type timeoutsConfig struct {
 }
 
 type securityConfig struct {
-	SeccompRoot string `toml:"seccomp_root" comment:"Folder of localhost seccomp profiles"`
+	SeccompRoot    string `toml:"seccomp_root" comment:"Folder of localhost seccomp profiles"`
+	PrivilegedPods string `toml:"privileged_pods" comment:"refuse, since they want the host; or sandbox: privileged inside their sandbox, with nothing of the host"`
 }
 
 type cdiConfig struct {
 	SpecDirs []string `toml:"spec_dirs" comment:"Folders of device specifications; the last one that has a device wins"`
 }
+
+// What becomes of privileged pods.
+const (
+	privilegedRefuse  = "refuse"
+	privilegedSandbox = "sandbox"
+)
 
 type streamingConfig struct {
 	Address         string   `toml:"address" comment:"IP address to listen on. Whoever gets hold of a URL's token can use it: keep it on loopback"`
@@ -103,8 +111,8 @@ func defaultConfig() config {
 			Network: duration(60 * time.Second), Sandbox: duration(30 * time.Second),
 			PullIdle: duration(time.Minute), Drain: duration(10 * time.Second),
 		},
-		Security: securityConfig{SeccompRoot: "/var/lib/kubelet/seccomp"},
 		CDI:      cdiConfig{SpecDirs: cdi.DefaultSpecDirs()},
+		Security: securityConfig{SeccompRoot: "/var/lib/kubelet/seccomp", PrivilegedPods: privilegedRefuse},
 		Streaming: streamingConfig{
 			Address: "127.0.0.1", IdleTimeout: duration(4 * time.Hour), CreationTimeout: duration(30 * time.Second),
 		},
@@ -188,6 +196,9 @@ func (c config) validate() error {
 		if !filepath.IsAbs(dir) {
 			return fmt.Errorf("config: cdi.spec_dirs %q is not an absolute path", dir)
 		}
+	}
+	if !slices.Contains([]string{privilegedRefuse, privilegedSandbox}, c.Security.PrivilegedPods) {
+		return fmt.Errorf("config: security.privileged_pods %q is neither %s nor %s", c.Security.PrivilegedPods, privilegedRefuse, privilegedSandbox)
 	}
 	return c.Streaming.validate()
 }

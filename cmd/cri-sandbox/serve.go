@@ -119,7 +119,7 @@ func serve(cfg config) (err error) {
 	}
 	pods, err := podsandbox.New(podsandbox.Options{
 		Root: cfg.Root, State: cfg.State, Engine: engine, Images: images, CNI: cni,
-		Handlers: handlers, SeccompRoot: cfg.Security.SeccompRoot,
+		Handlers: handlers, SeccompRoot: cfg.Security.SeccompRoot, PrivilegedInSandbox: cfg.Security.PrivilegedPods == privilegedSandbox,
 		Devices: cdi.Devices{SpecDirs: cfg.CDI.SpecDirs},
 		Timeouts: podsandbox.Timeouts{
 			Network: time.Duration(cfg.Timeouts.Network), Sandbox: time.Duration(cfg.Timeouts.Sandbox),

@@ -81,7 +81,8 @@ func table(specs []spec, kernel string, day time.Time) string {
 
 `+"`make critest`"+` runs critest v1.36.0 of cri-tools against the default handler, with images that are built on the spot, and
 writes this page. Nothing is tried twice. One constant of the suite, the digest of an image that cannot be had without the
-Internet, is replaced by the digest of one built here.
+Internet, is replaced by the digest of one built here. The daemon's settings are the defaults but for
+security.privileged_pods = "sandbox", since a number of specs run in privileged pods and look at something else.
 
 %s, Linux %s, %s: **%d passed, %d failed, %d skipped** of %d.
 

@@ -74,6 +74,7 @@ func (e *Env) spawn() error {
 // ServeArgs are the arguments of the daemon's program.
 func (e *Env) ServeArgs() []string {
 	return append([]string{"serve",
+		"--config", e.configFile(),
 		"--root", e.Root,
 		"--state", e.State,
 		"--listen", e.Endpoint,
@@ -208,3 +209,4 @@ func (e *Env) Crictl(ctx context.Context, args ...string) (string, error) {
 }
 
 func (e *Env) crictlConfig() string { return filepath.Join(e.Dir, "crictl.yaml") }
+func (e *Env) configFile() string   { return filepath.Join(e.Dir, "config.toml") }

@@ -48,6 +48,8 @@ import (
 type Options struct {
 	// Binary is the daemon's program; empty means bin/cri-sandbox of the repository.
 	Binary string
+	// Config is the daemon's configuration file; the machine's own is never read.
+	Config string
 	// DaemonArgs follow the flags that New passes to `serve`.
 	DaemonArgs []string
 	// DaemonEnv is added to the environment of the daemon, as NAME=value.
@@ -194,11 +196,13 @@ func (e *Env) makeDirs() error {
 			return fmt.Errorf("make test environment: %w", err)
 		}
 	}
-	// Without a file of its own crictl reads the one of the machine's runtime.
+	// Without files of their own crictl and the daemon read the machine's.
 	yaml := fmt.Sprintf("runtime-endpoint: %s\nimage-endpoint: %s\ntimeout: 60\n", e.Endpoint, e.Endpoint)
-	if err := os.WriteFile(e.crictlConfig(), []byte(yaml), 0o644); err != nil {
-		os.RemoveAll(e.Dir)
-		return fmt.Errorf("make test environment: %w", err)
+	for path, text := range map[string]string{e.crictlConfig(): yaml, e.configFile(): e.opts.Config} {
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			os.RemoveAll(e.Dir)
+			return fmt.Errorf("make test environment: %w", err)
+		}
 	}
 	return nil
 }

@@ -70,7 +70,7 @@ func Container(in Input) (*specs.Spec, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &specs.Spec{
+	out := &specs.Spec{
 		Version:     specs.Version,
 		Process:     process,
 		Root:        &specs.Root{Path: in.RootPath, Readonly: sc.GetReadonlyRootfs()},
@@ -85,7 +85,11 @@ func Container(in Input) (*specs.Spec, error) {
 			MaskedPaths:   orDefault(sc.GetMaskedPaths(), defaultMaskedPaths),
 			ReadonlyPaths: orDefault(sc.GetReadonlyPaths(), defaultReadonlyPaths),
 		},
-	}, nil
+	}
+	if sc.GetPrivileged() {
+		makePrivileged(out)
+	}
+	return out, nil
 }
 
 // namespaces names the PID namespace alone: network, IPC and UTS belong to the

@@ -24,7 +24,6 @@ func ValidatePod(c *runtimeapi.PodSandboxConfig) error {
 
 		podUserNamespace,
 		podHostNamespaces,
-		podPrivileged,
 		podSysctlSupport,
 		podHugepages,
 		podHostClasses,
@@ -45,6 +44,7 @@ func ValidateContainer(c *runtimeapi.ContainerConfig, pod *runtimeapi.PodSandbox
 		containerStopSignal,
 		containerWindows,
 		containerUser,
+		containerPrivileged,
 		containerGroups,
 		containerNamespaceModes,
 		containerCapabilities,
@@ -58,7 +58,6 @@ func ValidateContainer(c *runtimeapi.ContainerConfig, pod *runtimeapi.PodSandbox
 
 		containerUserNamespace,
 		containerHostNamespaces,
-		containerPrivileged,
 		containerHugepages,
 		containerHostClasses,
 		containerLSM,

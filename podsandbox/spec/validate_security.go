@@ -145,20 +145,6 @@ func checkHostNamespaces(who string, o *runtimeapi.NamespaceOption) error {
 	return nil
 }
 
-func podPrivileged(c *runtimeapi.PodSandboxConfig) error {
-	if c.GetLinux().GetSecurityContext().GetPrivileged() {
-		return needsNativef("pod is to hold privileged containers")
-	}
-	return nil
-}
-
-func containerPrivileged(r containerRequest) error {
-	if r.security().GetPrivileged() {
-		return needsNativef("privileged container")
-	}
-	return nil
-}
-
 func containerCapabilities(r containerRequest) error {
 	_, err := capabilities(r.security().GetCapabilities(), 0)
 	return err

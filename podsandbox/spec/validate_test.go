@@ -102,7 +102,6 @@ func TestValidatePod(t *testing.T) {
 		"userns NODE with mappings": {func(p pod) {
 			sc(p).NamespaceOptions.UsernsOptions = &runtimeapi.UserNamespace{Mode: runtimeapi.NamespaceMode_NODE, Uids: []*runtimeapi.IDMapping{{Length: 1}}}
 		}, bad("no mappings")},
-		"privileged":            {func(p pod) { sc(p).Privileged = true }, native("privileged")},
 		"sysctl with slashes":   {sysctl("net/ipv4/tcp_sack", "0"), ok},
 		"sysctl that climbs":    {sysctl("net/../../etc", "0"), bad("not a sysctl")},
 		"sysctl without a dot":  {sysctl("kernel", "0"), bad("not a sysctl")},
@@ -113,13 +112,16 @@ func TestValidatePod(t *testing.T) {
 		"huge pages": {func(p pod) {
 			p.Linux.Resources.HugepageLimits = []*runtimeapi.HugepageLimit{{PageSize: "2MB", Limit: 1}}
 		}, native("huge pages")},
-		"seccomp type":            {func(p pod) { sc(p).Seccomp.ProfileType = 9 }, bad("profile type 9")},
-		"seccomp without a ref":   {func(p pod) { sc(p).Seccomp.ProfileType = runtimeapi.SecurityProfile_Localhost }, bad("names no profile")},
-		"seccomp with a ref":      {func(p pod) { sc(p).Seccomp.LocalhostRef = "/x" }, bad("Localhost")},
-		"seccomp string":          {func(p pod) { sc(p).Seccomp = nil; sc(p).SeccompProfilePath = "strict" }, bad("strict")},
-		"AppArmor of the host":    {func(p pod) { sc(p).Apparmor = &runtimeapi.SecurityProfile{ProfileType: 2, LocalhostRef: "p"} }, native("AppArmor profile p")},
-		"block I/O class":         {func(p pod) { p.Annotations = map[string]string{"blockio.resources.beta.kubernetes.io/pod": "x"} }, native("blockio")},
-		"malformed before native": {func(p pod) { sc(p).Privileged = true; p.Hostname = "?" }, bad("hostname")},
+		"seccomp type":          {func(p pod) { sc(p).Seccomp.ProfileType = 9 }, bad("profile type 9")},
+		"seccomp without a ref": {func(p pod) { sc(p).Seccomp.ProfileType = runtimeapi.SecurityProfile_Localhost }, bad("names no profile")},
+		"seccomp with a ref":    {func(p pod) { sc(p).Seccomp.LocalhostRef = "/x" }, bad("Localhost")},
+		"seccomp string":        {func(p pod) { sc(p).Seccomp = nil; sc(p).SeccompProfilePath = "strict" }, bad("strict")},
+		"AppArmor of the host":  {func(p pod) { sc(p).Apparmor = &runtimeapi.SecurityProfile{ProfileType: 2, LocalhostRef: "p"} }, native("AppArmor profile p")},
+		"block I/O class":       {func(p pod) { p.Annotations = map[string]string{"blockio.resources.beta.kubernetes.io/pod": "x"} }, native("blockio")},
+		"malformed before native": {func(p pod) {
+			sc(p).NamespaceOptions = &runtimeapi.NamespaceOption{Pid: runtimeapi.NamespaceMode_NODE}
+			p.Hostname = "?"
+		}, bad("hostname")},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := basePod()
@@ -181,7 +183,7 @@ func TestValidateContainer(t *testing.T) {
 		"userns POD": {func(c container) {
 			sc(c).NamespaceOptions.UsernsOptions = &runtimeapi.UserNamespace{}
 		}, notYet("user namespace")},
-		"privileged":             {func(c container) { sc(c).Privileged = true }, native("privileged")},
+		"privileged":             {func(c container) { sc(c).Privileged = true }, bad("privileged")},
 		"capability":             {add("cap_net_admin", "SYS_TIME", "ALL"), ok},
 		"unknown capability":     {add("FLY"), bad("FLY")},
 		"relative masked path":   {func(c container) { sc(c).MaskedPaths = []string{"proc"} }, bad("masked")},

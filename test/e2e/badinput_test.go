@@ -84,7 +84,7 @@ func TestBadContainers(t *testing.T) {
 		}, codes.FailedPrecondition, []string{file}},
 		"log path escapes": {func(c *runtimeapi.ContainerConfig) { c.LogPath = "../../etc/cron.d/x" }, codes.InvalidArgument, []string{"log"}},
 		"unknown user":     {func(c *runtimeapi.ContainerConfig) { security(c).RunAsUsername = "nobody-here" }, codes.InvalidArgument, []string{"nobody-here"}},
-		"privileged":       {func(c *runtimeapi.ContainerConfig) { security(c).Privileged = true }, codes.FailedPrecondition, []string{"native"}},
+		"privileged":       {func(c *runtimeapi.ContainerConfig) { security(c).Privileged = true }, codes.InvalidArgument, []string{"privileged"}},
 		"bidirectional": {func(c *runtimeapi.ContainerConfig) {
 			c.Mounts = []*runtimeapi.Mount{{ContainerPath: "/x", HostPath: "/tmp", Propagation: runtimeapi.MountPropagation_PROPAGATION_BIDIRECTIONAL}}
 		}, codes.FailedPrecondition, []string{"native"}},
@@ -243,7 +243,7 @@ func TestACorruptRecordIsSetAside(t *testing.T) {
 }
 
 func TestAHungPluginCostsOnlyItsPod(t *testing.T) {
-	k := ownNode(t, testenv.Options{DaemonArgs: []string{"--config", configFile(t, "[timeouts]\nnetwork = '2s'\n")}})
+	k := ownNode(t, testenv.Options{Config: "[timeouts]\nnetwork = '2s'\n"})
 	ok, pod := k.pod()
 	conf := onlyConf(k)
 	saved := readFile(k, conf)
@@ -311,15 +311,6 @@ func onlyConf(k kit) string {
 		k.Fatalf("%d network configurations", len(entries))
 	}
 	return filepath.Join(k.env.CNIConfDir, entries[0].Name())
-}
-
-func configFile(t *testing.T, content string) string {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "config.toml")
-	if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	return path
 }
 
 var _ = fmt.Sprint

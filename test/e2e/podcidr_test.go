@@ -23,9 +23,7 @@ func (k kit) setPodCIDR(cidr string) error {
 
 func TestThePodAddressesOfTheNodeMakeItsNetwork(t *testing.T) {
 	template := filepath.Join(t.TempDir(), "cni.template")
-	k := ownNode(t, testenv.Options{NoNetwork: true, DaemonArgs: []string{
-		"--log-level", "2", "--config", configFile(t, "[cni]\nconf_template = '"+template+"'\n"),
-	}})
+	k := ownNode(t, testenv.Options{NoNetwork: true, DaemonArgs: []string{"--log-level", "2"}, Config: "[cni]\nconf_template = '" + template + "'\n"})
 	// The environment's own network with its subnet taken out.
 	k.must(k.env.WriteNetwork())
 	conf := onlyConf(k)

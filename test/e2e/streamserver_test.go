@@ -56,12 +56,8 @@ func TestStreamServer(t *testing.T) {
 	}
 	port := l.Addr().(*net.TCPAddr).Port
 	l.Close()
-	config := filepath.Join(dir, "config.toml")
-	text := fmt.Sprintf("[streaming]\naddress = \"0.0.0.0\"\nport = %d\ntls_cert_file = %q\ntls_key_file = %q\n", port, cert, key)
-	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	k := ownNode(t, testenv.Options{DaemonArgs: []string{"--config", config}})
+	config := fmt.Sprintf("[streaming]\naddress = \"0.0.0.0\"\nport = %d\ntls_cert_file = %q\ntls_key_file = %q\n", port, cert, key)
+	k := ownNode(t, testenv.Options{Config: config})
 	id, pod := k.pod()
 	cid := k.start(id, pod, k.shell("a", "exec sleep 600"))
 	url := k.execURL(cid, false, "/bin/sh", "-c", "trap 'echo hung up > /tmp/hup; exit' HUP; while :; do sleep 0.05; done")
