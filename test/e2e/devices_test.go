@@ -16,8 +16,7 @@ import (
 func cdiNode(t *testing.T) (kit, string) {
 	t.Helper()
 	specs := filepath.Join(t.TempDir(), "cdi")
-	config := configFile(t, fmt.Sprintf("[cdi]\nspec_dirs = [%q]\n", specs))
-	return ownNode(t, testenv.Options{DaemonArgs: []string{"--config", config}}), specs
+	return ownNode(t, testenv.Options{Config: fmt.Sprintf("[cdi]\nspec_dirs = [%q]\n", specs)}), specs
 }
 
 // TestCDIDevices: what a device's specification says about environment, files,
