@@ -239,7 +239,10 @@ func (s *runtimeService) ListPodSandboxStats(ctx context.Context, req *runtimeap
 }
 
 func (s *runtimeService) GetContainerEvents(_ *runtimeapi.GetEventsRequest, ss grpc.ServerStreamingServer[runtimeapi.ContainerEventResponse]) error {
-	return s.opts.Pods.Events(ss.Context(), ss.Send)
+	// Otherwise the header comes with the first event; sent at once, it tells the
+	// client that the subscription stands.
+	subscribed := func() error { return ss.SendHeader(nil) }
+	return s.opts.Pods.Events(ss.Context(), subscribed, ss.Send)
 }
 
 // seconds converts a count of seconds of the request.

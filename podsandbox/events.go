@@ -98,13 +98,17 @@ func (m *Manager) publish(p *pod, id string, what runtimeapi.ContainerEventType)
 }
 
 // Events calls send for every event until ctx ends, the manager closes, send
-// fails or the subscriber lags.
-func (m *Manager) Events(ctx context.Context, send func(*runtimeapi.ContainerEventResponse) error) error {
+// fails or the subscriber lags. Before it calls subscribed: whoever learns of that
+// and lists then misses nothing.
+func (m *Manager) Events(ctx context.Context, subscribed func() error, send func(*runtimeapi.ContainerEventResponse) error) error {
 	ch, err := m.events.subscribe()
 	if err != nil {
 		return err
 	}
 	defer m.events.unsubscribe(ch)
+	if err := subscribed(); err != nil {
+		return err
+	}
 	for {
 		select {
 		case <-ctx.Done():
