@@ -73,6 +73,20 @@ func (k *keychain) basic(host string) (username, secret string, _ error) {
 	return k.username, k.secret, nil
 }
 
+// secrets are the texts that must not appear anywhere.
+func (k *keychain) secrets() []string {
+	var list []string
+	for _, s := range []string{k.secret, k.bearer} {
+		if s != "" {
+			list = append(list, s)
+		}
+	}
+	if k.username != "" {
+		list = append(list, base64.StdEncoding.EncodeToString([]byte(k.username+":"+k.secret)))
+	}
+	return list
+}
+
 func (k *keychain) isFor(host string) bool {
 	return k.host != "" && canonicalHost(host) == k.host
 }

@@ -23,6 +23,8 @@ func classify(err error) error {
 		status  remoteerrors.ErrUnexpectedStatus
 		badCert *tls.CertificateVerificationError
 		bad     badLayer
+		wrong   wrongBytes
+		broken  brokenOff
 		network net.Error
 	)
 	switch {
@@ -34,6 +36,10 @@ func classify(err error) error {
 		return context.Canceled
 	case errors.As(err, &bad):
 		return errdefs.ErrInvalidArgument
+	case errors.As(err, &wrong):
+		return errdefs.ErrDataLoss
+	case errors.Is(err, syscall.EROFS):
+		return errdefs.ErrFailedPrecondition
 	case errors.As(err, &status):
 		return statusClass(status.StatusCode)
 	case errors.Is(err, docker.ErrInvalidAuthorization), errdefs.IsUnauthorized(err), errdefs.IsNotImplemented(err):
@@ -47,7 +53,7 @@ func classify(err error) error {
 		return errdefs.ErrInvalidArgument
 	case errdefs.IsResourceExhausted(err):
 		return errdefs.ErrResourceExhausted
-	case errors.As(err, &network), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF), errdefs.IsUnavailable(err):
+	case errors.As(err, &network), errors.As(err, &broken), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF), errdefs.IsUnavailable(err):
 		return errdefs.ErrUnavailable
 	case errdefs.IsFailedPrecondition(err):
 		return errdefs.ErrFailedPrecondition
@@ -90,10 +96,14 @@ func advice(class error) string {
 	return ""
 }
 
-// diskError gives errors of a full disk their class.
+// diskError gives errors of a full disk, and of one that became read-only, their
+// class.
 func diskError(err error) error {
-	if outOfDisk(err) {
+	switch {
+	case outOfDisk(err):
 		return fmt.Errorf("%v: %w", err, errdefs.ErrResourceExhausted)
+	case errors.Is(err, syscall.EROFS):
+		return fmt.Errorf("%v: %w", err, errdefs.ErrFailedPrecondition)
 	}
 	return err
 }

@@ -80,13 +80,13 @@ func (s *Store) pullLeased(ctx context.Context, named reference.Named, target oc
 func (s *Store) download(ctx context.Context, fetcher remotes.Fetcher, target ocispec.Descriptor) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	v := &visit{store: s, platform: platforms.Default(), diffIDs: map[digest.Digest]digest.Digest{}}
+	v := &visit{store: s, platform: platforms.Default(), budget: newBudget(s.opts.Limits), diffIDs: map[digest.Digest]digest.Digest{}}
 	unpacker, err := unpack.NewUnpacker(ctx, s.content,
 		unpack.WithUnpackPlatform(unpack.Platform{
 			Platform:       v.platform,
 			SnapshotterKey: snapshotterName,
 			Snapshotter:    s.snapshots,
-			Applier:        applier{blobs: s.content, diffID: v.diffID},
+			Applier:        applier{blobs: s.content, diffID: v.diffID, budget: v.budget},
 		}),
 		unpack.WithLimiter(s.downloads),
 		unpack.WithDuplicationSuppressor(s.unpacking),
@@ -102,7 +102,7 @@ func (s *Store) download(ctx context.Context, fetcher remotes.Fetcher, target oc
 	var g gate
 	handler := unpacker.Unpack(g.guard(images.Handlers(
 		images.HandlerFunc(v.before),
-		remotes.FetchHandler(s.content, fetcher),
+		checkedFetch(remotes.FetchHandler(s.content, fetcher)),
 		images.HandlerFunc(v.after),
 	)))
 	err = images.Dispatch(ctx, handler, nil, target)
@@ -122,10 +122,30 @@ func (s *Store) download(ctx context.Context, fetcher remotes.Fetcher, target oc
 	return err
 }
 
+// wrongBytes is a blob that is not what its digest says.
+type wrongBytes struct{ err error }
+
+func (e wrongBytes) Error() string {
+	return "the registry sends other bytes than it announced: " + e.err.Error()
+}
+func (e wrongBytes) Unwrap() error { return e.err }
+
+// checkedFetch marks the errors of blobs whose size or digest is wrong.
+func checkedFetch(h images.Handler) images.Handler {
+	return images.HandlerFunc(func(ctx context.Context, desc ocispec.Descriptor) ([]ocispec.Descriptor, error) {
+		children, err := h.Handle(ctx, desc)
+		if errdefs.IsFailedPrecondition(err) {
+			err = wrongBytes{err}
+		}
+		return children, err
+	})
+}
+
 // visit is what one pull learns about its image on the way down from the index.
 type visit struct {
 	store    *Store
 	platform platforms.MatchComparer
+	budget   *budget
 
 	mu       sync.Mutex
 	manifest *ocispec.Manifest
@@ -139,6 +159,9 @@ func (v *visit) before(_ context.Context, desc ocispec.Descriptor) ([]ocispec.De
 		return nil, fmt.Errorf("descriptor: %v: %w", err, errdefs.ErrInvalidArgument)
 	}
 	if !images.IsLayerType(desc.MediaType) {
+		if err := v.budget.document(); err != nil {
+			return nil, err
+		}
 		return nil, checkDocument(desc)
 	}
 	return nil, nil
@@ -188,6 +211,9 @@ func (v *visit) readManifest(ctx context.Context, desc ocispec.Descriptor) error
 		if !images.IsLayerType(l.MediaType) {
 			return fmt.Errorf("layer type %q is not supported: %w", l.MediaType, errdefs.ErrInvalidArgument)
 		}
+	}
+	if err := v.budget.manifest(m.Layers); err != nil {
+		return err
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()

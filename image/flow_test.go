@@ -317,7 +317,7 @@ func TestWatchIsAboutBytes(t *testing.T) {
 		tr.begin()
 		for range 20 {
 			time.Sleep(900 * time.Millisecond)
-			tr.touch()
+			tr.took(minProgress)
 		}
 		synctest.Wait()
 		if ctx.Err() != nil {
@@ -328,6 +328,25 @@ func TestWatchIsAboutBytes(t *testing.T) {
 		if context.Cause(ctx) != errStalled {
 			t.Error("a stalled download goes on")
 		}
+	})
+}
+
+// A registry that sends a byte now and then does not hold a pull for ever.
+func TestWatchEndsDrips(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		tr := newTraffic()
+		go tr.watch(ctx, time.Second, cancel)
+		tr.begin()
+		for range 20 {
+			time.Sleep(100 * time.Millisecond)
+			tr.took(1)
+		}
+		synctest.Wait()
+		if context.Cause(ctx) != errStalled {
+			t.Error("a dripping download goes on")
+		}
+		cancel(nil)
 	})
 }
 

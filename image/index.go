@@ -171,6 +171,9 @@ func (s *Store) reindex(ctx context.Context, fresh targets) (broken []string, _ 
 		x.add(r.Name, img)
 	}
 	x.sort()
+	for _, img := range x.images {
+		img.Pinned = s.pinned.match(img.RepoTags) || s.pinned.match(img.RepoDigests)
+	}
 
 	s.mu.Lock()
 	s.index = x

@@ -1,7 +1,6 @@
 package image
 
 import (
-	"archive/tar"
 	"context"
 	"fmt"
 	"io"
@@ -13,7 +12,6 @@ import (
 	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/containerd/v2/core/mount"
 	"github.com/containerd/containerd/v2/pkg/archive"
-	"github.com/containerd/containerd/v2/pkg/archive/compression"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
@@ -24,6 +22,7 @@ import (
 type applier struct {
 	blobs  content.Provider
 	diffID func(blob digest.Digest) digest.Digest // what the image's config says
+	budget *budget
 }
 
 // badLayer is an error of the layer's own, which no retry will cure. A full disk
@@ -47,15 +46,16 @@ func (a applier) Apply(ctx context.Context, desc ocispec.Descriptor, mounts []mo
 		return ocispec.Descriptor{}, fmt.Errorf("read layer %s: %w", desc.Digest, err)
 	}
 	defer blob.Close()
-	plain, err := compression.DecompressStream(content.NewReader(blob))
+	plain, err := decompress(content.NewReader(blob))
 	if err != nil {
 		return ocispec.Descriptor{}, badLayer{fmt.Errorf("decompress layer %s: %w", desc.Digest, err)}
 	}
 	defer plain.Close()
 
 	sum := digest.Canonical.Digester()
-	counted := &countingReader{r: io.TeeReader(plain, sum.Hash())}
-	opts := []archive.ApplyOpt{archive.WithFilter(checkEntry)}
+	counted := a.budget.reader(io.TeeReader(plain, sum.Hash()))
+	inside := entries{budget: a.budget}
+	opts := []archive.ApplyOpt{archive.WithFilter(inside.check)}
 	if len(parents) > 0 {
 		opts = append(opts,
 			archive.WithConvertWhiteout(archive.OverlayConvertWhiteout),
@@ -99,32 +99,7 @@ func layerFolders(mounts []mount.Mount) (dir string, parents []string, _ error) 
 	return dir, parents, nil
 }
 
-// checkEntry refuses entries that name something outside of their layer. Device
-// nodes pass: images of whole systems have them, and no mount of ours honours
-// them. Symbolic links may point anywhere; they are resolved inside of the layer
-// when an entry goes through one.
-func checkEntry(h *tar.Header) (bool, error) {
-	if !staysInside(h.Name) {
-		return false, fmt.Errorf("entry %q lies outside of the layer", h.Name)
-	}
-	if h.Typeflag == tar.TypeLink && !staysInside(h.Linkname) {
-		return false, fmt.Errorf("entry %q links to %q outside of the layer", h.Name, h.Linkname)
-	}
-	return true, nil
-}
-
 func staysInside(name string) bool {
 	name = filepath.Clean(name)
 	return name != ".." && !strings.HasPrefix(name, "../")
-}
-
-type countingReader struct {
-	r io.Reader
-	n int64
-}
-
-func (c *countingReader) Read(p []byte) (int, error) {
-	n, err := c.r.Read(p)
-	c.n += int64(n)
-	return n, err
 }

@@ -2,6 +2,7 @@ package image
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/containerd/errdefs"
@@ -129,8 +130,10 @@ func (s *Store) pullOnce(ctx context.Context, named reference.Named, keys *keych
 		err = fmt.Errorf("%w for %v", errStalled, s.opts.PullIdleTimeout)
 	}
 	class := classify(err)
+	secrets := append(keys.secrets(), conn.traffic.secrets()...)
+	text := errorText(err, secrets)
 	if words := conn.traffic.refusal(); words != "" {
-		err = fmt.Errorf("%v (registry: %s)", err, words)
+		text += " (registry: " + errorText(errors.New(words), secrets) + ")"
 	}
-	return Image{}, fmt.Errorf("pull image %s: %v%s: %w", named, err, advice(class), class)
+	return Image{}, fmt.Errorf("pull image %s: %s%s: %w", named, text, advice(class), class)
 }

@@ -53,11 +53,19 @@ func (s *Store) connect(ctx context.Context, keys *keychain) *connection {
 		// same clients, so that connections and tokens are used again.
 		Hosts: once(func(host string) ([]docker.RegistryHost, error) {
 			hosts, err := configured(host)
-			if err != nil || keys.bearer == "" {
-				return hosts, err
+			if err != nil {
+				return nil, err
 			}
 			for i := range hosts {
-				if keys.isFor(hosts[i].Host) {
+				if !keys.isFor(hosts[i].Host) {
+					continue
+				}
+				// A loopback registry may turn out to speak plain HTTP; then
+				// there is another transport around ours.
+				if _, sure := hosts[i].Client.Transport.(*watchedTransport); sure && hosts[i].Scheme == "https" {
+					c.traffic.tlsOnly.Store(true)
+				}
+				if keys.bearer != "" {
 					hosts[i].Authorizer = bearer{token: keys.bearer, host: hosts[i].Host}
 				}
 			}
@@ -126,17 +134,6 @@ func refusal(body io.Reader) string {
 	if json.NewDecoder(io.LimitReader(body, 8<<10)).Decode(&answer) != nil || len(answer.Errors) == 0 {
 		return ""
 	}
-	words := strings.TrimSpace(answer.Errors[0].Code + " " + answer.Errors[0].Message)
-	// Not trusted: one line, of a length that fits an event.
-	words = strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f {
-			return ' '
-		}
-		return r
-	}, words)
-	const most = 200
-	if len(words) > most {
-		words = strings.ToValidUTF8(words[:most], "") + "…"
-	}
-	return words
+	// Not trusted: a length that fits an event.
+	return shortened(strings.TrimSpace(answer.Errors[0].Code+" "+answer.Errors[0].Message), 200)
 }

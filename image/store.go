@@ -59,12 +59,19 @@ type Options struct {
 	// PullIdleTimeout ends a pull that waits for a registry which has sent
 	// nothing for this long; 0 is a minute.
 	PullIdleTimeout time.Duration
+
+	// Limits bound what one pull may bring.
+	Limits Limits
+
+	// Pinned says which images carry Image.Pinned; see pinned.go.
+	Pinned []string
 }
 
 // Store keeps images and root file systems below one folder. See the package
 // comment for what it guarantees.
 type Store struct {
 	opts      Options
+	pinned    Pinned
 	db        *metadata.DB
 	content   content.Store
 	names     images.Store
@@ -103,6 +110,10 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 	if err := opts.complete(); err != nil {
 		return nil, err
 	}
+	pinned, err := ParsePinned(opts.Pinned)
+	if err != nil {
+		return nil, err
+	}
 	// The libraries narrate on a logger of their own, at level error also what
 	// is none (the unpacker removes a failed layer twice). What matters comes
 	// back to us as errors.
@@ -133,6 +144,7 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 		sweeps:    make(chan chan error, 1),
 		holds:     map[string]string{},
 		index:     &index{},
+		pinned:    pinned,
 		pulls:     map[string]*pull{},
 		retained:  map[string]retainedLease{},
 	}
@@ -204,6 +216,7 @@ func (o *Options) complete() error {
 	if o.PullIdleTimeout <= 0 {
 		o.PullIdleTimeout = defaultPullIdleTimeout
 	}
+	o.Limits.complete()
 	return nil
 }
 

@@ -3,8 +3,9 @@ package image
 import (
 	"context"
 	"errors"
-	"io"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -17,16 +18,22 @@ var errStalled = errors.New("the registry stopped sending")
 // traffic watches the requests of one pull: whether anything arrives, and what
 // the registry says when it refuses.
 type traffic struct {
-	waiting atomic.Int64 // requests that wait for a byte
-	last    atomic.Int64 // when something happened, as time since start
-	start   time.Time    // monotonic
+	waiting  atomic.Int64 // requests that wait for a byte
+	received atomic.Int64 // bytes of all answers
+	last     atomic.Int64 // when there was progress, as time since start
+	lately   atomic.Int64 // bytes since then
+	start    time.Time    // monotonic
+
+	// tlsOnly: the secret of this pull is for a registry that speaks TLS.
+	tlsOnly atomic.Bool
 
 	mu      sync.Mutex
 	refused string
+	sent    map[string]bool // secrets that were sent in headers
 	idlers  []interface{ CloseIdleConnections() }
 }
 
-func newTraffic() *traffic { return &traffic{start: time.Now()} }
+func newTraffic() *traffic { return &traffic{start: time.Now(), sent: map[string]bool{}} }
 
 // through wraps a transport.
 func (t *traffic) through(rt http.RoundTripper) http.RoundTripper {
@@ -42,7 +49,7 @@ func (t *traffic) through(rt http.RoundTripper) http.RoundTripper {
 }
 
 // watch cancels with errStalled when requests have been waiting for this long
-// without a byte. It returns when ctx ends.
+// and hardly a byte came. It returns when ctx ends.
 func (t *traffic) watch(ctx context.Context, idle time.Duration, cancel context.CancelCauseFunc) {
 	tick := time.NewTicker(max(idle/8, time.Millisecond))
 	defer tick.Stop()
@@ -59,7 +66,22 @@ func (t *traffic) watch(ctx context.Context, idle time.Duration, cancel context.
 	}
 }
 
-func (t *traffic) touch() { t.last.Store(int64(time.Since(t.start))) }
+// minProgress is how many bytes count as progress. One now and then does not: a
+// registry that drips would keep a place among the downloads for ever.
+const minProgress = 16 << 10
+
+func (t *traffic) touch() {
+	t.lately.Store(0)
+	t.last.Store(int64(time.Since(t.start)))
+}
+
+// took counts bytes that arrived.
+func (t *traffic) took(n int) {
+	t.received.Add(int64(n))
+	if t.lately.Add(int64(n)) >= minProgress {
+		t.touch()
+	}
+}
 
 func (t *traffic) begin() {
 	t.touch()
@@ -77,6 +99,24 @@ func (t *traffic) refusal() string {
 	return t.refused
 }
 
+// noteSecret remembers the secret in a header that is sent: a registry may have
+// handed out a token, and repeat it in its answers.
+func (t *traffic) noteSecret(header string) {
+	_, secret, _ := strings.Cut(header, " ")
+	if secret == "" {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.sent[secret] = true
+}
+
+func (t *traffic) secrets() []string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return slices.Collect(maps.Keys(t.sent))
+}
+
 // close lets go of the connections that are kept for further requests.
 func (t *traffic) close() {
 	t.mu.Lock()
@@ -84,105 +124,4 @@ func (t *traffic) close() {
 	for _, c := range t.idlers {
 		c.CloseIdleConnections()
 	}
-}
-
-type watchedTransport struct {
-	next    http.RoundTripper
-	traffic *traffic
-}
-
-// RoundTrip implements http.RoundTripper.
-func (w *watchedTransport) RoundTrip(req *http.Request) (*http.Response, error) {
-	req = withoutInheritedSecret(req)
-	w.traffic.begin()
-	resp, err := w.next.RoundTrip(req)
-	if err == nil && resp.StatusCode == http.StatusRequestedRangeNotSatisfiable && req.Header.Get("Range") != "" {
-		// Some registries know no ranges and say so instead of sending all. The
-		// fetcher can do with all, and a resumed pull would fail for ever.
-		resp.Body.Close()
-		req = req.Clone(req.Context())
-		req.Header.Del("Range")
-		resp, err = w.next.RoundTrip(req)
-	}
-	if err != nil {
-		w.traffic.end()
-		return nil, err
-	}
-	resp.Body = &watchedBody{ReadCloser: resp.Body, traffic: w.traffic}
-	w.askWhy(req, resp)
-	return resp, nil
-}
-
-// withoutInheritedSecret drops the secret that a redirected request has taken
-// over from the first one: net/http lets it through to other ports and to
-// subdomains. One that the authorizer set for the new host is another.
-func withoutInheritedSecret(req *http.Request) *http.Request {
-	first := req
-	for first.Response != nil && first.Response.Request != nil {
-		first = first.Response.Request
-	}
-	secret := req.Header.Get("Authorization")
-	if secret == "" || secret != first.Header.Get("Authorization") ||
-		first.URL.Host == req.URL.Host && first.URL.Scheme == req.URL.Scheme {
-		return req
-	}
-	req = req.Clone(req.Context())
-	req.Header.Del("Authorization")
-	return req
-}
-
-// askWhy repeats a refused look at a manifest as a GET: images are resolved
-// with HEAD, whose answer has no room for the reason. A first 401 is no refusal,
-// but the way to ask for credentials.
-func (w *watchedTransport) askWhy(req *http.Request, resp *http.Response) {
-	switch resp.StatusCode {
-	case http.StatusNotFound, http.StatusForbidden:
-	case http.StatusUnauthorized:
-		if req.Header.Get("Authorization") == "" {
-			return
-		}
-	default:
-		return
-	}
-	if req.Method != http.MethodHead || !strings.Contains(req.URL.Path, "/manifests/") {
-		return
-	}
-	again := req.Clone(req.Context())
-	again.Method = http.MethodGet
-	w.traffic.begin()
-	defer w.traffic.end()
-	full, err := w.next.RoundTrip(again)
-	if err != nil {
-		return
-	}
-	defer full.Body.Close()
-	if full.StatusCode != resp.StatusCode {
-		return
-	}
-	if words := refusal(full.Body); words != "" {
-		w.traffic.mu.Lock()
-		w.traffic.refused = words
-		w.traffic.mu.Unlock()
-	}
-}
-
-type watchedBody struct {
-	io.ReadCloser
-	traffic *traffic
-	once    sync.Once
-}
-
-// Read implements io.Reader.
-func (b *watchedBody) Read(p []byte) (int, error) {
-	n, err := b.ReadCloser.Read(p)
-	if n > 0 {
-		b.traffic.touch()
-	}
-	return n, err
-}
-
-// Close implements io.Closer.
-func (b *watchedBody) Close() error {
-	b.once.Do(b.traffic.end)
-	return b.ReadCloser.Close()
 }

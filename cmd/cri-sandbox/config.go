@@ -33,6 +33,7 @@ type config struct {
 	Timeouts timeoutsConfig `toml:"timeouts"`
 	Security securityConfig `toml:"security"`
 	CDI      cdiConfig      `toml:"cdi"`
+	Images   imagesConfig   `toml:"images"`
 
 	Streaming streamingConfig `toml:"streaming" comment:"Where exec, attach and port-forward are served; the kubelet connects to it on this node"`
 }
@@ -113,6 +114,7 @@ func defaultConfig() config {
 		},
 		CDI:      cdiConfig{SpecDirs: cdi.DefaultSpecDirs()},
 		Security: securityConfig{SeccompRoot: "/var/lib/kubelet/seccomp", PrivilegedPods: privilegedRefuse},
+		Images:   defaultImagesConfig(),
 		Streaming: streamingConfig{
 			Address: "127.0.0.1", IdleTimeout: duration(4 * time.Hour), CreationTimeout: duration(30 * time.Second),
 		},
@@ -200,7 +202,7 @@ func (c config) validate() error {
 	if !slices.Contains([]string{privilegedRefuse, privilegedSandbox}, c.Security.PrivilegedPods) {
 		return fmt.Errorf("config: security.privileged_pods %q is neither %s nor %s", c.Security.PrivilegedPods, privilegedRefuse, privilegedSandbox)
 	}
-	return c.Streaming.validate()
+	return errors.Join(c.Images.validate(), c.Streaming.validate())
 }
 
 func (c streamingConfig) validate() error {

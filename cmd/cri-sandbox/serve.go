@@ -100,6 +100,8 @@ func serve(cfg config) (err error) {
 		RegistryConfigDir:      cfg.Registry.ConfigDir,
 		MaxConcurrentDownloads: cfg.Registry.MaxConcurrentDownloads,
 		PullIdleTimeout:        time.Duration(cfg.Timeouts.PullIdle),
+		Limits:                 cfg.Images.limits(),
+		Pinned:                 cfg.Images.PinnedImages,
 	})
 	if err != nil {
 		return fmt.Errorf("open image store: %w", err)
