@@ -87,7 +87,7 @@ func (m *mounter) probe() (string, error) {
 	var last error
 	for _, options := range []string{fixed + ",volatile", fixed} {
 		m.options = options
-		if last = m.mount(nil, rel, target); last == nil {
+		if last = m.mount(nil, nil, rel, target); last == nil {
 			if err := unmount(target); err != nil {
 				return "", fmt.Errorf("probe overlay mounts: %w", err)
 			}
@@ -98,21 +98,39 @@ func (m *mounter) probe() (string, error) {
 		"use a root on ext4 or xfs, as root, with the overlay module loaded: %w", root, last, errdefs.ErrFailedPrecondition)
 }
 
-// mount joins the layer folders lower (relative to the snapshots folder,
-// topmost first) and the folder dir (relative to the root, with fs and work in
-// it) at target. Device nodes that an image brings along stay without effect.
-func (m *mounter) mount(lower []string, dir, target string) error {
+// mount joins the layer folders lower (relative to the folder layers, topmost
+// first) and the folder dir (relative to the root, with fs and work in it) at
+// target. Device nodes that an image brings along stay without effect.
+func (m *mounter) mount(layers *os.File, lower []string, dir, target string) error {
 	root := fmt.Sprintf("/proc/self/fd/%d/", m.root.Fd())
 	list := root + "empty"
 	if len(lower) > 0 {
-		prefix := fmt.Sprintf("/proc/self/fd/%d/", m.layers.Fd())
-		list = prefix + strings.Join(lower, ":"+prefix)
+		list = inFolder(layers, lower)
 	}
-	data := "lowerdir=" + list + ",upperdir=" + root + dir + "/fs,workdir=" + root + dir + "/work" + m.options
+	return m.overlay(target, 0, "lowerdir="+list+",upperdir="+root+dir+"/fs,workdir="+root+dir+"/work"+m.options, len(lower))
+}
+
+// view joins layer folders for reading only. Nothing in it runs.
+func (m *mounter) view(layers *os.File, lower []string, target string) error {
+	const flags = unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NOEXEC
+	if len(lower) == 0 {
+		return unix.Mount("tmpfs", target, "tmpfs", unix.MS_NODEV|flags, "mode=755")
+	}
+	// Without an upper folder, an overlay has two different lower ones at least.
+	list := inFolder(layers, lower) + ":" + inFolder(m.root, []string{"empty"})
+	return m.overlay(target, flags, "lowerdir="+list, len(lower))
+}
+
+func inFolder(folder *os.File, names []string) string {
+	prefix := fmt.Sprintf("/proc/self/fd/%d/", folder.Fd())
+	return prefix + strings.Join(names, ":"+prefix)
+}
+
+func (m *mounter) overlay(target string, flags uintptr, data string, layers int) error {
 	if len(data) >= os.Getpagesize() {
-		return fmt.Errorf("an image with %d layers has more than one mount can take: %w", len(lower), errdefs.ErrFailedPrecondition)
+		return fmt.Errorf("an image with %d layers has more than one mount can take: %w", layers, errdefs.ErrFailedPrecondition)
 	}
-	return unix.Mount("overlay", target, "overlay", unix.MS_NODEV, data)
+	return unix.Mount("overlay", target, "overlay", unix.MS_NODEV|flags, data)
 }
 
 // flush writes all dirty data of the file system below the root to disk.

@@ -23,6 +23,9 @@ func (s *Store) recover(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := s.removeMappedLayers(); err != nil {
+		return err
+	}
 	if err := s.removeHalfUnpacked(ctx); err != nil {
 		return err
 	}

@@ -14,6 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/cleanup"
 	"k8s.io/klog/v2"
+
+	"github.com/cri-sandbox/cri-sandbox/idmap"
 )
 
 // MountRootfs makes a writable root file system of an image and mounts it at
@@ -22,7 +24,28 @@ import (
 // layers below it stay, even when the image is removed. After an error nothing
 // is left. Errors: errdefs.ErrNotFound when the image was removed,
 // ErrAlreadyExists when the key is in use.
-func (s *Store) MountRootfs(_ context.Context, key string, img Image, target string) error {
+func (s *Store) MountRootfs(ctx context.Context, key string, img Image, target string) error {
+	return s.MountMappedRootfs(ctx, key, img, target, idmap.Mapping{})
+}
+
+// MountMappedRootfs is MountRootfs for a pod with a user namespace: on the host
+// the files belong to the ids that ids gives those of the image, and so do the
+// ones that the container makes. The error is errdefs.ErrFailedPrecondition where
+// the store's file system cannot be mapped.
+func (s *Store) MountMappedRootfs(_ context.Context, key string, img Image, target string, ids idmap.Mapping) error {
+	return s.mountLayers(key, img, target, func(l layers, dir string) error {
+		if err := s.makeUpper(dir, l, ids); err != nil {
+			return fmt.Errorf("create rootfs %s: %w", key, diskError(err))
+		}
+		return s.withLayers(ids, func(folder *os.File) error {
+			return s.mounts.mount(folder, l.lower, filepath.Join("rootfs", key), target)
+		})
+	})
+}
+
+// mountLayers holds an image's layers under a key, and has them mounted at target
+// by the given function, which gets the folder that goes with the key.
+func (s *Store) mountLayers(key string, img Image, target string, mount func(l layers, dir string) error) error {
 	if err := checkKey(key); err != nil {
 		return err
 	}
@@ -43,7 +66,8 @@ func (s *Store) MountRootfs(_ context.Context, key string, img Image, target str
 		return fmt.Errorf("create rootfs %s: %w", key, diskError(err))
 	}
 	cu.Add(func() { _ = os.RemoveAll(dir) })
-	if err := s.writeLayer(dir, l); err != nil {
+	// The record comes first: what was ever mounted has one.
+	if err := writeHold(dir, l); err != nil {
 		return fmt.Errorf("create rootfs %s: %w", key, diskError(err))
 	}
 	_, statErr := os.Lstat(target)
@@ -53,23 +77,24 @@ func (s *Store) MountRootfs(_ context.Context, key string, img Image, target str
 	if os.IsNotExist(statErr) {
 		cu.Add(func() { _ = os.Remove(target) })
 	}
-	if err := s.mounts.mount(l.lower, filepath.Join("rootfs", key), target); err != nil {
+	if err := mount(l, dir); err != nil {
 		return fmt.Errorf("mount rootfs %s: %w", key, err)
 	}
 	cu.Release()
 	return nil
 }
 
-// writeLayer fills the folder of a writable layer. The record comes first: a
-// layer that was ever mounted has one.
-func (s *Store) writeLayer(dir string, l layers) error {
+// writeHold says on disk which layers the folder of a key holds.
+func writeHold(dir string, l layers) error {
 	record, err := json.Marshal(layerRecord{Version: 1, Chain: l.chain})
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(filepath.Join(dir, "layer.json"), record, 0o600); err != nil {
-		return err
-	}
+	return os.WriteFile(filepath.Join(dir, "layer.json"), record, 0o600)
+}
+
+// makeUpper makes the folders of a writable layer.
+func (s *Store) makeUpper(dir string, l layers, ids idmap.Mapping) error {
 	if err := os.Mkdir(filepath.Join(dir, "work"), 0o700); err != nil {
 		return err
 	}
@@ -85,7 +110,12 @@ func (s *Store) writeLayer(dir string, l layers) error {
 			return fmt.Errorf("read layer folder %s: %w", l.lower[0], err)
 		}
 	}
-	if err := unix.Chown(upper, int(like.Uid), int(like.Gid)); err != nil {
+	uid, gid, ok := ids.ToHost(like.Uid, like.Gid)
+	if !ok {
+		return fmt.Errorf("the image's root belongs to %d:%d, which the pod's user namespace does not have: %w",
+			like.Uid, like.Gid, errdefs.ErrFailedPrecondition)
+	}
+	if err := unix.Chown(upper, int(uid), int(gid)); err != nil {
 		return fmt.Errorf("set owner of %s: %w", upper, err)
 	}
 	return unix.Chmod(upper, like.Mode&0o7777)

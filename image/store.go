@@ -119,7 +119,7 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 	// back to us as errors.
 	_ = log.SetLevel("fatal")
 
-	for _, dir := range []string{"", "content", "overlayfs", "rootfs", "empty", "trash"} {
+	for _, dir := range []string{"", "content", "overlayfs", "rootfs", "empty", "trash", "mapped"} {
 		if err := os.MkdirAll(filepath.Join(opts.Root, dir), 0o700); err != nil {
 			return nil, fmt.Errorf("create image store %s: %w", opts.Root, err)
 		}

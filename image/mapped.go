@@ -1,0 +1,76 @@
+package image
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+	"k8s.io/klog/v2"
+
+	"github.com/cri-sandbox/cri-sandbox/idmap"
+)
+
+// withLayers calls f with the folder of all layers, in which their files have the
+// owners that ids gives them.
+//
+// An overlay mount keeps mounts of its own of the lower folders it is given, with
+// their mapping (Linux 5.19), so the mapped copy of the tree is needed during the
+// call of mount(2) alone. It is attached below the root meanwhile: before Linux
+// 6.15 overlay does not take a folder of a tree that is attached nowhere.
+func (s *Store) withLayers(ids idmap.Mapping, f func(folder *os.File) error) error {
+	if ids.IsZero() {
+		return f(s.mounts.layers)
+	}
+	ns, err := idmap.UserNamespace(ids)
+	if err != nil {
+		return err
+	}
+	defer ns.Close()
+	tree, err := idmap.OpenTree(s.snapshotsDir(), idmap.Attributes{UserNS: ns})
+	if err != nil {
+		return err
+	}
+	defer tree.Close()
+	target, err := os.MkdirTemp(s.mappedDir(), "")
+	if err != nil {
+		return fmt.Errorf("make folder of mapped layers: %w", diskError(err))
+	}
+	defer removeMapped(target)
+	if err := idmap.Attach(tree, target); err != nil {
+		return err
+	}
+	folder, err := openFolder(target)
+	if err != nil {
+		return err
+	}
+	defer folder.Close()
+	return f(folder)
+}
+
+func (s *Store) mappedDir() string { return filepath.Join(s.opts.Root, "mapped") }
+
+// removeMapped takes a mapped copy of the layers away. The folder is removed as
+// an empty one only: what is still mounted there are the layers themselves.
+func removeMapped(target string) {
+	err := unmount(target)
+	if err == nil {
+		err = unix.Rmdir(target)
+	}
+	if err != nil && !errors.Is(err, unix.ENOENT) {
+		klog.ErrorS(err, "Mapped layers stay mounted until the next start", "target", target)
+	}
+}
+
+// removeMappedLayers takes away what a killed process left attached.
+func (s *Store) removeMappedLayers() error {
+	entries, err := os.ReadDir(s.mappedDir())
+	if err != nil {
+		return fmt.Errorf("list mapped layers: %w", err)
+	}
+	for _, e := range entries {
+		removeMapped(filepath.Join(s.mappedDir(), e.Name()))
+	}
+	return nil
+}

@@ -1,0 +1,19 @@
+package image
+
+import (
+	"context"
+	"os"
+
+	"github.com/cri-sandbox/cri-sandbox/idmap"
+)
+
+// MountVolume mounts the root of an image at target, which is created, to be read
+// only: an image as a volume. Nothing in it can be executed, and on the host its
+// files belong to the ids that ids gives those of the image. The key is of the
+// same kind as MountRootfs's, and has the same meaning: until UnmountRootfs with
+// it the layers stay, also over a restart. Errors are those of MountRootfs.
+func (s *Store) MountVolume(_ context.Context, key string, img Image, target string, ids idmap.Mapping) error {
+	return s.mountLayers(key, img, target, func(l layers, _ string) error {
+		return s.withLayers(ids, func(folder *os.File) error { return s.mounts.view(folder, l.lower, target) })
+	})
+}
