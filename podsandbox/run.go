@@ -174,6 +174,7 @@ func (m *Manager) makeGroup(p *pod) error {
 	if err != nil {
 		return fmt.Errorf("make cgroup: %w", err)
 	}
+	g.SetOwner(CgroupOwner(m.opts.Root))
 	p.setGroup(g)
 	return nil
 }

@@ -22,6 +22,7 @@ import (
 	"github.com/cri-sandbox/cri-sandbox/image"
 	"github.com/cri-sandbox/cri-sandbox/network"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/audit"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/cdi"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/cgroup"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/gvisor"
@@ -31,53 +32,20 @@ import (
 var handlers = []string{"", "gvisor"}
 
 func serveCommand() *cobra.Command {
-	var (
-		path  string
-		flags = defaultConfig()
-	)
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Run the daemon until SIGTERM; pods keep running",
 		Args:  cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := loadConfig(path)
-			if err != nil {
-				return err
-			}
-			override(cmd, &cfg, flags)
-			if err := cfg.validate(); err != nil {
-				return err
-			}
-			return serve(cfg)
-		},
 	}
-	f := cmd.Flags()
-	f.StringVar(&path, "config", defaultConfigPath, "configuration file")
-	f.StringVar(&flags.Listen, "listen", flags.Listen, "CRI socket")
-	f.StringVar(&flags.Root, "root", flags.Root, "folder of what outlives a reboot")
-	f.StringVar(&flags.State, "state", flags.State, "folder of what does not")
-	f.StringVar(&flags.CNI.ConfDir, "cni-conf-dir", flags.CNI.ConfDir, "folder of CNI configurations")
-	f.StringSliceVar(&flags.CNI.BinDirs, "cni-bin-dir", flags.CNI.BinDirs, "folder of CNI plugins; may be repeated")
-	f.StringVar(&flags.Registry.ConfigDir, "registry-config-dir", flags.Registry.ConfigDir, "folder of registry settings (hosts.toml)")
-	f.IntVar(&flags.LogLevel, "log-level", flags.LogLevel, "verbosity of the log")
-	return cmd
-}
-
-// override lets the flags that were given win over the file.
-func override(cmd *cobra.Command, cfg *config, flags config) {
-	for name, set := range map[string]func(){
-		"listen":              func() { cfg.Listen = flags.Listen },
-		"root":                func() { cfg.Root = flags.Root },
-		"state":               func() { cfg.State = flags.State },
-		"cni-conf-dir":        func() { cfg.CNI.ConfDir = flags.CNI.ConfDir },
-		"cni-bin-dir":         func() { cfg.CNI.BinDirs = flags.CNI.BinDirs },
-		"registry-config-dir": func() { cfg.Registry.ConfigDir = flags.Registry.ConfigDir },
-		"log-level":           func() { cfg.LogLevel = flags.LogLevel },
-	} {
-		if cmd.Flags().Changed(name) {
-			set()
+	load := daemonFlags(cmd)
+	cmd.RunE = func(*cobra.Command, []string) error {
+		cfg, err := load()
+		if err != nil {
+			return err
 		}
+		return serve(cfg)
 	}
+	return cmd
 }
 
 // serve is the daemon's life: take the folders, build the parts from the bottom
@@ -115,7 +83,7 @@ func serve(cfg config) (err error) {
 		return fmt.Errorf("open network: %w", err)
 	}
 	defer cni.Close()
-	engine, err := gvisor.New(gvisor.Options{StateDir: filepath.Join(cfg.State, "gvisor")})
+	engine, err := gvisor.New(gvisor.Options{StateDir: filepath.Join(cfg.State, "gvisor"), ProgramDir: filepath.Join(cfg.Root, "bin")})
 	if err != nil {
 		return fmt.Errorf("open gVisor engine: %w", err)
 	}
@@ -134,6 +102,7 @@ func serve(cfg config) (err error) {
 	if err := pods.Recover(ctx); err != nil {
 		return fmt.Errorf("take over running pods: %w", err)
 	}
+	sweep(ctx, audit.Config{Root: cfg.Root, State: cfg.State, CNI: cni})
 	return answer(ctx, cfg, start, cri.Options{
 		Pods: pods, Images: images, Network: cni, Handlers: handlers,
 		Version: version, Systemd: usesSystemd(), Info: statusInfo(cfg),
@@ -143,6 +112,23 @@ func serve(cfg config) (err error) {
 			IdleTimeout: time.Duration(cfg.Streaming.IdleTimeout), CreationTimeout: time.Duration(cfg.Streaming.CreationTimeout),
 		},
 	})
+}
+
+// sweep removes what the records no longer lead to, such as a sandbox whose folder
+// is gone, too. What it cannot remove does not keep the daemon from its pods.
+func sweep(ctx context.Context, c audit.Config) {
+	found, err := audit.Scan(c)
+	if err != nil {
+		klog.ErrorS(err, "Look for leftovers")
+		return
+	}
+	for _, o := range audit.Repair(ctx, found) {
+		if o.Err != nil {
+			klog.ErrorS(o.Err, "Remove a leftover", "kind", o.Kind, "what", o.What)
+			continue
+		}
+		klog.InfoS("Removed a leftover", "kind", o.Kind, "what", o.What)
+	}
 }
 
 // answer serves CRI until ctx ends, then lets running requests end.

@@ -30,20 +30,16 @@ func inodeOf(path string) (inode, bool) {
 	return inode{st.Dev, st.Ino}, true
 }
 
-// staged returns the programs that the daemon staged in its state folder.
+// staged returns the programs that the daemon staged in its root folder.
 func (e *Env) staged() map[inode]bool {
 	m := map[inode]bool{}
-	filepath.WalkDir(e.State, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || !d.Type().IsRegular() {
-			return nil
+	dir := filepath.Join(e.Root, "bin")
+	entries, _ := os.ReadDir(dir) // none before the first start
+	for _, en := range entries {
+		if i, ok := inodeOf(filepath.Join(dir, en.Name())); ok {
+			m[i] = true
 		}
-		if fi, err := d.Info(); err == nil && fi.Mode()&0o111 != 0 {
-			if i, ok := inodeOf(path); ok {
-				m[i] = true
-			}
-		}
-		return nil
-	})
+	}
 	return m
 }
 

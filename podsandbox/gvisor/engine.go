@@ -25,9 +25,12 @@ const (
 
 // Options configure an Engine.
 type Options struct {
-	// StateDir is the engine's folder; it is created. The engine keeps the staged
-	// program in its folder "bin".
+	// StateDir is the engine's folder; it is created.
 	StateDir string
+	// ProgramDir is where the sandbox program is staged; it is created. Programs
+	// must be allowed to run from there, which on many distributions they are not
+	// from /run. Empty means "bin" in StateDir.
+	ProgramDir string
 	// Debug makes each sandbox write a verbose log, boot.log and gofer-ID.log, to
 	// its Config.Dir. The logs hold environments of containers.
 	Debug bool
@@ -65,6 +68,9 @@ func New(opts Options) (*Engine, error) {
 	if e.log == nil {
 		e.log = slog.Default()
 	}
+	if opts.ProgramDir == "" {
+		e.opts.ProgramDir = filepath.Join(opts.StateDir, "bin")
+	}
 	if opts.StateDir == "" {
 		return nil, fmt.Errorf("create gVisor engine: no state folder: %w", errdefs.ErrInvalidArgument)
 	}
@@ -84,7 +90,10 @@ func (e *Engine) prepare() error {
 		return fmt.Errorf("mark inherited descriptors: %w", err)
 	}
 	var err error
-	if e.program, err = stageProgram(filepath.Join(e.opts.StateDir, "bin")); err != nil {
+	if err := os.MkdirAll(e.opts.StateDir, 0o755); err != nil {
+		return fmt.Errorf("create folder: %w", err)
+	}
+	if e.program, err = stageProgram(e.opts.ProgramDir); err != nil {
 		return err
 	}
 	if e.hostMemory, err = totalMemory(); err != nil {

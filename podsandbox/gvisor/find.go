@@ -1,0 +1,112 @@
+package gvisor
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
+)
+
+// Found is a process of a sandbox, found on the node without an Engine.
+type Found struct {
+	engine.Process
+	Sandbox string // its id
+	Gofer   bool   // else the sandbox process itself
+}
+
+// Find lists the processes of all sandboxes whose Config.Dir lies below dir, also
+// of those that nobody knows any more and whose program's file is gone. A process
+// is one when it runs a file with the name of a staged program, root of the
+// node made it, and its command line names the sandbox and a folder below dir;
+// no user can make one that looks so.
+func Find(dir string) ([]Found, error) {
+	var found []Found
+	err := eachProcess(func(pid int) {
+		start, err := startTime(pid)
+		if err != nil {
+			return
+		}
+		if f, ok := sandboxProcess(pid, dir); ok {
+			f.Process = engine.Process{PID: pid, StartTime: start}
+			found = append(found, f)
+		}
+	})
+	return found, err
+}
+
+func sandboxProcess(pid int, dir string) (f Found, ok bool) {
+	proc := "/proc/" + strconv.Itoa(pid)
+	exe, err := os.Readlink(proc + "/exe")
+	if err != nil || !strings.HasPrefix(filepath.Base(exe), stagedPrefix) {
+		return f, false
+	}
+	cmdline, err := os.ReadFile(proc + "/cmdline")
+	if err != nil {
+		return f, false
+	}
+	argv := strings.Split(string(bytes.TrimSuffix(cmdline, []byte{0})), "\x00")
+	ours := false
+	for _, arg := range argv[1:] {
+		root, is := strings.CutPrefix(arg, "--root=")
+		ours = ours || is && strings.HasPrefix(root, filepath.Clean(dir)+"/")
+	}
+	if !ours || !madeByRoot(pid) {
+		return f, false
+	}
+	if argv[0] == bootName {
+		return Found{Sandbox: argv[len(argv)-1]}, true
+	}
+	f.Sandbox, f.Gofer = strings.CutPrefix(argv[0], goferName+"/")
+	return f, f.Gofer
+}
+
+// madeByRoot reports whether the user namespace of a process is the node's or was
+// made by the node's root, and the process is root there.
+func madeByRoot(pid int) bool {
+	proc := "/proc/" + strconv.Itoa(pid)
+	ns, err := os.Open(proc + "/ns/user")
+	if err != nil {
+		return false
+	}
+	defer ns.Close()
+	own, err := os.Stat("/proc/self/ns/user")
+	if err != nil {
+		return false
+	}
+	theirs, err := ns.Stat()
+	if err != nil {
+		return false
+	}
+	if os.SameFile(own, theirs) {
+		st, err := os.Stat(proc)
+		return err == nil && st.Sys().(*syscall.Stat_t).Uid == 0
+	}
+	owner, err := unix.IoctlGetUint32(int(ns.Fd()), unix.NS_GET_OWNER_UID)
+	return err == nil && owner == 0
+}
+
+// Kill ends the process and waits until it is gone; one that is gone already is
+// no error.
+func (f Found) Kill(ctx context.Context) error {
+	p, err := openProcess(f.Process)
+	if err != nil {
+		return nil
+	}
+	if err := p.signal(unix.SIGKILL); err != nil {
+		return fmt.Errorf("kill process %d: %w", f.PID, err)
+	}
+	select {
+	case <-p.done:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("kill process %d: %w", f.PID, ctx.Err())
+	}
+}
