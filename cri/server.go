@@ -8,15 +8,12 @@ package cri
 
 import (
 	"context"
-	"fmt"
 	"net"
-	"os"
 	"path/filepath"
 	"runtime/debug"
 	"strings"
 	"time"
 
-	"github.com/containerd/errdefs"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -79,35 +76,6 @@ func (s *Server) Stop(drain time.Duration) {
 	timer := time.AfterFunc(drain, s.grpc.Stop)
 	defer timer.Stop()
 	s.grpc.GracefulStop()
-}
-
-// Listen opens the Unix socket of a URL such as unix:///run/x.sock, mode 0600. A
-// socket file that nobody listens on is replaced.
-func Listen(url string) (net.Listener, error) {
-	path, ok := strings.CutPrefix(url, "unix://")
-	if !ok || !filepath.IsAbs(path) {
-		return nil, fmt.Errorf("listen address %q is not of the form unix:///path: %w", url, errdefs.ErrInvalidArgument)
-	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o711); err != nil {
-		return nil, fmt.Errorf("make socket folder: %w", err)
-	}
-	if conn, err := net.Dial("unix", path); err == nil {
-		conn.Close()
-		return nil, fmt.Errorf("another process listens on %s: %w", path, errdefs.ErrFailedPrecondition)
-	}
-	if fi, err := os.Lstat(path); err == nil && fi.Mode()&os.ModeSocket == 0 {
-		return nil, fmt.Errorf("%s exists and is no socket: %w", path, errdefs.ErrFailedPrecondition)
-	}
-	os.Remove(path)
-	l, err := net.Listen("unix", path)
-	if err != nil {
-		return nil, fmt.Errorf("listen: %w", err)
-	}
-	if err := os.Chmod(path, 0o600); err != nil {
-		l.Close()
-		return nil, fmt.Errorf("protect socket: %w", err)
-	}
-	return l, nil
 }
 
 // quiet are methods that are called all the time and change nothing.

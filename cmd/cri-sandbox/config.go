@@ -24,7 +24,8 @@ const defaultConfigPath = "/etc/cri-sandbox/config.toml"
 // drop-ins in the folder config.d beside it in lexical order, then the flags;
 // what comes later wins. An unknown key is an error that names its line.
 type config struct {
-	Listen   string         `toml:"listen" comment:"Socket for CRI, root only"`
+	Listen   string         `toml:"listen" comment:"Socket for CRI"`
+	Group    string         `toml:"listen_group" comment:"Group that may use the socket, by name or number, and so is root on this node; empty for root alone"`
 	Root     string         `toml:"root" comment:"What must outlive a reboot: images, and the records of pods"`
 	State    string         `toml:"state" comment:"What need not: namespaces, sockets, FIFOs"`
 	LogLevel int            `toml:"log_level" comment:"Verbosity of the daemon's log: 0 errors and changes, 2 requests, 4 everything"`
@@ -34,6 +35,8 @@ type config struct {
 	Security securityConfig `toml:"security"`
 	CDI      cdiConfig      `toml:"cdi"`
 	Images   imagesConfig   `toml:"images"`
+
+	Debug debugConfig `toml:"debug" comment:"Looking into sandboxes; see cri-sandbox debug"`
 
 	Streaming streamingConfig `toml:"streaming" comment:"Where exec, attach and port-forward are served; the kubelet connects to it on this node"`
 }

@@ -27,6 +27,6 @@ func rootCommand() *cobra.Command {
 		SilenceErrors: true,
 	}
 	cmd.CompletionOptions.DisableDefaultCmd = true
-	cmd.AddCommand(serveCommand(), checkCommand(), configCommand(), versionCommand())
+	cmd.AddCommand(serveCommand(), checkCommand(), debugCommand(), configCommand(), versionCommand())
 	return cmd
 }

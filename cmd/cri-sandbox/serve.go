@@ -83,7 +83,10 @@ func serve(cfg config) (err error) {
 		return fmt.Errorf("open network: %w", err)
 	}
 	defer cni.Close()
-	engine, err := gvisor.New(gvisor.Options{StateDir: filepath.Join(cfg.State, "gvisor"), ProgramDir: filepath.Join(cfg.Root, "bin")})
+	engine, err := gvisor.New(gvisor.Options{
+		StateDir: filepath.Join(cfg.State, "gvisor"), ProgramDir: filepath.Join(cfg.Root, "bin"),
+		Debug: cfg.Debug.SandboxLog, Profile: cfg.Debug.Profile,
+	})
 	if err != nil {
 		return fmt.Errorf("open gVisor engine: %w", err)
 	}
@@ -133,7 +136,7 @@ func sweep(ctx context.Context, c audit.Config) {
 
 // answer serves CRI until ctx ends, then lets running requests end.
 func answer(ctx context.Context, cfg config, start time.Time, opts cri.Options) error {
-	l, err := cri.Listen(cfg.Listen)
+	l, err := cri.Listen(cfg.Listen, cfg.Group)
 	if err != nil {
 		return err
 	}

@@ -180,7 +180,7 @@ func (n *Node) Start(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	l, err := cri.Listen("unix://" + n.socket())
+	l, err := cri.Listen("unix://"+n.socket(), "")
 	if err != nil {
 		return err
 	}

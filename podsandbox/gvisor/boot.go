@@ -70,8 +70,11 @@ func (s *Sandbox) spawn(netns *os.File) (*os.File, error) {
 		return nil, err
 	}
 	s.keeper.donate(d)
-	if err := s.configFlags(d, "boot.log"); err != nil {
+	if err := s.configFlags(d, bootLogName); err != nil {
 		return nil, err
+	}
+	if s.engine.opts.Profile {
+		d.flag("--profile")
 	}
 	d.flag("boot", "--bundle=/", "--setup-root", "--apply-caps=true", "--gofer-mount-confs=erofs:none")
 	d.flag(s.sizeFlags()...)

@@ -58,6 +58,9 @@ func sent() map[string]any {
 		},
 		"read_cgroup": cgroupReadArgs{Args: []cgroupReadArg{{File: cgroupFile{Controller: "memory", Path: "/c", Name: "memory.current"}}}},
 		"read_file":   readFileArgs{ContainerID: "c", Path: "/proc/stat", Size: 1},
+		"log":         logArgs{SetLevel: true, Level: "debug"},
+		"heap":        heapArgs{Delay: 7},
+		"profile":     profileArgs{Duration: 7},
 		"conf_flags":  confList([]mountConf{{Lower: lowerLisafs}, {Lower: lowerErofs}}),
 	}
 }
@@ -65,7 +68,10 @@ func sent() map[string]any {
 // received are samples of results, with every field that is read.
 func received() map[string]any {
 	return map[string]any{
-		"processes":      []guestProcess{{PID: 7, PPID: 1, PGID: 7}},
+		"processes": []guestProcess{{PID: 7, PPID: 1, PGID: 7}},
+		"debug_processes": []GuestProcess{{
+			UID: 1, PID: 7, PPID: 1, Threads: []int32{7}, TTY: "?", STime: "14:04", Time: "1s", Cmd: "sh",
+		}},
 		"state_creating": guestStateCreating,
 		"cgroup_results": cgroupResults{Results: []cgroupResult{{Data: "1", IsError: true}}},
 	}

@@ -34,6 +34,9 @@ type Options struct {
 	// Debug makes each sandbox write a verbose log, boot.log and gofer-ID.log, to
 	// its Config.Dir. The logs hold environments of containers.
 	Debug bool
+	// Profile lets Debug.Heap, CPUProfile and Trace look into the sandboxes, whose
+	// seccomp filters then allow what that takes.
+	Profile bool
 	// Log receives what is worth an operator's attention. Nil means slog.Default.
 	Log *slog.Logger
 }

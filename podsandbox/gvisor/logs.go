@@ -12,6 +12,9 @@ import (
 // its gofers: fatal errors and Go panics.
 const panicLogName = "panic.log"
 
+// bootLogName is the file in Config.Dir with the Sentry's own log; see Options.Debug.
+const bootLogName = "boot.log"
+
 func openLog(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {

@@ -75,3 +75,21 @@ func Damaged(dir string) ([]string, error) {
 	}
 	return paths, nil
 }
+
+// ContainerNames returns the names of a pod's containers by their ids. It only
+// reads; a record that cannot be read goes by its id.
+func ContainerNames(dir, pod string) (map[string]string, error) {
+	ids, err := IDs(dir)
+	if err != nil {
+		return nil, err
+	}
+	names := map[string]string{}
+	for _, id := range ids[pod] {
+		names[id] = id
+		var meta ContainerMeta
+		if readJSON(filepath.Join(dir, pod, id, containerFile), &meta) == nil && meta.Config.Proto.GetMetadata().GetName() != "" {
+			names[id] = meta.Config.Proto.GetMetadata().GetName()
+		}
+	}
+	return names, nil
+}

@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"testing"
 
+	"gvisor.dev/gvisor/pkg/log"
 	"gvisor.dev/gvisor/pkg/sentry/control"
 	"gvisor.dev/gvisor/runsc/boot"
 	"gvisor.dev/gvisor/runsc/config"
@@ -70,6 +71,15 @@ func TestContractOfRequests(t *testing.T) {
 	if v := decode[control.ReadOpts](t, "read_file"); v.Path != "/proc/stat" || v.Size != 1 {
 		t.Errorf("read file: %+v", v)
 	}
+	if v := decode[control.LoggingArgs](t, "log"); !v.SetLevel || v.Level != log.Debug {
+		t.Errorf("log: %+v", v)
+	}
+	if v := decode[control.HeapProfileOpts](t, "heap"); v.Delay != 7 {
+		t.Errorf("heap: %+v", v)
+	}
+	if cpu, trace := decode[control.CPUProfileOpts](t, "profile"), decode[control.TraceProfileOpts](t, "profile"); cpu.Duration != 7 || trace.Duration != 7 {
+		t.Errorf("profile: %+v, %+v", cpu, trace)
+	}
 	var confs specutils.GoferMountConfFlags
 	if err := confs.Set(decode[string](t, "conf_flags")); err != nil || len(confs) != 2 || !confs[1].ShouldUseErofs() {
 		t.Errorf("conf flags: %v, %v", confs, err)
@@ -80,6 +90,7 @@ func TestContractOfRequests(t *testing.T) {
 // sample is kept by gVisor's type, too.
 func TestContractOfResults(t *testing.T) {
 	roundTrip[[]*control.Process](t, "result_processes")
+	roundTrip[[]*control.Process](t, "result_debug_processes")
 	roundTrip[control.CgroupsResults](t, "result_cgroup_results")
 	if v := decode[boot.ContainerRuntimeState](t, "result_state_creating"); v != boot.RuntimeStateCreating {
 		t.Errorf("state: %d", v)
