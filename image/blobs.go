@@ -5,6 +5,8 @@ import (
 
 	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/errdefs"
+
+	"github.com/cri-sandbox/cri-sandbox/crashpoint"
 )
 
 // The metadata opens a blob's writer inside of a database transaction and
@@ -47,6 +49,7 @@ func (d diskBlobs) Writer(ctx context.Context, opts ...content.WriterOpt) (conte
 		}
 		return nil, err
 	}
+	crashpoint.Here("after blob ingest begins")
 	if opened, ok := ctx.Value(openedWriter{}).(*content.Writer); ok {
 		*opened = &freshWriter{Writer: w, abort: func() { _ = d.Abort(context.WithoutCancel(ctx), want.Ref) }}
 	}

@@ -16,6 +16,8 @@ import (
 	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/cri-sandbox/cri-sandbox/crashpoint"
 )
 
 // maxDocument bounds manifests and configs, which are read into memory. It is
@@ -24,6 +26,7 @@ const maxDocument = 4 << 20
 
 // pullWith resolves a name, gets what is missing of the image, and records it.
 func (s *Store) pullWith(ctx context.Context, named reference.Named, conn *connection) (Image, error) {
+	crashpoint.Here("before image resolve")
 	_, target, err := conn.resolver.Resolve(ctx, named.String())
 	if err != nil {
 		return Image{}, fmt.Errorf("resolve: %w", err)
@@ -66,12 +69,14 @@ func (s *Store) pullLeased(ctx context.Context, named reference.Named, target oc
 	if err := s.download(ctx, fetcher, target); err != nil {
 		return Image{}, err
 	}
+	crashpoint.Here("before image flush")
 	// Blobs and databases are flushed by those who write them, unpacked files
 	// are not. Without this, a power cut after the names have been recorded
 	// would leave an image with empty files that passes for complete.
 	if err := s.mounts.flush(); err != nil {
 		return Image{}, fmt.Errorf("flush layers: %w", err)
 	}
+	crashpoint.Here("after image flush")
 	return s.record(ctx, named, target)
 }
 
@@ -155,6 +160,7 @@ type visit struct {
 
 // before looks at a descriptor ahead of fetching what it describes.
 func (v *visit) before(_ context.Context, desc ocispec.Descriptor) ([]ocispec.Descriptor, error) {
+	crashpoint.Here("before blob fetch")
 	if err := desc.Digest.Validate(); err != nil {
 		return nil, fmt.Errorf("descriptor: %v: %w", err, errdefs.ErrInvalidArgument)
 	}
@@ -169,6 +175,7 @@ func (v *visit) before(_ context.Context, desc ocispec.Descriptor) ([]ocispec.De
 
 // after looks at what has been fetched and returns what to go on with.
 func (v *visit) after(ctx context.Context, desc ocispec.Descriptor) ([]ocispec.Descriptor, error) {
+	crashpoint.Here("after blob commit")
 	switch {
 	case images.IsIndexType(desc.MediaType), images.IsManifestType(desc.MediaType):
 		if images.IsManifestType(desc.MediaType) {

@@ -14,6 +14,8 @@ import (
 	"github.com/containerd/containerd/v2/pkg/archive"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/cri-sandbox/cri-sandbox/crashpoint"
 )
 
 // applier unpacks a layer into the folder of a new snapshot. It exists beside
@@ -64,9 +66,11 @@ func (a applier) Apply(ctx context.Context, desc ocispec.Descriptor, mounts []mo
 			// image are unpacked one after the other.
 			archive.WithParents(parents))
 	}
+	crashpoint.Here("before layer unpack")
 	if _, err := archive.Apply(ctx, dir, counted, opts...); err != nil {
 		return ocispec.Descriptor{}, badLayer{fmt.Errorf("unpack layer %s: %w", desc.Digest, err)}
 	}
+	crashpoint.Here("after layer unpack")
 	// The digest covers what follows the archive's end, as well.
 	if _, err := io.Copy(io.Discard, counted); err != nil {
 		return ocispec.Descriptor{}, badLayer{fmt.Errorf("read layer %s: %w", desc.Digest, err)}

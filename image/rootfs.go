@@ -15,6 +15,7 @@ import (
 	"gvisor.dev/gvisor/pkg/cleanup"
 	"k8s.io/klog/v2"
 
+	"github.com/cri-sandbox/cri-sandbox/crashpoint"
 	"github.com/cri-sandbox/cri-sandbox/idmap"
 )
 
@@ -59,6 +60,7 @@ func (s *Store) mountLayers(key string, img Image, target string, mount func(l l
 	cu := cleanup.Make(func() { s.unhold(key) })
 	defer cu.Clean()
 
+	crashpoint.Here("before rootfs layer")
 	dir := s.rootfsDir(key)
 	if err := os.Mkdir(dir, 0o700); os.IsExist(err) {
 		return fmt.Errorf("rootfs %s: its folder is left over, unmount it first: %w", key, errdefs.ErrAlreadyExists)
@@ -70,6 +72,7 @@ func (s *Store) mountLayers(key string, img Image, target string, mount func(l l
 	if err := writeHold(dir, l); err != nil {
 		return fmt.Errorf("create rootfs %s: %w", key, diskError(err))
 	}
+	crashpoint.Here("after rootfs layer")
 	_, statErr := os.Lstat(target)
 	if err := os.MkdirAll(target, 0o755); err != nil {
 		return fmt.Errorf("create rootfs target %s: %w", target, diskError(err))
@@ -80,6 +83,7 @@ func (s *Store) mountLayers(key string, img Image, target string, mount func(l l
 	if err := mount(l, dir); err != nil {
 		return fmt.Errorf("mount rootfs %s: %w", key, err)
 	}
+	crashpoint.Here("after rootfs mount")
 	cu.Release()
 	return nil
 }
@@ -90,6 +94,7 @@ func writeHold(dir string, l layers) error {
 	if err != nil {
 		return err
 	}
+	crashpoint.Here("before rootfs record")
 	return os.WriteFile(filepath.Join(dir, "layer.json"), record, 0o600)
 }
 
@@ -127,6 +132,7 @@ func (s *Store) UnmountRootfs(_ context.Context, key, target string) error {
 	if err := checkKey(key); err != nil {
 		return err
 	}
+	crashpoint.Here("before rootfs unmount")
 	if err := unmount(target); err != nil {
 		return fmt.Errorf("unmount rootfs %s at %s: %w", key, target, err)
 	}
@@ -134,15 +140,18 @@ func (s *Store) UnmountRootfs(_ context.Context, key, target string) error {
 		// Not ours to empty; the caller's folder holds it.
 		klog.V(2).InfoS("Rootfs target stays", "target", target, "err", err)
 	}
+	crashpoint.Here("after rootfs unmount")
 	// One rename makes it gone; what a crash leaves in the trash goes at Open.
 	gone := filepath.Join(s.opts.Root, "trash", key+"."+rand.Text())
 	if err := os.Rename(s.rootfsDir(key), gone); err != nil && !os.IsNotExist(err) {
 		return fmt.Errorf("remove rootfs %s: %w", key, err)
 	}
+	crashpoint.Here("after rootfs rename")
 	s.unhold(key)
 	if err := os.RemoveAll(gone); err != nil {
 		return fmt.Errorf("remove rootfs %s: %w", key, err)
 	}
+	crashpoint.Here("after rootfs removal")
 	return nil
 }
 

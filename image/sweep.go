@@ -14,6 +14,8 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"k8s.io/klog/v2"
+
+	"github.com/cri-sandbox/cri-sandbox/crashpoint"
 )
 
 // sweepLoop collects garbage, one collection at a time. It is the only place
@@ -66,6 +68,7 @@ func (s *Store) sweepSoon() {
 // collect deletes blobs, unfinished downloads and layers that nothing refers
 // to, and the writable layers on their way out.
 func (s *Store) collect(ctx context.Context) error {
+	crashpoint.Here("before image collection")
 	errs := []error{s.expireLeases(ctx)}
 	if s.doubtful.Swap(false) {
 		errs = append(errs, s.markDirty(ctx))
@@ -73,6 +76,7 @@ func (s *Store) collect(ctx context.Context) error {
 	if _, err := s.db.GarbageCollect(ctx); err != nil {
 		errs = append(errs, fmt.Errorf("collect image garbage: %w", err))
 	}
+	crashpoint.Here("within image collection")
 	// The collection deletes what it dropped itself; this is for what an
 	// interrupted one left behind.
 	if c, ok := s.overlay.(snapshots.Cleaner); ok {
@@ -87,6 +91,7 @@ func (s *Store) collect(ctx context.Context) error {
 	for _, e := range entries {
 		errs = append(errs, os.RemoveAll(filepath.Join(trash, e.Name())))
 	}
+	crashpoint.Here("after image collection")
 	return errors.Join(errs...)
 }
 

@@ -10,6 +10,8 @@ import (
 	"github.com/containerd/containerd/v2/core/mount"
 	"github.com/containerd/containerd/v2/core/snapshots"
 	"github.com/containerd/errdefs"
+
+	"github.com/cri-sandbox/cri-sandbox/crashpoint"
 )
 
 // viewPrefix marks the view of a chain among the snapshots.
@@ -24,8 +26,10 @@ func (s *Store) ensureView(ctx context.Context, chain string) ([]string, error) 
 	key := viewPrefix + chain
 	mounts, err := s.snapshots.Mounts(ctx, key)
 	if errdefs.IsNotFound(err) {
+		crashpoint.Here("before layer view")
 		mounts, err = s.snapshots.View(ctx, key, chain,
 			snapshots.WithLabels(map[string]string{labelRoot: time.Now().UTC().Format(time.RFC3339)}))
+		crashpoint.Here("after layer view")
 	}
 	if err != nil {
 		return nil, fmt.Errorf("view layers %s: %w", chain, err)

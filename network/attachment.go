@@ -11,6 +11,8 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/containernetworking/cni/libcni"
+
+	"github.com/cri-sandbox/cri-sandbox/crashpoint"
 )
 
 // attachmentVersion is that of the file's format. A field that an older daemon
@@ -142,10 +144,12 @@ func (s attachments) save(a *attachment) error {
 	if err := os.MkdirAll(s.dir, 0o700); err != nil {
 		return fmt.Errorf("save attachment %s: %w", a.PodID, err)
 	}
+	crashpoint.Here("before cni record")
 	// In place: half a record is one that lost its content, see the package comment.
 	if err := os.WriteFile(s.path(a.PodID), raw, 0o600); err != nil {
 		return fmt.Errorf("save attachment %s: %w", a.PodID, err)
 	}
+	crashpoint.Here("after cni record")
 	return nil
 }
 
@@ -185,12 +189,15 @@ func decodeAttachment(raw []byte) (*attachment, error) {
 
 // remove takes a pod off the record, the record itself last.
 func (s attachments) remove(id string) error {
+	crashpoint.Here("before cni record removal")
 	if err := s.removeResult(id); err != nil {
 		return err
 	}
+	crashpoint.Here("after cni result removal")
 	if err := os.Remove(s.path(id)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("remove attachment %s: %w", id, err)
 	}
+	crashpoint.Here("after cni record removal")
 	return nil
 }
 

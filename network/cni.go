@@ -9,6 +9,8 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/containernetworking/cni/libcni"
+
+	"github.com/cri-sandbox/cri-sandbox/crashpoint"
 )
 
 const (
@@ -165,7 +167,9 @@ func (c *CNI) Attach(ctx context.Context, pod Pod) (_ Result, err error) {
 func (c *CNI) add(ctx context.Context, list *libcni.NetworkConfigList, a *attachment) (Result, error) {
 	ctx, cancel := c.bound(ctx, c.timeout)
 	defer cancel()
+	crashpoint.Here("before cni add")
 	res, err := c.libcni(a.PodID).AddNetworkList(ctx, list, a.runtimeConf())
+	crashpoint.Here("after cni add")
 	if err != nil {
 		return Result{}, err
 	}

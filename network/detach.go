@@ -7,6 +7,8 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/containernetworking/cni/libcni"
+
+	"github.com/cri-sandbox/cri-sandbox/crashpoint"
 )
 
 // detach undoes all that is on record for a pod: by our record, else by libcni's,
@@ -77,6 +79,7 @@ func (c *CNI) del(ctx context.Context, a *attachment) error {
 	defer ns.close()
 	rt.NetNS = ns.path
 
+	crashpoint.Here("before cni del")
 	if err := c.libcni(a.PodID).DelNetworkList(ctx, list, rt); err != nil {
 		return fmt.Errorf("detach pod %s from network %s: %w", a.PodID, list.Name, classify(err, errdefs.ErrInternal))
 	}

@@ -10,6 +10,8 @@ import (
 
 	"github.com/containernetworking/cni/libcni"
 	"github.com/containernetworking/cni/pkg/version"
+
+	"github.com/cri-sandbox/cri-sandbox/crashpoint"
 )
 
 // journal runs the plugins of one attachment. It saves each result of ADD before
@@ -32,7 +34,10 @@ func (j *journal) ExecPlugin(ctx context.Context, path string, stdin []byte, env
 		if err != nil {
 			return nil, err
 		}
-		return out, j.records.saveResult(j.podID, out)
+		crashpoint.Here("before cni result")
+		err = j.records.saveResult(j.podID, out)
+		crashpoint.Here("after cni result")
+		return out, err
 	case "DEL":
 		with, err := withPrevResult(stdin, j.records.loadResult(j.podID))
 		if err != nil {

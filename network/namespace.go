@@ -10,6 +10,8 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/cri-sandbox/cri-sandbox/crashpoint"
 )
 
 // CreateNamespace makes a network namespace whose loopback is up, and pins it at
@@ -28,7 +30,10 @@ func CreateNamespace(path string) error {
 		if err := loopbackUp(); err != nil {
 			return fmt.Errorf("set loopback up: %w", err)
 		}
-		return unix.Mount("/proc/thread-self/ns/net", path, "", unix.MS_BIND, "")
+		crashpoint.Here("before netns pin")
+		err := unix.Mount("/proc/thread-self/ns/net", path, "", unix.MS_BIND, "")
+		crashpoint.Here("after netns pin")
+		return err
 	})
 	if err != nil {
 		_ = os.Remove(path)
@@ -61,6 +66,7 @@ func makeMountPoint(path string) error {
 // namespace itself lives on while a process is in it. A path that is not there is
 // no error; anything but a pinned namespace or its empty file is left alone.
 func RemoveNamespace(path string) error {
+	crashpoint.Here("before netns unpin")
 	for NamespaceExists(path) { // once for each time that it was mounted
 		if err := unix.Unmount(path, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil {
 			return fmt.Errorf("unmount network namespace %s: %w", path, err)
@@ -75,9 +81,11 @@ func RemoveNamespace(path string) error {
 	case !info.Mode().IsRegular() || info.Size() != 0:
 		return fmt.Errorf("remove network namespace %s: it is not a namespace's file: %w", path, errdefs.ErrFailedPrecondition)
 	}
+	crashpoint.Here("after netns unpin")
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("remove network namespace %s: %w", path, err)
 	}
+	crashpoint.Here("after netns removal")
 	return nil
 }
 

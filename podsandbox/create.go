@@ -13,6 +13,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/cri-sandbox/cri-sandbox/crashpoint"
 	"github.com/cri-sandbox/cri-sandbox/image"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/lifecycle"
@@ -119,6 +120,7 @@ func (m *Manager) recordContainer(p *pod, cfg *runtimeapi.ContainerConfig, img i
 		c.Delete()
 		return nil, fmt.Errorf("make container folder: %w", err)
 	}
+	crashpoint.Here("after container folder")
 	return c, nil
 }
 
@@ -200,10 +202,12 @@ func (m *Manager) openStreams(c *container) error {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return fmt.Errorf("make streams folder: %w", err)
 	}
+	crashpoint.Here("before streams")
 	s, err := logs.Create(m.streamsConfig(c))
 	if err != nil {
 		return fmt.Errorf("open log: %w", err)
 	}
+	crashpoint.Here("after streams")
 	c.setStreams(s)
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/klog/v2"
 
+	"github.com/cri-sandbox/cri-sandbox/crashpoint"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/lifecycle"
 )
 
@@ -64,9 +65,11 @@ func (m *Manager) removeContainer(ctx context.Context, c *container) error {
 		return err
 	}
 	// Only now: a folder that is still a mount must not be walked into.
+	crashpoint.Here("before container folder removal")
 	if err := os.RemoveAll(m.paths.container(c.pod.id(), c.id())); err != nil {
 		return fmt.Errorf("remove container folder: %w", err)
 	}
+	crashpoint.Here("after container folder removal")
 	if err := c.Delete(); err != nil {
 		return fmt.Errorf("remove record: %w", err)
 	}

@@ -9,6 +9,7 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/klog/v2"
 
+	"github.com/cri-sandbox/cri-sandbox/crashpoint"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/lifecycle"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/record"
@@ -77,6 +78,7 @@ func endedWithPod(c *container) end {
 func (m *Manager) containerEnded(c *container, e end) {
 	ctx, cancel := context.WithTimeout(context.Background(), m.opts.Timeouts.Sandbox)
 	defer cancel()
+	crashpoint.Here("before exit handling")
 	// Before the record: who sees Exited can read the whole log.
 	finishTerminal(ctx, c)
 	if s := c.takeStreams(); s != nil {
@@ -84,6 +86,7 @@ func (m *Manager) containerEnded(c *container, e end) {
 			klog.ErrorS(err, "Drain the log of an ended container", "container", c.id())
 		}
 	}
+	crashpoint.Here("after last words")
 	err := c.apply(lifecycle.Ended, func(st *record.ContainerStatus) {
 		st.FinishedAt, st.ExitCode = e.at.UnixNano(), e.code
 		st.Reason, st.Message = e.reason, e.message
@@ -104,4 +107,5 @@ func (m *Manager) containerEnded(c *container, e end) {
 		}
 	}
 	m.shrinkGroup(c.pod)
+	crashpoint.Here("after exit handling")
 }

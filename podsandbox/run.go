@@ -14,6 +14,7 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/klog/v2"
 
+	"github.com/cri-sandbox/cri-sandbox/crashpoint"
 	"github.com/cri-sandbox/cri-sandbox/network"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/cgroup"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
@@ -128,6 +129,7 @@ func (m *Manager) makePodFiles(p *pod) error {
 	if err != nil {
 		return err
 	}
+	crashpoint.Here("after pod folder")
 	return errors.Join(
 		writePodFile(m.paths.resolvConf(p.id()), spec.ResolvConf(p.config().GetDnsConfig(), hostResolv)),
 		writePodFile(m.paths.hostname(p.id()), []byte(hostname+"\n")),
@@ -170,6 +172,7 @@ func (m *Manager) makeGroup(p *pod) error {
 	if err := writePodFile(m.paths.cgroup(p.id()), []byte(linux.GetCgroupParent())); err != nil {
 		return err
 	}
+	crashpoint.Here("after cgroup note")
 	g, err := cgroup.Create(linux.GetCgroupParent(), p.id(), p.limits())
 	if err != nil {
 		return fmt.Errorf("make cgroup: %w", err)

@@ -15,12 +15,15 @@ import (
 
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
+
+	"github.com/cri-sandbox/cri-sandbox/crashpoint"
 )
 
 // Delete removes the group with all groups below it, and the parents that Create
 // made once they are empty. Processes that are still in it are killed, and
 // waited for until ctx ends. It is idempotent.
 func (g *Group) Delete(ctx context.Context) error {
+	crashpoint.Here("before cgroup removal")
 	for pause := time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
 		err := g.removeOnce()
 		if err == nil {
@@ -35,10 +38,12 @@ func (g *Group) Delete(ctx context.Context) error {
 		case <-time.After(pause):
 		}
 	}
+	crashpoint.Here("before removal of cgroup parents")
 	err := g.stopScope(ctx)
 	for _, m := range g.host.mounts {
 		removeParents(m.dir, path.Dir(g.path))
 	}
+	crashpoint.Here("after cgroup removal")
 	return err
 }
 

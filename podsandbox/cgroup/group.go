@@ -12,6 +12,8 @@ import (
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/cleanup"
+
+	"github.com/cri-sandbox/cri-sandbox/crashpoint"
 )
 
 // Group is a pod's control group.
@@ -52,6 +54,7 @@ func (h *host) create(parent, id string, limits Limits) (*Group, error) {
 		cu = cleanup.Make(g.discard)
 	}
 	defer cu.Clean()
+	crashpoint.Here("before cgroup make")
 	for _, m := range h.mounts {
 		for try := 0; ; try++ {
 			// Delete of another pod may take a parent away between two steps.
@@ -64,9 +67,11 @@ func (h *host) create(parent, id string, limits Limits) (*Group, error) {
 			}
 		}
 	}
+	crashpoint.Here("before cgroup limits")
 	if err := g.Update(limits); err != nil {
 		return nil, err
 	}
+	crashpoint.Here("after cgroup make")
 	cu.Release()
 	return g, nil
 }

@@ -15,6 +15,7 @@ import (
 	"gvisor.dev/gvisor/pkg/cleanup"
 
 	"github.com/containerd/errdefs"
+	"github.com/cri-sandbox/cri-sandbox/crashpoint"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
 )
 
@@ -43,10 +44,12 @@ func (e *Engine) boot(ctx context.Context, cfg engine.Config) (*Sandbox, error) 
 		}
 		defer netns.Close()
 	}
+	crashpoint.Here("before sandbox spawn")
 	booted, err := s.spawn(netns)
 	if err != nil {
 		return nil, err
 	}
+	crashpoint.Here("after sandbox spawn")
 	defer booted.Close()
 	cu.Add(func() {
 		_ = s.proc.signal(unix.SIGKILL)
@@ -56,6 +59,7 @@ func (e *Engine) boot(ctx context.Context, cfg engine.Config) (*Sandbox, error) 
 	if err := s.awaitBooted(ctx, booted); err != nil {
 		return nil, err
 	}
+	crashpoint.Here("after sandbox boot")
 	cu.Release()
 	return s, nil
 }

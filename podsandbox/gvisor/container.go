@@ -11,6 +11,7 @@ import (
 	"gvisor.dev/gvisor/pkg/cleanup"
 
 	"github.com/containerd/errdefs"
+	"github.com/cri-sandbox/cri-sandbox/crashpoint"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
 )
 
@@ -95,9 +96,11 @@ func (s *Sandbox) start(ctx context.Context, c engine.Container) error {
 		return err
 	}
 
+	crashpoint.Here("before container place")
 	if err := s.takePlace(ctx, c, stdio); err != nil {
 		return err
 	}
+	crashpoint.Here("after container place")
 	cu.Add(func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
 		defer cancel()
@@ -112,12 +115,14 @@ func (s *Sandbox) start(ctx context.Context, c engine.Container) error {
 	if err := s.hold(c); err != nil {
 		s.engine.log.Warn("Keep the streams of a container", "container", c.ID, "err", err)
 	}
+	crashpoint.Here("before container start")
 	err = s.control.call(ctx, methodStart, startArgs{
 		Spec: g.spec, Conf: g.conf, CID: c.ID, GoferMountConfs: g.confs,
 	}, nil, files...)
 	if err != nil {
 		return s.explain(err)
 	}
+	crashpoint.Here("after container start")
 	cu.Release()
 	g.closeConns()
 	return nil
@@ -181,15 +186,18 @@ func (s *Sandbox) Destroy(ctx context.Context, id string) error {
 	entry := s.container(id)
 	entry.mu.Lock()
 	defer entry.mu.Unlock()
+	crashpoint.Here("before container destroy")
 	if !s.proc.ended() {
 		err := s.control.call(ctx, methodDestroy, id, nil)
 		if err = classify(err); err != nil && !errors.Is(err, errdefs.ErrNotFound) && !s.diedWithin(0) {
 			return fmt.Errorf("destroy container %s: %w", id, err)
 		}
 	}
+	crashpoint.Here("after container destroy")
 	if err := entry.stopGofer(ctx, s.proc.ended()); err != nil {
 		return fmt.Errorf("destroy container %s: %w", id, err)
 	}
+	crashpoint.Here("after gofer stop")
 	if s.keeper != nil && !s.proc.ended() {
 		if err := s.keeper.drop(heldBy(id)); err != nil {
 			return fmt.Errorf("destroy container %s: %w", id, err)

@@ -14,6 +14,8 @@ import (
 	"gvisor.dev/gvisor/pkg/cleanup"
 
 	"github.com/containerd/errdefs"
+
+	"github.com/cri-sandbox/cri-sandbox/crashpoint"
 )
 
 // gofer is the process that serves a container's root and bind mounts. It is
@@ -69,9 +71,11 @@ func (s *Sandbox) spawnGofer(id string, p *preparedSpec) (*gofer, error) {
 		program: s.engine.program, argv0: goferName + "/" + s.cfg.ID, id: id,
 		netns: s.engine.emptyNetNS, cgroups: s.cfg.CgroupPaths, oom: s.cfg.OOMScoreAdj,
 	}
+	crashpoint.Here("before gofer spawn")
 	if g.proc, err = b.fork(d); err != nil {
 		return nil, err
 	}
+	crashpoint.Here("after gofer spawn")
 	cu.Release()
 	go s.readMounts(g, resolved, logged)
 	return g, nil

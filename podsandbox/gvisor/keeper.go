@@ -10,6 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/containerd/errdefs"
+
+	"github.com/cri-sandbox/cri-sandbox/crashpoint"
 )
 
 // keeper keeps the standard descriptors of a sandbox's containers open as long
@@ -82,6 +84,7 @@ func (k *keeper) keep(name string, files []*os.File) error {
 		}
 		fds[i] = fd
 	}
+	crashpoint.Here("before descriptors are kept")
 	return k.sendLocked(name, fds)
 }
 
@@ -149,6 +152,7 @@ func (k *keeper) turn(keep func(name string, fds []int) bool) error {
 		if !strings.HasPrefix(name, markPrefix) && keep(name, fds) {
 			err = k.sendLocked(name, fds)
 		}
+		crashpoint.Here("between two kept descriptors")
 		closeFDs(fds)
 		if err != nil {
 			return err

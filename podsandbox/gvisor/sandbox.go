@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/containerd/errdefs"
+	"github.com/cri-sandbox/cri-sandbox/crashpoint"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
 )
 
@@ -135,9 +136,11 @@ func (s *Sandbox) startRoot(ctx context.Context) error {
 			return err
 		}
 	}
+	crashpoint.Here("before sandbox start")
 	if err := s.control.call(ctx, methodStartRoot, s.cfg.ID, nil); err != nil {
 		return s.explain(err)
 	}
+	crashpoint.Here("after sandbox start")
 	return s.setSysctls(ctx)
 }
 
@@ -211,9 +214,11 @@ func (s *Sandbox) SetOOMScoreAdj(score int) error {
 
 // Kill implements engine.Sandbox.
 func (s *Sandbox) Kill(ctx context.Context) error {
+	crashpoint.Here("before sandbox kill")
 	if err := s.proc.signal(unix.SIGKILL); err != nil {
 		return fmt.Errorf("kill sandbox %s: %w", s.cfg.ID, err)
 	}
+	crashpoint.Here("after sandbox kill")
 	select {
 	case <-s.proc.done:
 	case <-ctx.Done():

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
+
+	"github.com/cri-sandbox/cri-sandbox/crashpoint"
 )
 
 // buffers are what a batch needs while it is written, and nothing keeps after.
@@ -73,11 +75,17 @@ func (s *Streams) writeBatchLocked(st *stream, flush bool) error {
 		if err := s.journal.put(next); err != nil {
 			return err
 		}
+		crashpoint.Here("before log write")
 		if err := writeAt(s.log, buf.out, next.batch.offset); err != nil {
 			return err
 		}
+		crashpoint.Here("after log write")
 	}
-	return s.journal.commit(st.index, end, line)
+	if err := s.journal.commit(st.index, end, line); err != nil {
+		return err
+	}
+	crashpoint.Here("after log commit")
+	return nil
 }
 
 // settleLocked completes the batch that the journal says is in flight: one that
@@ -161,6 +169,7 @@ func (s *Streams) cutLocked(st *stream) error {
 		}
 		st.size = 0
 	}
+	crashpoint.Here("after spool cut")
 	next := s.journal.state
 	next.streams[st.index].done = 0
 	return s.journal.put(next)

@@ -9,6 +9,8 @@ import (
 
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
+
+	"github.com/cri-sandbox/cri-sandbox/crashpoint"
 )
 
 const (
@@ -73,6 +75,7 @@ func (st *stream) close() {
 func (st *stream) take(fd, limit int) (int, error) {
 	for {
 		offset := st.size
+		crashpoint.Here("before log take")
 		n, err := unix.Splice(fd, nil, int(st.spool.Fd()), &offset, limit, unix.SPLICE_F_NONBLOCK)
 		if errors.Is(err, unix.EINTR) {
 			continue
@@ -83,6 +86,7 @@ func (st *stream) take(fd, limit int) (int, error) {
 		if n == 0 { // not on a pipe that we hold open for writing
 			return 0, unix.EAGAIN
 		}
+		crashpoint.Here("after log take")
 		st.size += n
 		return int(n), nil
 	}

@@ -30,6 +30,8 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+
+	"github.com/cri-sandbox/cri-sandbox/crashpoint"
 )
 
 // Version is written into every file. A reader refuses files of a later version.
@@ -87,7 +89,12 @@ func (e *entry[M, S]) Update(change func(*S) error) (S, error) {
 }
 
 // Delete removes the entry from disk. It is idempotent.
-func (e *entry[M, S]) Delete() error { return os.RemoveAll(e.dir) }
+func (e *entry[M, S]) Delete() error {
+	crashpoint.Here("before record removal")
+	err := os.RemoveAll(e.dir)
+	crashpoint.Here("after record removal")
+	return err
+}
 
 func create[M, S any](dir, metaFile string, meta M, status S) (*entry[M, S], error) {
 	if err := os.Mkdir(dir, 0o700); err != nil {
@@ -118,9 +125,15 @@ func writeJSON(path string, v any) error {
 		os.Remove(tmp)
 		return fmt.Errorf("write record: %w", err)
 	}
+	if crashpoint.Enabled {
+		crashpoint.Here("before " + step(v))
+	}
 	if err := os.Rename(tmp, path); err != nil {
 		os.Remove(tmp)
 		return fmt.Errorf("write record: %w", err)
+	}
+	if crashpoint.Enabled {
+		crashpoint.Here("after " + step(v))
 	}
 	return nil
 }
