@@ -21,7 +21,9 @@ func (m *Manager) addPod(p *pod) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.pods[p.id()] = p
-	m.podNames[podKey(p.config().GetMetadata())] = p
+	if !p.Status().Abandoned { // the identity may be another's already
+		m.podNames[podKey(p.config().GetMetadata())] = p
+	}
 }
 
 func (m *Manager) dropPod(p *pod) {

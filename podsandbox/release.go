@@ -11,8 +11,10 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/klog/v2"
 
+	"github.com/cri-sandbox/cri-sandbox/crashpoint"
 	"github.com/cri-sandbox/cri-sandbox/network"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/lifecycle"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/record"
 )
 
 // StopPodSandbox ends the pod's processes and gives back what it holds on the
@@ -92,9 +94,11 @@ func (m *Manager) remove(ctx context.Context, p *pod) error {
 			return err
 		}
 	}
+	crashpoint.Here("before pod folder removal")
 	if err := os.RemoveAll(m.paths.pod(p.id())); err != nil {
 		return fmt.Errorf("remove pod folder: %w", err)
 	}
+	crashpoint.Here("after pod folder removal")
 	if err := p.Delete(); err != nil {
 		return fmt.Errorf("remove record: %w", err)
 	}
@@ -110,7 +114,7 @@ func (m *Manager) abandon(ctx context.Context, p *pod) {
 	ctx, cancel := cleanupContext(ctx, m.opts.Timeouts.operation())
 	defer cancel()
 	m.freeName(p) // a retry of the request must not find this one
-	err := p.apply(lifecycle.Stop, nil)
+	err := p.apply(lifecycle.Stop, func(st *record.PodStatus) { st.Abandoned = true })
 	if err == nil {
 		err = m.release(ctx, p)
 	}

@@ -53,6 +53,10 @@ type PodStatus struct {
 	Network json.RawMessage `json:"network,omitempty"`
 	Message string          `json:"message,omitempty"` // why it is dead
 
+	// Abandoned says that it was never Ready and is being undone: nobody knows it,
+	// and its identity is free for another.
+	Abandoned bool `json:"abandoned,omitempty"`
+
 	// Resources and Overhead take the place of the request's once they were updated.
 	Resources *Message[*runtimeapi.LinuxContainerResources] `json:"resources,omitempty"`
 	Overhead  *Message[*runtimeapi.LinuxContainerResources] `json:"overhead,omitempty"`
