@@ -30,11 +30,12 @@ const recoverParallel = 8
 //
 //  1. records are loaded; a damaged one is set aside and becomes an orphan;
 //  2. each pod by its phase: Ready is adopted (a sandbox that is gone makes it
-//     Dead), Creating is undone, Stopping and Removing are finished as far as
+//     Dead), Creating and what was being undone is undone, Stopping and Removing are finished as far as
 //     possible; a pod of another boot is Dead and gives back what it holds;
 //  3. each container of an adopted pod by its phase: Creating is undone, Created
-//     keeps its streams, Starting and Running are waited for, so an exit that
-//     happened meanwhile is learned, Removing is finished;
+//     keeps its streams, Starting is Running or, when the sandbox never started
+//     it, Created again, Running is waited for, so an exit that happened meanwhile
+//     is learned, Removing is finished;
 //  4. what no record owns is removed: sandboxes, namespaces, folders, cgroups,
 //     root file systems, and through CNI GC addresses.
 //
@@ -82,11 +83,11 @@ func (m *Manager) recoverPod(ctx context.Context, p *pod) {
 	st := p.Status()
 	var err error
 	switch {
-	case st.Phase == lifecycle.Creating:
-		m.abandon(ctx, p)
 	case st.Phase == lifecycle.Removing:
 		m.finishMembers(ctx, p)
 		err = m.remove(ctx, p)
+	case st.Phase == lifecycle.Creating, st.Abandoned:
+		m.abandon(ctx, p)
 	case st.Phase == lifecycle.Stopping:
 		m.finishMembers(ctx, p)
 		err = m.stop(ctx, p)
@@ -142,8 +143,12 @@ func (m *Manager) recoverContainer(ctx context.Context, c *container, sb engine.
 	case lifecycle.Created:
 		return m.reopenStreams(c)
 	case lifecycle.Starting:
-		// The call may have arrived or not: the wait tells.
-		err := c.apply(lifecycle.Started, func(st *record.ContainerStatus) { st.StartedAt = time.Now().UnixNano() })
+		started, err := sb.Started(ctx, c.id())
+		if err == nil && !started {
+			return m.unstart(ctx, c, sb)
+		}
+		// Also when that cannot be told: the wait will.
+		err = c.apply(lifecycle.Started, func(st *record.ContainerStatus) { st.StartedAt = time.Now().UnixNano() })
 		if err != nil {
 			return err
 		}
@@ -160,6 +165,18 @@ func (m *Manager) recoverContainer(ctx context.Context, c *container, sb engine.
 		return err
 	}
 	return nil
+}
+
+// unstart makes a container Created again whose start did not arrive, for the
+// caller to start: it has not run, and must not be told to have failed.
+func (m *Manager) unstart(ctx context.Context, c *container, sb engine.Sandbox) error {
+	if err := sb.Destroy(ctx, c.id()); err != nil { // the place that it was given
+		return err
+	}
+	if err := c.apply(lifecycle.Unstarted, nil); err != nil {
+		return err
+	}
+	return m.reopenStreams(c)
 }
 
 func (m *Manager) reopenStreams(c *container) error {

@@ -101,6 +101,10 @@ type Sandbox interface {
 	// container's first process exists.
 	Start(ctx context.Context, c Container) error
 
+	// Started tells whether a container was ever started, by whichever daemon: one
+	// that died in Start cannot know. It does not block on a running container.
+	Started(ctx context.Context, id string) (bool, error)
+
 	// Wait blocks until the container has ended. When the sandbox dies, it
 	// returns SIGKILL's status (137) and errdefs.ErrUnavailable.
 	Wait(ctx context.Context, id string) (ExitStatus, error)

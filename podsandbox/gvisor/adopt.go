@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/containerd/errdefs"
+	"github.com/cri-sandbox/cri-sandbox/crashpoint"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
 )
 
@@ -57,12 +58,34 @@ func (s *Sandbox) greet(ctx context.Context) error {
 	return nil
 }
 
+// Started implements engine.Sandbox. The sandbox starts one container at a time
+// and answers when it is done with that, so a start whose caller died is not missed.
+func (s *Sandbox) Started(ctx context.Context, id string) (bool, error) {
+	var state int
+	if err := s.control.call(ctx, methodState, id, &state); err != nil {
+		return false, fmt.Errorf("get state of container %s: %w", id, s.explain(err))
+	}
+	switch state {
+	case guestStateCreating:
+		return false, nil
+	case guestStateRunning:
+		return true, nil
+	}
+	// Ended, never known, or failed to start: the first has a status.
+	_, err := s.Wait(ctx, id)
+	if errdefs.IsNotFound(err) || errdefs.IsFailedPrecondition(err) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
 // Reap implements engine.Engine.
 func (e *Engine) Reap(ctx context.Context, id string) error {
 	programs, err := e.stagedPrograms()
 	if err != nil {
 		return fmt.Errorf("reap sandbox %s: %w", id, err)
 	}
+	crashpoint.Here("before sandbox reap")
 	var left []*process
 	err = eachProcess(func(pid int) {
 		start, err := startTime(pid)
@@ -95,5 +118,6 @@ func (e *Engine) Reap(ctx context.Context, id string) error {
 	if err != nil {
 		return fmt.Errorf("reap sandbox %s: %w", id, err)
 	}
+	crashpoint.Here("after sandbox reap")
 	return nil
 }

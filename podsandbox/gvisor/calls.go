@@ -172,9 +172,12 @@ type guestProcess struct {
 	PGID int32 `json:"pgid"`
 }
 
-// guestStateCreating is the state of a container that has its place in the
-// sandbox and was not started.
-const guestStateCreating = 1
+// States of a container in the sandbox. One that is not known there is told to
+// have stopped.
+const (
+	guestStateCreating = 1 // has its place, and was not started
+	guestStateRunning  = 2
+)
 
 type cgroupFile struct {
 	Controller string `json:"controller"`

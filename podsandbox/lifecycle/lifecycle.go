@@ -15,12 +15,15 @@
 // A container:
 //
 //	          Prepared          Start             Started
-//	Creating ─────────> Created ──────> Starting ─────────> Running
+//	Creating ─────────> Created <─────> Starting ─────────> Running
 //	   │                   │                │                  │ Ended
 //	   │ Remove            │ Ended          │ Ended            v
 //	   │                   └────────────────┴──────────────> Exited
 //	   v                   Remove                              │ Remove
 //	Removing <────────────────────────────────────────────────┘
+//
+// Back to Created goes a container whose start never arrived in the sandbox,
+// because the daemon died (Unstarted).
 //
 // Every phase is written to disk before what it announces is done, so a crash
 // leaves a phase that start-up can finish (Stopping, Removing) or undo (Creating).
@@ -28,6 +31,8 @@ package lifecycle
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/containerd/errdefs"
 )
@@ -67,7 +72,9 @@ const (
 	Prepared Event = "prepared"
 	Start    Event = "start"
 	Started  Event = "started"
-	Ended    Event = "ended"
+	// Unstarted is found out after a crash: the start did not happen.
+	Unstarted Event = "unstarted"
+	Ended     Event = "ended"
 )
 
 // Machine is a table of legal transitions.
@@ -91,7 +98,7 @@ var Pod = Machine{name: "pod", table: map[Phase]map[Event]Phase{
 var Container = Machine{name: "container", table: map[Phase]map[Event]Phase{
 	Creating: {Prepared: Created, Ended: Exited, Remove: Removing},
 	Created:  {Start: Starting, Ended: Exited, Remove: Removing},
-	Starting: {Started: Running, Ended: Exited},
+	Starting: {Started: Running, Unstarted: Created, Ended: Exited},
 	Running:  {Ended: Exited},
 	Exited:   {Remove: Removing},
 	Removing: {Remove: Removing},
@@ -112,3 +119,6 @@ func (m Machine) Known(p Phase) bool {
 	_, ok := m.table[p]
 	return ok
 }
+
+// Phases returns all phases of this machine, sorted.
+func (m Machine) Phases() []Phase { return slices.Sorted(maps.Keys(m.table)) }

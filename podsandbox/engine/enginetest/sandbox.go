@@ -159,6 +159,16 @@ func ownPIDs(s *specs.Spec) bool {
 	return false
 }
 
+// Started implements engine.Sandbox.
+func (s *sandbox) Started(_ context.Context, id string) (bool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.dead {
+		return false, s.deadError("get state of container", id)
+	}
+	return s.containers[id] != nil, nil
+}
+
 // Wait implements engine.Sandbox.
 func (s *sandbox) Wait(ctx context.Context, id string) (engine.ExitStatus, error) {
 	p, err := s.find(id)

@@ -53,6 +53,7 @@ func Run(t *testing.T, s Subject) {
 		"Adopt":             testAdopt,
 		"AdoptWrongProcess": testAdoptWrongProcess,
 		"StartAfterAdopt":   testStartAfterAdopt,
+		"Started":           testStarted,
 		"Reap":              testReap,
 	} {
 		t.Run(name, func(t *testing.T) { test(bench{t, s}) })

@@ -110,6 +110,28 @@ func testStartAfterAdopt(b bench) {
 	b.is("start again, as a third daemon", n.adopt().Start(b.ctx(), c), errdefs.IsFailedPrecondition)
 }
 
+// testStarted: the next daemon finds out what became of a start that was cut off.
+func testStarted(b bench) {
+	old := b.sandbox()
+	created, runs, over, gone := b.container("exit 3"), old.startReady(Polite), old.start("exit 4"), old.start("exit 5")
+	b.must(old.Create(b.ctx(), created))
+	old.wait(over)
+	b.must(old.Destroy(b.ctx(), gone.ID))
+	for _, n := range []node{old, old.adopt()} {
+		for what, want := range map[string]bool{created.ID: false, runs.ID: true, over.ID: true, gone.ID: false, newID(): false} {
+			if got, err := n.Started(b.ctx(), what); err != nil || got != want {
+				b.Errorf("started: %v, %v, want %v", got, err, want)
+			}
+		}
+	}
+	if st := old.wait(over); st.Code != 4 {
+		b.Errorf("the status became %+v", st)
+	}
+	b.must(old.Kill(b.ctx()))
+	_, err := old.Started(b.ctx(), runs.ID)
+	b.is("ask a dead sandbox", err, errdefs.IsUnavailable)
+}
+
 func testReap(b bench) {
 	n, neighbour := b.sandbox(), b.sandbox()
 	n.startReady(Polite)
