@@ -9,6 +9,8 @@ import (
 	"github.com/containerd/containerd/v2/core/leases"
 	"github.com/containerd/errdefs"
 	"k8s.io/klog/v2"
+
+	"github.com/cri-sandbox/cri-sandbox/crashpoint"
 )
 
 // labelName says on a lease for which name its pull was.
@@ -26,10 +28,12 @@ type retainedLease struct {
 // lease opens a new lease for one pull. Whatever is written, or found present,
 // with the returned context stays until the lease is deleted.
 func (s *Store) lease(ctx context.Context, name string) (context.Context, error) {
+	crashpoint.Here("before image lease")
 	l, err := s.leases.Create(ctx, leases.WithRandomID(), leases.WithLabel(labelName, name))
 	if err != nil {
 		return nil, fmt.Errorf("create lease: %w", err)
 	}
+	crashpoint.Here("after image lease")
 	return leases.WithLease(ctx, l.ID), nil
 }
 
@@ -53,6 +57,17 @@ func (s *Store) discard(ctx context.Context, name string) {
 	err := errors.Join(s.deleteLeases(ctx, s.leasesOf(name)), s.sweep(ctx))
 	if err != nil && s.ctx.Err() == nil {
 		klog.ErrorS(err, "Downloads of a failed pull stay for now", "image", name)
+	}
+}
+
+// forgetTries deletes what earlier pulls of these names have left for a retry that
+// will not come: the image is complete, or goes.
+func (s *Store) forgetTries(ctx context.Context, names []string) {
+	for _, name := range names {
+		if err := s.deleteLeases(ctx, s.leasesOf(name)); err != nil {
+			// They expire in time.
+			klog.ErrorS(err, "Downloads of an earlier pull stay for now", "image", name)
+		}
 	}
 }
 
@@ -98,10 +113,12 @@ func (s *Store) expireLeases(ctx context.Context) error {
 func (s *Store) deleteLeases(ctx context.Context, ids []string) error {
 	var errs []error
 	for _, id := range ids {
+		crashpoint.Here("before image lease removal")
 		if err := s.leases.Delete(ctx, leases.Lease{ID: id}); err != nil && !errdefs.IsNotFound(err) {
 			errs = append(errs, fmt.Errorf("remove lease %s: %w", id, err))
 			continue
 		}
+		crashpoint.Here("after image lease removal")
 		s.pullMu.Lock()
 		delete(s.retained, id)
 		s.pullMu.Unlock()

@@ -12,6 +12,8 @@ import (
 	"github.com/distribution/reference"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	bolt "go.etcd.io/bbolt"
+
+	"github.com/cri-sandbox/cri-sandbox/crashpoint"
 )
 
 // recordKnown handles the pull of an image that is here already, perhaps under
@@ -27,6 +29,11 @@ func (s *Store) recordKnown(ctx context.Context, named reference.Named, target o
 		return Image{}, false, nil
 	}
 	img, err := s.recordLocked(ctx, named, target)
+	if err == nil {
+		// Of a pull that was cut off after its names had been recorded.
+		s.forgetTries(ctx, []string{named.String()})
+		s.sweepSoon()
+	}
 	return img, err == nil, err
 }
 
@@ -54,7 +61,9 @@ func (s *Store) recordLocked(ctx context.Context, named reference.Named, target 
 			return Image{}, err
 		}
 	}
+	crashpoint.Here("before image names")
 	err := s.putNames(ctx, names, target)
+	crashpoint.Here("after image names")
 	if err == nil {
 		_, err = s.reindex(ctx, targets{target.Digest: img})
 	}

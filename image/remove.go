@@ -5,6 +5,8 @@ import (
 	"slices"
 
 	"github.com/containerd/errdefs"
+
+	"github.com/cri-sandbox/cri-sandbox/crashpoint"
 )
 
 // Remove forgets an image and all its names, whichever name or id it is given
@@ -30,14 +32,19 @@ func (s *Store) forget(ctx context.Context, nameOrID string) (bool, error) {
 	} else if err != nil {
 		return false, err
 	}
-	if err := s.deleteNames(ctx, slices.Concat(img.RepoTags, img.RepoDigests)); err != nil {
+	crashpoint.Here("before removal of image names")
+	names := slices.Concat(img.RepoTags, img.RepoDigests)
+	if err := s.deleteNames(ctx, names); err != nil {
 		return false, err
 	}
+	crashpoint.Here("after removal of image names")
 	if _, err := s.reindex(ctx, nil); err != nil {
 		return false, err
 	}
+	s.forgetTries(ctx, names)
 	if _, err := s.dropUnusedView(ctx, img.layers.chain); err != nil {
 		return false, err
 	}
+	crashpoint.Here("after removal of layer view")
 	return true, nil
 }
