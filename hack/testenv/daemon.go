@@ -2,12 +2,14 @@ package testenv
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 
@@ -53,8 +55,8 @@ func (e *Env) spawn() error {
 		return err
 	}
 	defer log.Close()
-	cmd := exec.Command(e.opts.Binary, e.ServeArgs()...)
-	cmd.Env = append(os.Environ(), e.opts.DaemonEnv...)
+	cmd := exec.Command(cmp.Or(e.binary, e.opts.Binary), e.ServeArgs()...)
+	cmd.Env = slices.Concat(os.Environ(), e.opts.DaemonEnv, e.binaryEnv)
 	cmd.Stdout, cmd.Stderr = log, log
 	// A Ctrl-C at the terminal is for the demo or the test, which then stops the
 	// daemon in order; pods must be removed first.
@@ -70,6 +72,10 @@ func (e *Env) spawn() error {
 	}()
 	return nil
 }
+
+// Use makes binary the program of the next daemon, with these variables
+// (NAME=value) added to its environment. Empty means Options.Binary again.
+func (e *Env) Use(binary string, env ...string) { e.binary, e.binaryEnv = binary, env }
 
 // ServeArgs are the arguments of the daemon's program.
 func (e *Env) ServeArgs() []string {

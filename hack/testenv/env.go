@@ -87,10 +87,12 @@ type Env struct {
 	// Client is connected to Endpoint, and stays usable over restarts of the daemon.
 	Client *Client
 
-	opts     Options
-	daemon   *daemon
-	baseline Observation
-	undo     cleanup.Cleanup
+	opts      Options
+	binary    string // of the next daemon, see Use
+	binaryEnv []string
+	daemon    *daemon
+	baseline  Observation
+	undo      cleanup.Cleanup
 }
 
 // New sets an environment up and, unless Options.NoStart says otherwise, starts
