@@ -54,6 +54,9 @@ func (s *runtimeService) Status(ctx context.Context, req *runtimeapi.StatusReque
 	}
 	if req.GetVerbose() {
 		resp.Info = map[string]string{"network": networkInfo(s.opts.Network)}
+		if pulls, err := json.Marshal(s.opts.Images.Running()); err == nil {
+			resp.Info["pulls"] = string(pulls)
+		}
 		maps.Copy(resp.Info, s.opts.Info)
 	}
 	return resp, nil

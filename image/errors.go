@@ -3,6 +3,7 @@ package image
 import (
 	"context"
 	"crypto/tls"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -11,8 +12,10 @@ import (
 	"syscall"
 
 	"github.com/containerd/containerd/v2/core/remotes/docker"
+	"github.com/containerd/containerd/v2/core/remotes/docker/auth"
 	remoteerrors "github.com/containerd/containerd/v2/core/remotes/errors"
 	"github.com/containerd/errdefs"
+	"github.com/opencontainers/go-digest"
 )
 
 // classify finds the class of a pull's error: exactly one of errdefs', or of
@@ -26,6 +29,7 @@ func classify(err error) error {
 		wrong   wrongBytes
 		broken  brokenOff
 		network net.Error
+		garbage *json.SyntaxError
 	)
 	switch {
 	case outOfDisk(err):
@@ -49,11 +53,14 @@ func classify(err error) error {
 		return errdefs.ErrFailedPrecondition
 	case errdefs.IsNotFound(err):
 		return errdefs.ErrNotFound
-	case errdefs.IsInvalidArgument(err):
+	case errdefs.IsInvalidArgument(err), errors.Is(err, digest.ErrDigestInvalidFormat),
+		errors.Is(err, digest.ErrDigestUnsupported), errors.Is(err, digest.ErrDigestInvalidLength):
 		return errdefs.ErrInvalidArgument
 	case errdefs.IsResourceExhausted(err):
 		return errdefs.ErrResourceExhausted
-	case errors.As(err, &network), errors.As(err, &broken), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF), errdefs.IsUnavailable(err):
+	case errors.Is(err, auth.ErrNoToken):
+		return errdefs.ErrUnauthenticated
+	case errors.As(err, &network), errors.As(err, &broken), errors.As(err, &garbage), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF), errdefs.IsUnavailable(err):
 		return errdefs.ErrUnavailable
 	case errdefs.IsFailedPrecondition(err):
 		return errdefs.ErrFailedPrecondition

@@ -107,7 +107,7 @@ func (s *Store) download(ctx context.Context, fetcher remotes.Fetcher, target oc
 	var g gate
 	handler := unpacker.Unpack(g.guard(images.Handlers(
 		images.HandlerFunc(v.before),
-		checkedFetch(remotes.FetchHandler(s.content, fetcher)),
+		fetchChecked(s.content, fetcher),
 		images.HandlerFunc(v.after),
 	)))
 	err = images.Dispatch(ctx, handler, nil, target)
@@ -125,25 +125,6 @@ func (s *Store) download(ctx context.Context, fetcher remotes.Fetcher, target oc
 		err = fmt.Errorf("no image for platform %s: %w", platforms.DefaultString(), errdefs.ErrNotFound)
 	}
 	return err
-}
-
-// wrongBytes is a blob that is not what its digest says.
-type wrongBytes struct{ err error }
-
-func (e wrongBytes) Error() string {
-	return "the registry sends other bytes than it announced: " + e.err.Error()
-}
-func (e wrongBytes) Unwrap() error { return e.err }
-
-// checkedFetch marks the errors of blobs whose size or digest is wrong.
-func checkedFetch(h images.Handler) images.Handler {
-	return images.HandlerFunc(func(ctx context.Context, desc ocispec.Descriptor) ([]ocispec.Descriptor, error) {
-		children, err := h.Handle(ctx, desc)
-		if errdefs.IsFailedPrecondition(err) {
-			err = wrongBytes{err}
-		}
-		return children, err
-	})
 }
 
 // visit is what one pull learns about its image on the way down from the index.

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/distribution/reference"
+	"k8s.io/klog/v2"
 )
 
 // pull is one running pull, shared by all callers that asked for the same name
@@ -15,6 +17,8 @@ type pull struct {
 	credentials Credentials
 	cancel      context.CancelFunc
 	done        chan struct{} // closed when img and err are set
+	since       time.Time
+	traffic     *traffic
 
 	img Image
 	err error
@@ -88,11 +92,11 @@ func (s *Store) join(ctx context.Context, named reference.Named, c Credentials, 
 		return p, true, nil
 	}
 	work, cancel := context.WithCancel(s.ctx)
-	p = &pull{credentials: c, cancel: cancel, done: make(chan struct{}), callers: 1}
+	p = &pull{credentials: c, cancel: cancel, done: make(chan struct{}), since: time.Now(), traffic: newTraffic(), callers: 1}
 	s.pulls[name] = p
 	s.work.Go(func() {
 		defer cancel()
-		p.img, p.err = s.pullOnce(work, named, keys)
+		p.img, p.err = s.pullOnce(work, named, keys, p.traffic)
 		s.pullMu.Lock()
 		delete(s.pulls, name)
 		s.pullMu.Unlock()
@@ -112,15 +116,16 @@ func (s *Store) leave(p *pull) {
 }
 
 // pullOnce runs one pull to its end and gives its error a class.
-func (s *Store) pullOnce(ctx context.Context, named reference.Named, keys *keychain) (Image, error) {
+func (s *Store) pullOnce(ctx context.Context, named reference.Named, keys *keychain, t *traffic) (Image, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	conn := s.connect(ctx, keys)
+	conn := s.connect(ctx, keys, t)
 	defer conn.traffic.close()
 	go conn.traffic.watch(ctx, s.opts.PullIdleTimeout, cancel)
 
 	img, err := s.pullWith(ctx, named, conn)
 	if err == nil {
+		klog.V(2).InfoS("Pulled image", "image", named.String(), "id", img.ID, "received", t.received.Load(), "took", time.Since(t.start))
 		return img, nil
 	}
 	if cause := context.Cause(ctx); cause != nil {

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -14,8 +13,6 @@ import (
 	"github.com/containerd/containerd/v2/core/remotes"
 	"github.com/containerd/containerd/v2/core/remotes/docker"
 	"github.com/containerd/containerd/v2/core/remotes/docker/config"
-	"github.com/containerd/errdefs"
-	"github.com/pelletier/go-toml/v2"
 )
 
 // connection is one pull's way to a registry and its mirrors.
@@ -28,8 +25,8 @@ type connection struct {
 // Hosts come from containerd's hosts.toml files, read anew for each pull. A
 // loopback registry without configuration is spoken to in TLS, or else in plain
 // HTTP; all others in TLS only, unless the configuration says http.
-func (s *Store) connect(ctx context.Context, keys *keychain) *connection {
-	c := &connection{traffic: newTraffic()}
+func (s *Store) connect(ctx context.Context, keys *keychain, t *traffic) *connection {
+	c := &connection{traffic: t}
 	options := config.HostOptions{
 		Credentials: keys.basic,
 		UpdateClient: func(client *http.Client) error {
@@ -92,22 +89,6 @@ func once(hosts docker.RegistryHosts) docker.RegistryHosts {
 		}
 		return list, err
 	}
-}
-
-// checkHostsFile refuses a file that is not TOML. The library logs such a file
-// and goes to the registry itself, which may be just what the file forbids.
-func checkHostsFile(path string) error {
-	blob, err := os.ReadFile(path)
-	if os.IsNotExist(err) {
-		return nil
-	} else if err != nil {
-		return fmt.Errorf("read registry configuration: %v: %w", err, errdefs.ErrFailedPrecondition)
-	}
-	var anything map[string]any
-	if err := toml.Unmarshal(blob, &anything); err != nil {
-		return fmt.Errorf("registry configuration %s is not valid TOML (%v): %w", path, err, errdefs.ErrFailedPrecondition)
-	}
-	return nil
 }
 
 // bearer authorizes the requests to one host with a token given by the caller.
