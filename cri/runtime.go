@@ -49,7 +49,7 @@ func (s *runtimeService) Status(ctx context.Context, req *runtimeapi.StatusReque
 	}
 	for _, name := range s.opts.Handlers {
 		resp.RuntimeHandlers = append(resp.RuntimeHandlers, &runtimeapi.RuntimeHandler{
-			Name: name, Features: &runtimeapi.RuntimeHandlerFeatures{},
+			Name: name, Features: s.opts.Features,
 		})
 	}
 	if req.GetVerbose() {

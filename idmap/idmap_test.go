@@ -135,6 +135,9 @@ func TestProbe(t *testing.T) {
 	if err := Probe(t.TempDir()); err != nil {
 		t.Error(err)
 	}
+	if err := ProbeReadOnly(t.TempDir()); err != nil {
+		t.Error(err)
+	}
 	if err := Probe("/proc"); err == nil {
 		t.Error("/proc is said to take a mapping")
 	}

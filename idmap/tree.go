@@ -68,8 +68,8 @@ func Attach(tree *os.File, target string) error {
 	return nil
 }
 
-// Probe reports whether mount trees on the file system of a folder can be mapped
-// and be made read-only with what lies below: nil, or why not.
+// Probe reports whether mount trees on the file system of a folder can be mapped:
+// nil, or why not.
 func Probe(dir string) error {
 	one := []specs.LinuxIDMapping{{ContainerID: 0, HostID: 65536, Size: 65536}}
 	ns, err := UserNamespace(Mapping{UIDs: one, GIDs: one})
@@ -77,7 +77,17 @@ func Probe(dir string) error {
 		return err
 	}
 	defer ns.Close()
-	tree, err := OpenTree(filepath.Clean(dir), Attributes{UserNS: ns, ReadOnly: true})
+	return try(dir, Attributes{UserNS: ns})
+}
+
+// ProbeReadOnly reports whether mount trees can be made read-only with what lies
+// below: nil, or why not.
+func ProbeReadOnly(dir string) error {
+	return try(dir, Attributes{Recursive: true, ReadOnly: true})
+}
+
+func try(dir string, a Attributes) error {
+	tree, err := OpenTree(filepath.Clean(dir), a)
 	if err != nil {
 		return err
 	}

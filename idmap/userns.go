@@ -38,11 +38,12 @@ func UserNamespace(m Mapping) (*os.File, error) {
 // process of one thread only, which no Go program is. The child is traced, so the
 // kernel stops it before the first instruction of its program.
 func forkNamespace(m Mapping) (*os.File, error) {
+	uids, gids := m.SysProc()
 	pid, err := syscall.ForkExec("/proc/self/exe", []string{"cri-sandbox-userns"}, &syscall.ProcAttr{
 		Dir: "/",
 		Sys: &syscall.SysProcAttr{
 			Cloneflags:  unix.CLONE_NEWUSER,
-			UidMappings: sysMap(m.UIDs), GidMappings: sysMap(m.GIDs),
+			UidMappings: uids, GidMappings: gids,
 			Ptrace: true, Pdeathsig: syscall.SIGKILL,
 		},
 	})
@@ -62,6 +63,9 @@ func forkNamespace(m Mapping) (*os.File, error) {
 	}
 	return ns, err
 }
+
+// SysProc is the form in which a child process is given the mapping.
+func (m Mapping) SysProc() (uids, gids []syscall.SysProcIDMap) { return sysMap(m.UIDs), sysMap(m.GIDs) }
 
 func sysMap(ranges []specs.LinuxIDMapping) []syscall.SysProcIDMap {
 	out := make([]syscall.SysProcIDMap, len(ranges))

@@ -71,10 +71,10 @@ func (m *Manager) create(ctx context.Context, p *pod, cfg *runtimeapi.ContainerC
 	if err := m.fitGroup(p); err != nil {
 		return nil, fmt.Errorf("resize the pod's cgroup: %w", err)
 	}
-	if err := m.opts.Images.MountRootfs(ctx, c.id(), img, m.paths.rootfs(p.id(), c.id())); err != nil {
+	if err := m.opts.Images.MountMappedRootfs(ctx, c.id(), img, m.paths.rootfs(p.id(), c.id()), p.ids()); err != nil {
 		return nil, fmt.Errorf("mount root file system: %w", err)
 	}
-	resolved, err := m.resolve(c, img)
+	resolved, err := m.resolve(ctx, c, img)
 	if err != nil {
 		return nil, err
 	}
@@ -140,11 +140,14 @@ type resolved struct {
 }
 
 // resolve turns the request into an OCI spec. The root file system is mounted.
-func (m *Manager) resolve(c *container, img image.Image) (*resolved, error) {
+func (m *Manager) resolve(ctx context.Context, c *container, img image.Image) (*resolved, error) {
 	pod, id := c.pod.id(), c.id()
 	rootfs := m.paths.rootfs(pod, id)
 	mounts, err := spec.PrepareMounts(c.config().GetMounts())
 	if err != nil {
+		return nil, err
+	}
+	if err := m.mountImages(ctx, c, mounts); err != nil {
 		return nil, err
 	}
 	volumes, err := m.makeImageVolumes(c, img, mounts)
@@ -154,6 +157,9 @@ func (m *Manager) resolve(c *container, img image.Image) (*resolved, error) {
 	user, err := spec.ResolveUser(rootfs, img.Config.User, c.config().GetLinux().GetSecurityContext())
 	if err != nil {
 		return nil, fmt.Errorf("resolve user: %w", err)
+	}
+	if err := checkMapped(c.pod.ids(), user); err != nil {
+		return nil, err
 	}
 	hostname, err := podHostname(c.pod)
 	if err != nil {
@@ -188,7 +194,7 @@ func (m *Manager) makeImageVolumes(c *container, img image.Image, mounts []*runt
 		if err := os.MkdirAll(filepath.Dir(dir), 0o711); err != nil {
 			return nil, fmt.Errorf("make image volume: %w", err)
 		}
-		if err := copyFromRootfs(m.paths.rootfs(c.pod.id(), c.id()), dest, dir); err != nil {
+		if err := copyFromRootfs(m.paths.rootfs(c.pod.id(), c.id()), dest, dir, c.pod.ids()); err != nil {
 			return nil, fmt.Errorf("fill image volume %s: %w", dest, err)
 		}
 		volumes[dest] = dir

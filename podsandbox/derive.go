@@ -17,7 +17,7 @@ func (m *Manager) engineConfig(p *pod) (engine.Config, error) {
 	}
 	cfg := engine.Config{
 		ID: p.id(), Dir: m.paths.engine(p.id()), Hostname: hostname,
-		Sysctls: p.config().GetLinux().GetSysctls(), OOMScoreAdj: new(sandboxOOMScore),
+		Sysctls: p.config().GetLinux().GetSysctls(), OOMScoreAdj: new(sandboxOOMScore), IDs: p.ids(),
 	}
 	if !p.hostNetwork() {
 		cfg.NetNS = m.paths.netns(p.id())

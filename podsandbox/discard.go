@@ -59,7 +59,7 @@ func (m *Manager) removeContainer(ctx context.Context, c *container) error {
 	}
 	err := errors.Join(
 		m.destroyInSandbox(ctx, c),
-		m.opts.Images.UnmountRootfs(ctx, c.id(), m.paths.rootfs(c.pod.id(), c.id())),
+		m.unmount(ctx, c),
 	)
 	if err != nil {
 		return err

@@ -17,7 +17,8 @@ import (
 //	├── resolv.conf hostname hosts      bound into the containers
 //	└── <container>/
 //	    ├── rootfs/                     the mounted root file system
-//	    ├── volumes/<n>/                image volumes
+//	    ├── volumes/<n>/                what the image declares as volumes
+//	    ├── images/<n>/                 images that the request mounts
 //	    └── streams/                    FIFOs, spools, journal
 type paths struct{ root, state string }
 
@@ -35,6 +36,7 @@ func (p paths) hosts(pod string) string      { return filepath.Join(p.pod(pod), 
 func (p paths) container(pod, id string) string { return filepath.Join(p.pod(pod), id) }
 func (p paths) rootfs(pod, id string) string    { return filepath.Join(p.container(pod, id), "rootfs") }
 func (p paths) volumes(pod, id string) string   { return filepath.Join(p.container(pod, id), "volumes") }
+func (p paths) images(pod, id string) string    { return filepath.Join(p.container(pod, id), "images") }
 func (p paths) streams(pod, id string) string   { return filepath.Join(p.container(pod, id), "streams") }
 
 func (p paths) make() error {

@@ -8,6 +8,7 @@ import (
 	"github.com/containerd/errdefs"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/cri-sandbox/cri-sandbox/idmap"
 	"github.com/cri-sandbox/cri-sandbox/network"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/cgroup"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
@@ -135,6 +136,9 @@ func (p *pod) members() []*container {
 
 // hostNetwork tells whether the pod shares the node's network namespace.
 func (p *pod) hostNetwork() bool { return spec.HostNetwork(p.config()) }
+
+// ids is the mapping of the pod's user namespace; the zero value is none.
+func (p *pod) ids() idmap.Mapping { return spec.IDs(p.config()) }
 
 // podKey is what CRI calls the unique identity of a sandbox.
 func podKey(md *runtimeapi.PodSandboxMetadata) string {

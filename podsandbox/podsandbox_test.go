@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/cri-sandbox/cri-sandbox/idmap"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/cgroup"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
 )
@@ -172,7 +173,7 @@ func TestImageVolumesAreCopiedWithoutLeavingTheRoot(t *testing.T) {
 	must(os.Symlink(secret, filepath.Join(rootfs, "escape")))
 
 	dst := filepath.Join(t.TempDir(), "v")
-	must(copyFromRootfs(rootfs, "/data", dst))
+	must(copyFromRootfs(rootfs, "/data", dst, idmap.Mapping{}))
 	if data, err := os.ReadFile(filepath.Join(dst, "sub", "f")); err != nil || string(data) != "image" {
 		t.Errorf("copy reads %q, %v", data, err)
 	}
@@ -187,10 +188,10 @@ func TestImageVolumesAreCopiedWithoutLeavingTheRoot(t *testing.T) {
 	}
 
 	out := filepath.Join(t.TempDir(), "out")
-	err := copyFromRootfs(rootfs, "/escape", out)
+	err := copyFromRootfs(rootfs, "/escape", out, idmap.Mapping{})
 	if _, serr := os.Stat(filepath.Join(out, "key")); serr == nil {
 		t.Fatalf("a file of the host was copied into a volume (%v)", err)
 	}
 	// What the image does not have makes an empty volume.
-	must(copyFromRootfs(rootfs, "/none", filepath.Join(t.TempDir(), "none")))
+	must(copyFromRootfs(rootfs, "/none", filepath.Join(t.TempDir(), "none"), idmap.Mapping{}))
 }

@@ -249,11 +249,9 @@ func (m *Manager) removeOrphanPod(ctx context.Context, id string) {
 		return
 	}
 	for _, cid := range namesIn(m.paths.pod(id)) {
-		if fi, err := os.Stat(m.paths.rootfs(id, cid)); err == nil && fi.IsDir() {
-			if err := m.opts.Images.UnmountRootfs(ctx, cid, m.paths.rootfs(id, cid)); err != nil {
-				klog.ErrorS(err, "Unmount an orphan's root file system", "container", cid)
-				return // its folder must not be walked into
-			}
+		if err := m.unmountOrphan(ctx, id, cid); err != nil {
+			klog.ErrorS(err, "Unmount an orphan's file systems", "container", cid)
+			return // its folder must not be walked into
 		}
 	}
 	if err := removeOrphanGroup(ctx, m.paths.cgroup(id), id); err != nil {
@@ -294,7 +292,7 @@ func (m *Manager) removeOrphanRootfs(ctx context.Context) {
 		return
 	}
 	for _, key := range keys {
-		if _, err := m.findContainer(key); err == nil {
+		if _, err := m.findContainer(ContainerOf(key)); err == nil {
 			continue
 		}
 		klog.InfoS("Remove a root file system without a container", "container", key)

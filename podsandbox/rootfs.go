@@ -5,15 +5,22 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"github.com/cri-sandbox/cri-sandbox/idmap"
 )
 
 // A root file system comes from an image, so nothing in it is trusted: it is
 // reached through os.Root, which no symbolic link leads out of.
 
 // copyFromRootfs copies the folder src of a root file system to the new folder
-// dst, with modes, owners and links. A src that does not exist makes dst empty.
-func copyFromRootfs(rootfs, src, dst string) error {
+// dst, with modes, owners and links. A src that does not exist makes dst empty, a
+// folder of the pod's root.
+func copyFromRootfs(rootfs, src, dst string, ids idmap.Mapping) error {
 	if err := os.Mkdir(dst, 0o755); err != nil {
+		return err
+	}
+	uid, gid, _ := ids.ToHost(0, 0)
+	if err := os.Chown(dst, int(uid), int(gid)); err != nil {
 		return err
 	}
 	root, err := os.OpenRoot(rootfs)

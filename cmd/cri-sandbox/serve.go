@@ -107,7 +107,7 @@ func serve(cfg config) (err error) {
 	}
 	sweep(ctx, audit.Config{Root: cfg.Root, State: cfg.State, CNI: cni})
 	return answer(ctx, cfg, start, cri.Options{
-		Pods: pods, Images: images, Network: cni, Handlers: handlers,
+		Pods: pods, Images: images, Network: cni, Handlers: handlers, Features: handlerFeatures(filepath.Join(cfg.Root, "images")),
 		Version: version, Systemd: usesSystemd(), Info: statusInfo(cfg),
 		Streaming: cri.StreamingOptions{
 			Address: cfg.Streaming.Address, Port: cfg.Streaming.Port,

@@ -118,7 +118,7 @@ func (c Config) layers() ([]Leftover, error) {
 	var all []Leftover
 	for _, key := range keys {
 		all = append(all, Leftover{
-			Kind: Layer, container: key, What: filepath.Join(store, "rootfs", key),
+			Kind: Layer, container: podsandbox.ContainerOf(key), What: filepath.Join(store, "rootfs", key),
 			remove: func(context.Context) error { return image.RemoveRootfs(store, key) },
 		})
 	}

@@ -29,6 +29,8 @@ import (
 	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/cri-sandbox/cri-sandbox/idmap"
 )
 
 // Engine starts and adopts sandboxes.
@@ -58,6 +60,13 @@ type Config struct {
 	// NetNS is the path of the pod's pinned network namespace; empty means the
 	// host's network.
 	NetNS string
+
+	// IDs is the mapping of the user namespace that the sandbox process and its
+	// helpers are born in; the zero value lets ids be the host's. Root file
+	// systems and stdio belong to mapped ids then, and mounts say by their own
+	// mappings how they are to be seen. With the host's network it is
+	// InvalidArgument.
+	IDs idmap.Mapping
 
 	// CgroupPaths are absolute folders that the sandbox process and its helpers
 	// are born in: on cgroup v1 one for each controller, on v2 exactly one.

@@ -107,7 +107,7 @@ func (s *Sandbox) spawn(netns *os.File) (*os.File, error) {
 	b := birth{
 		program: s.engine.program, argv0: bootName, id: s.cfg.ID,
 		netns: netns, cgroups: s.cfg.CgroupPaths, oom: s.cfg.OOMScoreAdj,
-		hostUser: s.hostNetwork(),
+		hostUser: s.hostNetwork(), ids: s.cfg.IDs,
 	}
 	if s.proc, err = b.fork(d); err != nil {
 		booted.Close()

@@ -73,6 +73,10 @@ func received() map[string]any {
 			UID: 1, PID: 7, PPID: 1, Threads: []int32{7}, TTY: "?", STime: "14:04", Time: "1s", Cmd: "sh",
 		}},
 		"state_creating": guestStateCreating,
+		"open_mount": openMountArgs{Mount: &specs.Mount{
+			Destination: "/vol", Type: "bind", Source: "/src", Options: []string{"rbind", "ro"},
+			UIDMappings: []specs.LinuxIDMapping{{HostID: 5, Size: 6}}, GIDMappings: []specs.LinuxIDMapping{{HostID: 7, Size: 8}},
+		}, Flags: 1},
 		"cgroup_results": cgroupResults{Results: []cgroupResult{{Data: "1", IsError: true}}},
 	}
 }

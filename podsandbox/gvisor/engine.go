@@ -140,6 +140,8 @@ func checkConfig(cfg engine.Config) error {
 	switch {
 	case cfg.ID == "" || filepath.Base(cfg.ID) != cfg.ID:
 		return fmt.Errorf("sandbox id %q is not a file name: %w", cfg.ID, errdefs.ErrInvalidArgument)
+	case cfg.NetNS == "" && !cfg.IDs.IsZero():
+		return fmt.Errorf("a sandbox on the host's network is in the host's user namespace: %w", errdefs.ErrInvalidArgument)
 	case !filepath.IsAbs(cfg.Dir):
 		return fmt.Errorf("folder %q is not absolute: %w", cfg.Dir, errdefs.ErrInvalidArgument)
 	}

@@ -10,6 +10,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/cri-sandbox/cri-sandbox/idmap"
 )
 
 // donation collects what a child is born with: its descriptors, whose numbers
@@ -61,6 +63,8 @@ type birth struct {
 	oom     *int
 	// hostUser keeps the child in the initial user namespace.
 	hostUser bool
+	// ids is the mapping of its own one; the zero value maps all ids to themselves.
+	ids idmap.Mapping
 }
 
 // fork starts the staged program. The child has its own pid, ipc, uts and mount
@@ -83,11 +87,14 @@ func (b birth) fork(d *donation) (*process, error) {
 		PidFD:      &pidfd,
 	}
 	if !b.hostUser {
-		// All ids, mapped to themselves: the child is root over nothing but its
-		// own namespaces, yet serves files of any owner.
-		all := []syscall.SysProcIDMap{{ContainerID: 0, HostID: 0, Size: 1<<32 - 1}}
+		ids := b.ids
+		if ids.IsZero() {
+			// All ids, mapped to themselves: the child is root over nothing but its
+			// own namespaces, yet serves files of any owner.
+			ids = idmap.Identity()
+		}
 		attr.Cloneflags |= unix.CLONE_NEWUSER
-		attr.UidMappings, attr.GidMappings = all, all
+		attr.UidMappings, attr.GidMappings = ids.SysProc()
 		attr.GidMappingsEnableSetgroups = true
 		attr.Credential = &syscall.Credential{Uid: 0, Gid: 0}
 	}

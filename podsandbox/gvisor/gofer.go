@@ -30,6 +30,8 @@ type gofer struct {
 	conns []*os.File // the sandbox's ends, root first; nil once handed over
 	exit  *os.File   // over which the gofer gets a pidfd of the Sentry
 
+	opener *opener // answers its questions while it makes its mounts
+
 	// ready is closed when the gofer has made its mounts, or failed to.
 	ready  chan struct{}
 	mounts []specs.Mount // resolved; valid once ready is closed
@@ -63,13 +65,17 @@ func (s *Sandbox) spawnGofer(id string, p *preparedSpec) (*gofer, error) {
 	if err := g.connect(d, p); err != nil {
 		return nil, err
 	}
+	if g.opener, err = newOpener(d, p.spec.Mounts); err != nil {
+		return nil, err
+	}
+	cu.Add(g.opener.close)
 	if err := g.controlSockets(d, s); err != nil {
 		return nil, err
 	}
 
 	b := birth{
 		program: s.engine.program, argv0: goferName + "/" + s.cfg.ID, id: id,
-		netns: s.engine.emptyNetNS, cgroups: s.cfg.CgroupPaths, oom: s.cfg.OOMScoreAdj,
+		netns: s.engine.emptyNetNS, cgroups: s.cfg.CgroupPaths, oom: s.cfg.OOMScoreAdj, ids: s.cfg.IDs,
 	}
 	crashpoint.Here("before gofer spawn")
 	if g.proc, err = b.fork(d); err != nil {
@@ -77,6 +83,7 @@ func (s *Sandbox) spawnGofer(id string, p *preparedSpec) (*gofer, error) {
 	}
 	crashpoint.Here("after gofer spawn")
 	cu.Release()
+	go g.opener.serve(g.proc.pid)
 	go s.readMounts(g, resolved, logged)
 	return g, nil
 }
@@ -103,14 +110,6 @@ func (g *gofer) connect(d *donation, p *preparedSpec) error {
 
 // controlSockets adds the gofer's other sockets.
 func (g *gofer) controlSockets(d *donation, s *Sandbox) error {
-	// Asked over rpc-fd are mounts that the gofer may not open itself, which
-	// happens with mapped ids alone; nobody answers here.
-	rpc, rpcTheirs, err := socketPair(unix.SOCK_STREAM)
-	if err != nil {
-		return err
-	}
-	rpc.Close()
-	d.give("rpc-fd", rpcTheirs)
 	exit, exitTheirs, err := socketPair(unix.SOCK_SEQPACKET)
 	if err != nil {
 		return err
@@ -141,6 +140,10 @@ func (s *Sandbox) readMounts(g *gofer, resolved *os.File, logged int64) {
 		err = errdefs.ErrInvalidArgument // what it could not mount was asked for
 	}
 	<-g.proc.done
+	if refused := g.opener.refusal(); refused != nil {
+		g.err = fmt.Errorf("prepare file systems: %w", refused)
+		return
+	}
 	g.err = fmt.Errorf("prepare file systems: the gofer %s; %s: %w", g.proc.describeEnd(), s.lastWords(logged), err)
 }
 

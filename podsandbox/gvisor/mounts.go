@@ -127,6 +127,7 @@ func translateMounts(in []specs.Mount) ([]specs.Mount, error) {
 			// A mount made in a container is never seen outside of the sandbox,
 			// whatever is asked; with these, the gofer does not start.
 			m.Options = slices.DeleteFunc(m.Options, func(o string) bool { return o == "rshared" || o == "shared" })
+			readOnlyBelow(&m)
 		}
 		out = append(out, m)
 	}

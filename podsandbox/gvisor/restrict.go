@@ -10,6 +10,8 @@ import (
 	"github.com/containerd/continuity/fs"
 	"github.com/containerd/errdefs"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/cri-sandbox/cri-sandbox/idmap"
 )
 
 // restrict expresses the masked and the readonly paths of a spec, which the
@@ -79,6 +81,7 @@ func (s *Sandbox) protect(ctx context.Context, p *preparedSpec, own []specs.Moun
 	default:
 		p.spec.Mounts = append(p.spec.Mounts, specs.Mount{
 			Destination: target, Type: "bind", Source: found.host, Options: []string{"rbind", "ro"},
+			UIDMappings: found.ids.UIDs, GIDMappings: found.ids.GIDs,
 		})
 	}
 	return nil
@@ -97,6 +100,7 @@ type location struct {
 	kind     pathKind
 	host     string // its path on the host; empty for the sandbox's own file systems
 	readonly bool
+	ids      idmap.Mapping // through which the mount that holds it is seen
 }
 
 // lookUp finds a path as the container will see it, by the mount that holds it.
@@ -112,7 +116,7 @@ func (s *Sandbox) lookUp(ctx context.Context, root string, mounts []specs.Mount,
 		if err != nil {
 			return location{}, nil // not reachable, so not there
 		}
-		loc := location{host: host}
+		loc := location{host: host, ids: idmap.Mapping{UIDs: holder.UIDMappings, GIDs: holder.GIDMappings}}
 		for _, o := range holder.Options {
 			loc.readonly = loc.readonly || o == "ro"
 		}

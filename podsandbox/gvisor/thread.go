@@ -55,6 +55,25 @@ func joinNetNS(netns *os.File) error {
 	return nil
 }
 
+// inMountNS runs f on a throw-away thread inside the mount namespace of a process.
+func inMountNS(pid int, f func() error) error {
+	return onThrowawayThread(func() error {
+		// A thread that shares its root and working directory cannot move.
+		if err := unix.Unshare(unix.CLONE_FS); err != nil {
+			return fmt.Errorf("leave the shared root folder: %w", err)
+		}
+		ns, err := os.Open(fmt.Sprintf("/proc/%d/ns/mnt", pid))
+		if err != nil {
+			return fmt.Errorf("open mount namespace: %w", err)
+		}
+		defer ns.Close()
+		if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNS); err != nil {
+			return fmt.Errorf("join mount namespace of process %d: %w", pid, err)
+		}
+		return f()
+	})
+}
+
 // newEmptyNetNS returns a network namespace with nothing but a loopback that is
 // down. It lives as long as the descriptor or a process in it.
 func newEmptyNetNS() (*os.File, error) {

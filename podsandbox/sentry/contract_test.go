@@ -12,6 +12,7 @@ import (
 	"gvisor.dev/gvisor/pkg/sentry/control"
 	"gvisor.dev/gvisor/runsc/boot"
 	"gvisor.dev/gvisor/runsc/config"
+	"gvisor.dev/gvisor/runsc/container"
 	"gvisor.dev/gvisor/runsc/specutils"
 )
 
@@ -92,6 +93,7 @@ func TestContractOfResults(t *testing.T) {
 	roundTrip[[]*control.Process](t, "result_processes")
 	roundTrip[[]*control.Process](t, "result_debug_processes")
 	roundTrip[control.CgroupsResults](t, "result_cgroup_results")
+	roundTrip[container.OpenMountArgs](t, "result_open_mount")
 	if v := decode[boot.ContainerRuntimeState](t, "result_state_creating"); v != boot.RuntimeStateCreating {
 		t.Errorf("state: %d", v)
 	}

@@ -86,6 +86,10 @@ func Container(in Input) (*specs.Spec, error) {
 			ReadonlyPaths: orDefault(sc.GetReadonlyPaths(), defaultReadonlyPaths),
 		},
 	}
+	if ids := IDs(in.Pod); !ids.IsZero() {
+		out.Linux.Namespaces = append(out.Linux.Namespaces, specs.LinuxNamespace{Type: specs.UserNamespace})
+		out.Linux.UIDMappings, out.Linux.GIDMappings = ids.UIDs, ids.GIDs
+	}
 	if sc.GetPrivileged() {
 		makePrivileged(out)
 	}

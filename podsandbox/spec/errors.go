@@ -18,7 +18,3 @@ func invalidf(format string, args ...any) error {
 func needsNativef(format string, args ...any) error {
 	return fmt.Errorf("%s: %w", fmt.Sprintf(format, args...), ErrNeedsNative)
 }
-
-func notYetf(format string, args ...any) error {
-	return fmt.Errorf("%s: %w", fmt.Sprintf(format, args...), errdefs.ErrNotImplemented)
-}

@@ -57,7 +57,10 @@ func mounts(in Input) []specs.Mount {
 		{in.ResolvConf, "/etc/resolv.conf"}, {in.HostnameFile, "/etc/hostname"}, {in.Hosts, "/etc/hosts"},
 	} {
 		if f.source != "" {
-			put(bind(f.source, f.destination, access))
+			b := bind(f.source, f.destination, access)
+			ids := IDs(in.Pod)
+			b.UIDMappings, b.GIDMappings = ids.UIDs, ids.GIDs
+			put(b)
 		}
 	}
 	for _, dst := range sortedKeys(in.Volumes) {
@@ -70,16 +73,31 @@ func mounts(in Input) []specs.Mount {
 	return all
 }
 
+// requestMount turns a mount of the request into a bind. The image of a volume is
+// mounted by the caller, for reading only and under the pod's ids.
 func requestMount(m *runtimeapi.Mount) specs.Mount {
 	access, propagation := "rw", "rprivate"
-	if m.GetReadonly() {
+	switch {
+	case m.GetRecursiveReadOnly():
+		access = "rro"
+	case m.GetReadonly(), m.GetImage() != nil:
 		access = "ro"
 	}
 	if m.GetPropagation() == runtimeapi.MountPropagation_PROPAGATION_HOST_TO_CONTAINER {
 		propagation = "rslave"
 	}
 	b := bind(m.GetHostPath(), path.Clean(m.GetContainerPath()), access)
-	b.Options = append([]string{"rbind", access, propagation}, m.GetMountOptions()...)
+	b.Options = []string{"rbind", access, propagation}
+	if m.GetImage() != nil {
+		b.Options = append(b.Options, "noexec", "nosuid", "nodev")
+	} else {
+		b.UIDMappings, b.GIDMappings = ociMapping(m.GetUidMappings()), ociMapping(m.GetGidMappings())
+	}
+	for _, o := range m.GetMountOptions() {
+		if !slices.Contains(b.Options, o) {
+			b.Options = append(b.Options, o)
+		}
+	}
 	return b
 }
 

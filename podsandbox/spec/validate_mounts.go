@@ -65,10 +65,26 @@ func mountOptions(r containerRequest) error {
 	return nil
 }
 
+// mountImages keeps sub-paths below the root of the image; links in it are looked
+// at when it is mounted. The kubelet maps ids as the pod does, or not at all.
 func mountImages(r containerRequest) error {
 	for _, m := range r.GetMounts() {
-		if m.GetImage() != nil {
-			return notYetf("image %s as a volume at %s", m.GetImage().GetImage(), m.GetContainerPath())
+		if m.GetImage() == nil {
+			continue
+		}
+		dst, sub := m.GetContainerPath(), m.GetImageSubPath()
+		switch {
+		case m.GetImage().GetImage() == "":
+			return invalidf("mount %s is of an image without a name", dst)
+		case path.IsAbs(sub) || slices.Contains(strings.Split(sub, "/"), ".."):
+			return invalidf("sub-path %q of mount %s must be relative to the image's root and below it", sub, dst)
+		case strings.ContainsFunc(sub, isControl):
+			return invalidf("sub-path %q of mount %s must not contain control characters", sub, dst)
+		}
+		pod := r.pod.GetLinux().GetSecurityContext().GetNamespaceOptions().GetUsernsOptions()
+		if len(m.GetUidMappings())+len(m.GetGidMappings()) > 0 &&
+			(!sameRanges(m.GetUidMappings(), pod.GetUids()) || !sameRanges(m.GetGidMappings(), pod.GetGids())) {
+			return invalidf("mount %s of an image has other id mappings than its pod", dst)
 		}
 	}
 	return nil
@@ -76,8 +92,13 @@ func mountImages(r containerRequest) error {
 
 func mountIDMappings(r containerRequest) error {
 	for _, m := range r.GetMounts() {
-		if len(m.GetUidMappings())+len(m.GetGidMappings()) > 0 {
-			return notYetf("mount %s with mapped user or group ids", m.GetContainerPath())
+		if (len(m.GetUidMappings()) == 0) != (len(m.GetGidMappings()) == 0) {
+			return invalidf("mount %s maps user ids or group ids alone; send both", m.GetContainerPath())
+		}
+		for _, one := range slices.Concat(m.GetUidMappings(), m.GetGidMappings()) {
+			if err := checkRange("mount "+m.GetContainerPath(), one); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
@@ -87,15 +108,6 @@ func mountPropagation(r containerRequest) error {
 	for _, m := range r.GetMounts() {
 		if m.GetPropagation() == runtimeapi.MountPropagation_PROPAGATION_BIDIRECTIONAL {
 			return needsNativef("mount %s with bidirectional propagation", m.GetContainerPath())
-		}
-	}
-	return nil
-}
-
-func mountRecursiveReadOnly(r containerRequest) error {
-	for _, m := range r.GetMounts() {
-		if m.GetRecursiveReadOnly() {
-			return needsNativef("recursively read-only mount %s", m.GetContainerPath())
 		}
 	}
 	return nil

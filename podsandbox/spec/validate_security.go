@@ -110,21 +110,6 @@ func checkNamespaces(o *runtimeapi.NamespaceOption) error {
 	return nil
 }
 
-func podUserNamespace(c *runtimeapi.PodSandboxConfig) error {
-	return checkUserNamespace(c.GetLinux().GetSecurityContext().GetNamespaceOptions())
-}
-
-func containerUserNamespace(r containerRequest) error {
-	return checkUserNamespace(r.security().GetNamespaceOptions())
-}
-
-func checkUserNamespace(o *runtimeapi.NamespaceOption) error {
-	if u := o.GetUsernsOptions(); u != nil && u.GetMode() == runtimeapi.NamespaceMode_POD {
-		return notYetf("user namespace of a pod (hostUsers: false)")
-	}
-	return nil
-}
-
 func podHostNamespaces(c *runtimeapi.PodSandboxConfig) error {
 	return checkHostNamespaces("pod", c.GetLinux().GetSecurityContext().GetNamespaceOptions())
 }

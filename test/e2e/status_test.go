@@ -71,7 +71,7 @@ func TestStatusClaimsWhatWorks(t *testing.T) {
 	names := map[string]bool{}
 	for _, h := range resp.RuntimeHandlers {
 		names[h.Name] = true
-		if h.Features.GetUserNamespaces() || h.Features.GetRecursiveReadOnlyMounts() {
+		if !h.Features.GetUserNamespaces() || !h.Features.GetRecursiveReadOnlyMounts() {
 			t.Errorf("handler %q claims %v", h.Name, h.Features)
 		}
 	}

@@ -1,0 +1,182 @@
+package gvisor
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"slices"
+	"sync"
+
+	"github.com/containerd/errdefs"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/cri-sandbox/cri-sandbox/idmap"
+)
+
+// While a gofer makes a container's mounts, it asks over its rpc-fd for those that
+// it cannot make with its own rights: sources that its user namespace may not
+// reach, and copies of mount trees with a mapping of ids. A question is a request
+// of the control protocol, and the answer carries one descriptor.
+
+const methodOpenMount = "goferToHostRPC.OpenMount"
+
+type openMountArgs struct {
+	Mount *specs.Mount
+	Flags uint32 // of mount(2)
+}
+
+// openMountResult is empty: what was opened travels beside it.
+type openMountResult struct{}
+
+// optionReadOnlyBelow is the OCI specification's: read-only with all mounts below.
+const optionReadOnlyBelow = "rro"
+
+// readOnlyBelow rewrites a bind with that option for the gofer, which knows it for
+// trees with mapped ids alone: one with each id mapped to itself is meant then.
+func readOnlyBelow(m *specs.Mount) {
+	i := slices.Index(m.Options, optionReadOnlyBelow)
+	if i < 0 {
+		return
+	}
+	m.Options[i] = "ro"
+	if len(m.UIDMappings) == 0 {
+		ids := idmap.Identity()
+		m.UIDMappings, m.GIDMappings = ids.UIDs, ids.GIDs
+	}
+}
+
+// opener answers one gofer. It opens what the container's spec names and nothing
+// else, whatever it is asked.
+type opener struct {
+	conn   *net.UnixConn
+	mounts []specs.Mount
+
+	mu  sync.Mutex
+	err error // guarded by mu; why a mount could not be opened
+}
+
+// newOpener gives one end of a connection to the gofer to be.
+func newOpener(d *donation, mounts []specs.Mount) (*opener, error) {
+	ours, theirs, err := socketPair(unix.SOCK_STREAM)
+	if err != nil {
+		return nil, err
+	}
+	d.give("rpc-fd", theirs)
+	defer ours.Close()
+	conn, err := net.FileConn(ours)
+	if err != nil {
+		return nil, fmt.Errorf("open connection to gofer: %w", err)
+	}
+	return &opener{conn: conn.(*net.UnixConn), mounts: mounts}, nil
+}
+
+func (o *opener) close() { o.conn.Close() }
+
+// serve answers until the gofer hangs up, which it does when its mounts are made.
+func (o *opener) serve(gofer int) {
+	defer o.close()
+	requests := json.NewDecoder(o.conn)
+	for {
+		var r struct {
+			Method string        `json:"method"`
+			Arg    openMountArgs `json:"arg"`
+		}
+		if requests.Decode(&r) != nil {
+			return
+		}
+		tree, err := o.open(gofer, r.Method, r.Arg)
+		if err != nil {
+			o.refuse(err)
+		}
+		if o.answer(tree, err) != nil {
+			return
+		}
+	}
+}
+
+func (o *opener) answer(tree *os.File, err error) error {
+	if err != nil {
+		body, _ := json.Marshal(reply{Err: err.Error()})
+		_, werr := o.conn.Write(body)
+		return werr
+	}
+	defer tree.Close()
+	result, err := json.Marshal(openMountResult{})
+	if err != nil {
+		return err
+	}
+	body, err := json.Marshal(reply{Success: true, Result: result})
+	if err != nil {
+		return err
+	}
+	return send(o.conn, body, []*os.File{tree})
+}
+
+func (o *opener) open(gofer int, method string, arg openMountArgs) (*os.File, error) {
+	if method != methodOpenMount || arg.Mount == nil {
+		return nil, fmt.Errorf("gofer asks for %s: %w", method, errdefs.ErrInvalidArgument)
+	}
+	i := slices.IndexFunc(o.mounts, func(m specs.Mount) bool {
+		return m.Destination == arg.Mount.Destination && m.Source == arg.Mount.Source
+	})
+	if i < 0 {
+		return nil, fmt.Errorf("gofer asks for %s at %s, which its spec does not have: %w", arg.Mount.Source, arg.Mount.Destination, errdefs.ErrInvalidArgument)
+	}
+	var tree *os.File
+	err := inMountNS(gofer, func() error {
+		var err error
+		tree, err = openMount(o.mounts[i])
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("open mount %s: %w", arg.Mount.Destination, err)
+	}
+	return tree, nil
+}
+
+// openMount opens the source of a bind in the calling thread's mount namespace, with
+// the rights of the daemon.
+func openMount(m specs.Mount) (*os.File, error) {
+	ids := idmap.Mapping{UIDs: m.UIDMappings, GIDs: m.GIDMappings}
+	if ids.IsZero() {
+		fd, err := unix.Open(m.Source, unix.O_PATH|unix.O_CLOEXEC, 0)
+		if errors.Is(err, unix.ENOENT) {
+			return nil, fmt.Errorf("open %s: %w: %w", m.Source, err, errdefs.ErrInvalidArgument)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("open %s: %w", m.Source, err)
+		}
+		return os.NewFile(uintptr(fd), m.Source), nil
+	}
+	attr := idmap.Attributes{
+		Recursive: slices.Contains(m.Options, "rbind"),
+		ReadOnly:  slices.Contains(m.Options, "ro"),
+	}
+	if !ids.IsIdentity() {
+		ns, err := idmap.UserNamespace(ids)
+		if err != nil {
+			return nil, err
+		}
+		defer ns.Close()
+		attr.UserNS = ns
+	}
+	return idmap.OpenTree(m.Source, attr)
+}
+
+func (o *opener) refuse(err error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.err == nil {
+		o.err = err
+	}
+}
+
+// refusal is the first error that the gofer was answered with, or nil.
+func (o *opener) refusal() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.err
+}
