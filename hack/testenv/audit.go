@@ -89,6 +89,9 @@ func (e *Env) MarkBaseline() error {
 	return nil
 }
 
+// Baseline returns what MarkBaseline saw last.
+func (e *Env) Baseline() Observation { return e.baseline }
+
 // Audit returns an error that lists everything that is there now and was not at
 // the baseline. The kernel removes some things a moment after the call that asked
 // for it (links of a dying namespace, processes), so it looks again for up to ten
