@@ -20,6 +20,7 @@ type container struct {
 	// ended is closed when the record says Exited.
 	ended     chan struct{}
 	endedOnce sync.Once
+	stopTold  sync.Once // plugins were told of its end
 
 	mu       sync.Mutex
 	streams  *logs.Streams      // nil before Created, and after the end

@@ -78,6 +78,9 @@ func (m *Manager) create(ctx context.Context, p *pod, cfg *runtimeapi.ContainerC
 	if err != nil {
 		return nil, err
 	}
+	if err := m.adjustContainer(ctx, c, resolved.spec); err != nil {
+		return nil, err
+	}
 	if err := c.SaveSpec(resolved.spec); err != nil {
 		return nil, err
 	}
@@ -92,6 +95,7 @@ func (m *Manager) create(ctx context.Context, p *pod, cfg *runtimeapi.ContainerC
 		return nil, err
 	}
 	m.publish(p, c.id(), runtimeapi.ContainerEventType_CONTAINER_CREATED_EVENT)
+	m.tellAfter(ctx, m.opts.Plugins.ContainerCreated, c)
 	return c, nil
 }
 

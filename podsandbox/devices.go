@@ -1,6 +1,8 @@
 package podsandbox
 
 import (
+	"slices"
+
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/cdi"
@@ -16,9 +18,15 @@ func (m *Manager) injectDevices(c *container, s *specs.Spec) error {
 	return m.injectNamed(s, names)
 }
 
+// injectNamed leaves s as it was when a device cannot be had.
 func (m *Manager) injectNamed(s *specs.Spec, names []string) error {
 	before := *s
-	before.Mounts = append([]specs.Mount(nil), s.Mounts...)
+	before.Mounts = slices.Clone(s.Mounts)
+	if s.Linux != nil {
+		linux := *s.Linux
+		linux.Devices = slices.Clone(s.Linux.Devices)
+		before.Linux = &linux
+	}
 	err := m.opts.Devices.Inject(s, names, func(edits *specs.Spec) error { return spec.AdoptForeign(&specs.Spec{}, edits) })
 	if err != nil {
 		return err

@@ -52,6 +52,7 @@ func (m *Manager) removeContainer(ctx context.Context, c *container) error {
 	if err := c.apply(lifecycle.Remove, nil); err != nil {
 		return err
 	}
+	m.tellContainerRemoved(ctx, c)
 	if s := c.takeStreams(); s != nil {
 		if err := s.Close(); err != nil {
 			klog.ErrorS(err, "Close the streams of a container", "container", c.id())

@@ -46,6 +46,8 @@ func (m *Manager) endOf(c *container, status engine.ExitStatus, err error) end {
 	case err == nil && e.code == 137 && c.Status().OOMKilled:
 		e.reason = reasonOOMKilled
 		e.message = fmt.Sprintf("the container used more memory than its limit of %d bytes", c.resources().GetMemoryLimitInBytes())
+	case err == nil && e.code == 137 && c.Status().Evicted != "":
+		e.message = "an NRI plugin evicted the container: " + c.Status().Evicted
 	case err == nil:
 	case errdefs.IsNotFound(err):
 		// It was Starting when a daemon died, and the start never arrived; or
@@ -108,4 +110,5 @@ func (m *Manager) containerEnded(c *container, e end) {
 	}
 	m.shrinkGroup(c.pod)
 	crashpoint.Here("after exit handling")
+	m.tellStopped(ctx, c)
 }

@@ -38,6 +38,7 @@ import (
 	"github.com/cri-sandbox/cri-sandbox/network"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/cdi"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/nri"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/record"
 )
 
@@ -61,6 +62,10 @@ type Options struct {
 	// PrivilegedInSandbox takes privileged pods and gives their containers all
 	// that there is inside the sandbox. Else they are refused.
 	PrivilegedInSandbox bool
+
+	// Plugins are told of pods and containers, and may adjust these. The caller
+	// stops them. Nil means none.
+	Plugins *nri.Plugins
 
 	// SeccompRoot is where relative names of localhost profiles are looked up.
 	SeccompRoot string

@@ -29,6 +29,8 @@ type pod struct {
 	idle       chan struct{} // closed when users falls to 0; nil when nobody waits
 	watched    bool          // somebody watches the memory of the containers
 
+	stopTold sync.Once // plugins were told of its end
+
 	look chan struct{} // makes him look at once
 	size groupSize
 }

@@ -94,6 +94,7 @@ func (m *Manager) remove(ctx context.Context, p *pod) error {
 			return err
 		}
 	}
+	m.opts.Plugins.RemovePod(ctx, m.pluginPod(p))
 	crashpoint.Here("before pod folder removal")
 	if err := os.RemoveAll(m.paths.pod(p.id())); err != nil {
 		return fmt.Errorf("remove pod folder: %w", err)
@@ -134,8 +135,15 @@ func (m *Manager) abandon(ctx context.Context, p *pod) {
 // from running. CNI DEL takes the longest and needs no dead sandbox.
 func (m *Manager) release(ctx context.Context, p *pod) error {
 	network := make(chan error, 1)
-	go func() { network <- m.disconnect(ctx, p) }()
+	detach := func() { network <- m.disconnect(ctx, p) }
+	if m.opts.Plugins == nil {
+		go detach()
+	}
 	err := m.endSandbox(ctx, p)
+	if m.opts.Plugins != nil {
+		m.tellPodStopped(ctx, p) // while its network is there
+		go detach()
+	}
 	if err == nil {
 		err = m.removeGroup(ctx, p)
 	}

@@ -118,7 +118,15 @@ func (m *Manager) UpdateContainerResources(ctx context.Context, id string, chang
 		return err
 	}
 	err = m.detached(ctx, m.opts.Timeouts.Sandbox, func(ctx context.Context) error {
-		return m.updateContainer(ctx, c, change)
+		change, err := m.askPluginsToUpdate(ctx, c, change)
+		if err != nil {
+			return err
+		}
+		if err := m.updateContainer(ctx, c, change); err != nil {
+			return err
+		}
+		m.tellAfter(ctx, m.opts.Plugins.ContainerUpdated, c)
+		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("update container %s: %w", c.id(), err)
@@ -193,13 +201,20 @@ func (m *Manager) UpdatePodSandboxResources(ctx context.Context, id string, reso
 			return err
 		}
 	}
-	err = m.detached(ctx, m.opts.Timeouts.Sandbox, func(context.Context) error {
+	err = m.detached(ctx, m.opts.Timeouts.Sandbox, func(ctx context.Context) error {
 		_, leave, err := p.enter()
 		if err != nil {
 			return err
 		}
 		defer leave()
-		return p.resize(resources, overhead)
+		if err := m.opts.Plugins.UpdatePod(ctx, m.pluginPod(p), resources, overhead); err != nil {
+			return err
+		}
+		if err := p.resize(resources, overhead); err != nil {
+			return err
+		}
+		m.opts.Plugins.PodUpdated(ctx, m.pluginPod(p))
+		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("update pod %s: %w", p.id(), err)

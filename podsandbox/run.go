@@ -90,6 +90,9 @@ func (m *Manager) run(ctx context.Context, cfg *runtimeapi.PodSandboxConfig, han
 	if err := p.getSandbox().StartRoot(ctx); err != nil {
 		return nil, fmt.Errorf("start sandbox: %w", err)
 	}
+	if err := m.opts.Plugins.RunPod(ctx, m.pluginPod(p)); err != nil {
+		return nil, err
+	}
 	if err := p.apply(lifecycle.Booted, nil); err != nil {
 		return nil, err
 	}

@@ -49,6 +49,7 @@ func (m *Manager) start(ctx context.Context, c *container) error {
 	}
 	m.watchContainer(c, sandbox)
 	m.publish(c.pod, c.id(), runtimeapi.ContainerEventType_CONTAINER_STARTED_EVENT)
+	m.tellAfter(ctx, m.opts.Plugins.ContainerStarted, c)
 	return nil
 }
 
@@ -57,6 +58,9 @@ func (m *Manager) startInSandbox(ctx context.Context, sandbox engine.Sandbox, c 
 	defer cancel()
 	spec, err := c.Spec()
 	if err != nil {
+		return err
+	}
+	if err := m.opts.Plugins.StartContainer(ctx, m.pluginPod(c.pod), pluginContainer(c, spec)); err != nil {
 		return err
 	}
 	streams := c.getStreams()

@@ -34,6 +34,7 @@ type config struct {
 	Timeouts timeoutsConfig `toml:"timeouts"`
 	Security securityConfig `toml:"security"`
 	CDI      cdiConfig      `toml:"cdi"`
+	NRI      nriConfig      `toml:"nri" comment:"Programs of the node that are told of pods and containers and may adjust these (Node Resource Interface)"`
 	Images   imagesConfig   `toml:"images"`
 
 	Debug debugConfig `toml:"debug" comment:"Looking into sandboxes; see cri-sandbox debug"`
@@ -117,6 +118,7 @@ func defaultConfig() config {
 		},
 		CDI:      cdiConfig{SpecDirs: cdi.DefaultSpecDirs()},
 		Security: securityConfig{SeccompRoot: "/var/lib/kubelet/seccomp", PrivilegedPods: privilegedRefuse},
+		NRI:      defaultNRIConfig(),
 		Images:   defaultImagesConfig(),
 		Streaming: streamingConfig{
 			Address: "127.0.0.1", IdleTimeout: duration(4 * time.Hour), CreationTimeout: duration(30 * time.Second),
@@ -205,7 +207,7 @@ func (c config) validate() error {
 	if !slices.Contains([]string{privilegedRefuse, privilegedSandbox}, c.Security.PrivilegedPods) {
 		return fmt.Errorf("config: security.privileged_pods %q is neither %s nor %s", c.Security.PrivilegedPods, privilegedRefuse, privilegedSandbox)
 	}
-	return errors.Join(c.Images.validate(), c.Streaming.validate())
+	return errors.Join(c.NRI.validate(), c.Images.validate(), c.Streaming.validate())
 }
 
 func (c streamingConfig) validate() error {

@@ -19,6 +19,7 @@ func daemonFlags(cmd *cobra.Command) func() (config, error) {
 	f.StringVar(&flags.CNI.ConfDir, "cni-conf-dir", flags.CNI.ConfDir, "folder of CNI configurations")
 	f.StringSliceVar(&flags.CNI.BinDirs, "cni-bin-dir", flags.CNI.BinDirs, "folder of CNI plugins; may be repeated")
 	f.StringVar(&flags.Registry.ConfigDir, "registry-config-dir", flags.Registry.ConfigDir, "folder of registry settings (hosts.toml)")
+	f.StringVar(&flags.NRI.Socket, "nri-socket", flags.NRI.Socket, "let NRI plugins in, on this socket")
 	f.IntVar(&flags.LogLevel, "log-level", flags.LogLevel, "verbosity of the log")
 	return func() (config, error) {
 		cfg, err := loadConfig(path)
@@ -39,6 +40,7 @@ func override(cmd *cobra.Command, cfg *config, flags config) {
 		"cni-conf-dir":        func() { cfg.CNI.ConfDir = flags.CNI.ConfDir },
 		"cni-bin-dir":         func() { cfg.CNI.BinDirs = flags.CNI.BinDirs },
 		"registry-config-dir": func() { cfg.Registry.ConfigDir = flags.Registry.ConfigDir },
+		"nri-socket":          func() { cfg.NRI.Enable, cfg.NRI.Socket = true, flags.NRI.Socket },
 		"log-level":           func() { cfg.LogLevel = flags.LogLevel },
 	} {
 		if cmd.Flags().Changed(name) {

@@ -90,10 +90,14 @@ func serve(cfg config) (err error) {
 	if err != nil {
 		return fmt.Errorf("open gVisor engine: %w", err)
 	}
+	plugins, err := openPlugins(cfg.NRI)
+	if err != nil {
+		return err
+	}
 	pods, err := podsandbox.New(podsandbox.Options{
 		Root: cfg.Root, State: cfg.State, Engine: engine, Images: images, CNI: cni,
 		Handlers: handlers, SeccompRoot: cfg.Security.SeccompRoot, PrivilegedInSandbox: cfg.Security.PrivilegedPods == privilegedSandbox,
-		Devices: cdi.Devices{SpecDirs: cfg.CDI.SpecDirs},
+		Devices: cdi.Devices{SpecDirs: cfg.CDI.SpecDirs}, Plugins: plugins,
 		Timeouts: podsandbox.Timeouts{
 			Network: time.Duration(cfg.Timeouts.Network), Sandbox: time.Duration(cfg.Timeouts.Sandbox),
 		},
@@ -106,6 +110,10 @@ func serve(cfg config) (err error) {
 		return fmt.Errorf("take over running pods: %w", err)
 	}
 	sweep(ctx, audit.Config{Root: cfg.Root, State: cfg.State, CNI: cni})
+	if err := pods.StartPlugins(); err != nil {
+		return err
+	}
+	defer plugins.Stop()
 	return answer(ctx, cfg, start, cri.Options{
 		Pods: pods, Images: images, Network: cni, Handlers: handlers, Features: handlerFeatures(filepath.Join(cfg.Root, "images")),
 		Version: version, Systemd: usesSystemd(), Info: statusInfo(cfg),

@@ -23,6 +23,8 @@ var fences = []fence{
 		"network owns CNI"},
 	{"github.com/containerd/containerd/v2", []string{"image", "hack/deps"},
 		"image owns the image store"},
+	{"github.com/containerd/nri", []string{"podsandbox/nri", "hack/nriplugin"},
+		"podsandbox/nri owns the plugins of the node"},
 	{"tags.cncf.io/container-device-interface", []string{"podsandbox/cdi"},
 		"podsandbox/cdi owns the descriptions of devices"},
 	{"gvisor.dev/gvisor", []string{"podsandbox/gvisor", "podsandbox/sentry", "hack/deps"},
@@ -44,7 +46,7 @@ type floor struct {
 var leaves = []string{
 	"podsandbox/lifecycle", "podsandbox/record", "podsandbox/spec", "podsandbox/engine",
 	"podsandbox/logs", "podsandbox/terminal", "podsandbox/cgroup", "podsandbox/gvisor", "podsandbox/native",
-	"podsandbox/cdi",
+	"podsandbox/cdi", "podsandbox/nri",
 }
 
 var floors = []floor{

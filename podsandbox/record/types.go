@@ -85,6 +85,7 @@ type ContainerStatus struct {
 	Reason     string                              `json:"reason,omitempty"`
 	Message    string                              `json:"message,omitempty"`
 	OOMKilled  bool                                `json:"oomKilled,omitempty"` // it is to be killed, or was
+	Evicted    string                              `json:"evicted,omitempty"`   // why a plugin ended it
 	User       *Message[*runtimeapi.ContainerUser] `json:"user,omitempty"`
 	// Resources take the place of the request's once they were updated.
 	Resources *Message[*runtimeapi.LinuxContainerResources] `json:"resources,omitempty"`

@@ -19,7 +19,7 @@ import (
 // ErrFailedPrecondition for the source of a mount that does not exist.
 func AdoptForeign(before, after *specs.Spec) error {
 	return firstError(foreign{before, after}, []func(foreign) error{
-		foreignHooks, foreignProcess, foreignLinux, foreignDevices, foreignNamespaces, foreignMounts,
+		foreignHooks, foreignProcess, foreignLinux, foreignDevices, foreignNamespaces, foreignMounts, foreignSeccomp, foreignLimits,
 	})
 }
 
@@ -193,6 +193,40 @@ func adoptBind(m *specs.Mount, bound bool) error {
 	m.Type, m.Source = "bind", source
 	if !bound {
 		m.Options = append([]string{"rbind"}, m.Options...)
+	}
+	return nil
+}
+
+// foreignSeccomp brings another filter into terms of the sandbox. The engine relies
+// on its being checked.
+func foreignSeccomp(f foreign) error {
+	filter := linux(f.after).Seccomp
+	if filter == nil || reflect.DeepEqual(filter, linux(f.before).Seccomp) {
+		return nil
+	}
+	if err := checkSeccomp(filter); err != nil {
+		return err
+	}
+	return fitSeccomp(filter)
+}
+
+// rlimits are those that setrlimit(2) knows.
+var rlimits = []string{
+	"RLIMIT_AS", "RLIMIT_CORE", "RLIMIT_CPU", "RLIMIT_DATA", "RLIMIT_FSIZE", "RLIMIT_LOCKS", "RLIMIT_MEMLOCK", "RLIMIT_MSGQUEUE",
+	"RLIMIT_NICE", "RLIMIT_NOFILE", "RLIMIT_NPROC", "RLIMIT_RSS", "RLIMIT_RTPRIO", "RLIMIT_RTTIME", "RLIMIT_SIGPENDING", "RLIMIT_STACK",
+}
+
+func foreignLimits(f foreign) error {
+	if f.after.Process == nil {
+		return nil
+	}
+	for _, l := range f.after.Process.Rlimits {
+		switch {
+		case !slices.Contains(rlimits, l.Type):
+			return invalidf("resource limit %q is unknown", l.Type)
+		case l.Soft > l.Hard:
+			return invalidf("resource limit %s is %d, over its hard limit %d", l.Type, l.Soft, l.Hard)
+		}
 	}
 	return nil
 }
