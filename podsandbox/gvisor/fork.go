@@ -148,6 +148,9 @@ func (b birth) adjust(pid, pidfd int) (*process, error) {
 	// daemon's limit; without the right to raise it, it does with less.
 	unlimited := unix.Rlimit{Cur: unix.RLIM_INFINITY, Max: unix.RLIM_INFINITY}
 	_ = unix.Prlimit(pid, unix.RLIMIT_MEMLOCK, &unlimited, nil)
+	// A core file would hold the memory of all containers; of the limits that they
+	// see this is none.
+	_ = unix.Prlimit(pid, unix.RLIMIT_CORE, &unix.Rlimit{}, nil)
 	if b.oom != nil {
 		_ = setOOMScoreAdj(pid, *b.oom)
 	}

@@ -132,26 +132,3 @@ func TestSysctlsOfAPod(t *testing.T) {
 	})
 	k.wants(k.run(id, pod, k.shell("a", "cat /proc/sys/net/ipv4/ip_local_port_range")), "2000")
 }
-
-// TestTheSandboxProcessIsConfined reads back from /proc what the node sees.
-func TestTheSandboxProcessIsConfined(t *testing.T) {
-	k := newKit(t)
-	id, pod := k.pod()
-	k.start(id, pod, k.shell("a", "exec sleep 600"))
-	pid := sandboxPID(k, id)
-	status := readFile(k, "/proc/"+pid+"/status")
-	k.wants(status, "NoNewPrivs:\t1", "Seccomp:\t2")
-	for _, ns := range []string{"pid", "ipc", "uts", "mnt", "user", "net"} {
-		theirs, err := os.Readlink("/proc/" + pid + "/ns/" + ns)
-		k.must(err)
-		ours, err := os.Readlink("/proc/self/ns/" + ns)
-		k.must(err)
-		if theirs == ours {
-			t.Errorf("the sandbox process is in the node's %s namespace", ns)
-		}
-	}
-	if root, err := os.ReadDir("/proc/" + pid + "/root"); err != nil || len(root) > 4 {
-		t.Errorf("the sandbox process sees %v (%v) of the node's files", root, err)
-	}
-	k.wants(readFile(k, "/proc/"+pid+"/cgroup"), id)
-}
