@@ -172,8 +172,8 @@ func podHostname(p *pod) (string, error) {
 
 func (m *Manager) makeGroup(p *pod) error {
 	linux := p.config().GetLinux()
-	if err := writePodFile(m.paths.cgroup(p.id()), []byte(linux.GetCgroupParent())); err != nil {
-		return err
+	if err := os.WriteFile(m.paths.cgroup(p.id()), []byte(linux.GetCgroupParent()), 0o600); err != nil {
+		return fmt.Errorf("note the cgroup's parent: %w", err)
 	}
 	crashpoint.Here("after cgroup note")
 	g, err := cgroup.Create(linux.GetCgroupParent(), p.id(), p.limits())

@@ -15,6 +15,11 @@ func lockFolder(dir, flag string) (*os.File, error) {
 	if err := os.MkdirAll(dir, 0o711); err != nil {
 		return nil, fmt.Errorf("make folder: %w", err)
 	}
+	// Who made the folder may have left it open. What containers run with another
+	// user's rights must pass through it, and nobody has to list it.
+	if err := os.Chmod(dir, 0o711); err != nil {
+		return nil, fmt.Errorf("close folder to others: %w", err)
+	}
 	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("open lock: %w", err)

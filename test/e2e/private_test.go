@@ -1,0 +1,238 @@
+package e2e
+
+import (
+	"encoding/base64"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/cri-sandbox/cri-sandbox/hack/testenv"
+)
+
+// public are the files that users of the node may read, by their names: what is
+// bound into containers, which run under any user, and programs.
+var public = []string{"resolv.conf", "hosts", "hostname", "empty"}
+
+// TestTheFoldersAreClosedToOthers walks them as another user of the node would:
+// through every folder that lets it.
+func TestTheFoldersAreClosedToOthers(t *testing.T) {
+	k := ownNode(t, nodeOptions)
+	id, pod := k.pod()
+	tty := k.shell("tty", "exec sleep 600", func(c *runtimeapi.ContainerConfig) { c.Tty, c.Stdin = true, true })
+	k.start(id, pod, tty)
+	k.start(id, pod, k.shell("plain", "exec sleep 600", func(c *runtimeapi.ContainerConfig) { c.Stdin = true }))
+	seen := 0
+	for _, top := range []string{k.env.Root, k.env.State} {
+		k.must(filepath.WalkDir(top, func(path string, d fs.DirEntry, err error) error {
+			k.must(err)
+			seen++
+			return openToOthers(k, path, d)
+		}))
+	}
+	if seen < 20 {
+		t.Errorf("%d files looked at", seen)
+	}
+	// That there was something to protect.
+	for _, pattern := range []string{"pods/*/*/streams/stdout", "pods/*/*/streams/stdin", "pods/*/engine/control.sock"} {
+		if found, err := filepath.Glob(filepath.Join(k.env.State, pattern)); err != nil || len(found) == 0 {
+			t.Errorf("nothing at %s", pattern)
+		}
+	}
+}
+
+// openToOthers complains about what a user may read, or write, or connect to. A
+// container's root file system has the image's modes; a user needs its path, which
+// only root can list.
+func openToOthers(k kit, path string, d fs.DirEntry) error {
+	info, err := d.Info()
+	k.must(err)
+	mode := info.Mode()
+	name := filepath.Base(path)
+	switch {
+	case mode&fs.ModeSymlink != 0:
+		return nil
+	case mode.Perm()&0o002 != 0:
+		k.Errorf("others may write to %s, %v", path, mode)
+	case d.IsDir() && name == "rootfs":
+		return filepath.SkipDir
+	case d.IsDir():
+		if mode.Perm()&0o004 != 0 && name != "bin" && name != "gvisor" && name != "netns" && !isEmpty(k, path) {
+			k.Errorf("others may list %s, %v", path, mode)
+		}
+		if mode.Perm()&0o001 == 0 {
+			return filepath.SkipDir // nobody gets any further
+		}
+	case mode.Perm()&0o004 != 0 && !slices.Contains(public, name) && filepath.Base(filepath.Dir(path)) != "bin" && filepath.Base(filepath.Dir(path)) != "netns":
+		k.Errorf("others may read %s, %v", path, mode)
+	}
+	return nil
+}
+
+func isEmpty(k kit, dir string) bool {
+	k.Helper()
+	entries, err := os.ReadDir(dir)
+	k.must(err)
+	return len(entries) == 0
+}
+
+// TestNoSecretReachesALog at the highest verbosity, and with a sandbox's own log
+// off: neither of what pods are given, nor of what they are asked to run.
+func TestNoSecretReachesALog(t *testing.T) {
+	k := ownNode(t, testenv.Options{DaemonArgs: []string{"--log-level", "10"}})
+	const secret = "hunter2-4d5e6f"
+	id, pod := k.pod(func(p *runtimeapi.PodSandboxConfig) {
+		p.Annotations = map[string]string{"token": secret + "-annotation"}
+	})
+	env := func(c *runtimeapi.ContainerConfig) {
+		c.Envs = []*runtimeapi.KeyValue{{Key: "PASSWORD", Value: []byte(secret + "-env")}}
+	}
+	cid := k.start(id, pod, k.shell("a", "exec sleep 600", env))
+	k.exec(cid, "echo "+secret+"-argument")
+	k.wait(k.start(id, pod, k.shell("fails", "exit 3", env)))
+	broken := testenv.ContainerConfig("broken", k.env.Images["busybox"], "/no/such/program", secret+"-argument")
+	env(broken)
+	if _, err := k.env.Client.RunContainer(k.ctx, id, pod, broken); err == nil {
+		t.Error("a program that does not exist ran")
+	}
+	// A pull with credentials, of an image that is there, and of one that is not.
+	for _, image := range []string{k.env.Images["busybox"], k.env.Registry + "/none/such:1"} {
+		_, _ = k.env.Client.Image.PullImage(k.ctx, &runtimeapi.PullImageRequest{
+			Image: &runtimeapi.ImageSpec{Image: image},
+			Auth:  &runtimeapi.AuthConfig{Username: "me", Password: secret + "-registry", ServerAddress: k.env.Registry},
+		})
+	}
+	url := k.execURL(cid, false, "echo", secret+"-streamed")
+	k.connect(url, "stdin", "stdout", "stderr").exits(0)
+	token := url[strings.LastIndex(url, "/")+1:]
+	_, err := k.env.Restart(k.ctx)
+	k.must(err)
+	k.must(k.env.Client.RemovePod(k.ctx, id))
+
+	encoded := base64.StdEncoding.EncodeToString([]byte("me:" + secret + "-registry"))
+	logged := readFile(k, k.env.DaemonLog())
+	k.wants(logged, "RunPodSandbox", "PullImage", "ExecSync")
+	for _, word := range []string{secret, encoded, token} {
+		for line := range strings.Lines(logged) {
+			if strings.Contains(line, word) {
+				t.Errorf("the daemon's log has %q: %s", word, line)
+			}
+		}
+	}
+}
+
+// TestNamesStayNames: whatever a client calls things, files are named by the ids
+// that the daemon chose.
+func TestNamesStayNames(t *testing.T) {
+	k := newKit(t)
+	const up = "../../../../../../../../escaped"
+	for name, change := range map[string]func(*runtimeapi.PodSandboxMetadata){
+		"name":      func(m *runtimeapi.PodSandboxMetadata) { m.Name = up },
+		"namespace": func(m *runtimeapi.PodSandboxMetadata) { m.Namespace = up },
+		"uid":       func(m *runtimeapi.PodSandboxMetadata) { m.Uid = up },
+	} {
+		bad := k.env.PodConfig("bad")
+		change(bad.Metadata)
+		_, err := k.env.Client.RunPod(k.ctx, bad)
+		k.refused(err, codes.InvalidArgument, name, "must not be a path")
+	}
+	id, pod := k.pod(func(p *runtimeapi.PodSandboxConfig) {
+		p.Labels[up], p.Annotations = up, map[string]string{up: up}
+	})
+	bad := k.shell("bad", "true")
+	bad.Metadata.Name = up
+	_, err := k.create(id, pod, bad)
+	k.refused(err, codes.InvalidArgument, "must not be a path")
+	c := k.shell("x", "echo ran", func(c *runtimeapi.ContainerConfig) {
+		c.Labels[up], c.Labels["io.kubernetes.container.name"] = up, up
+		c.Annotations = map[string]string{up: up}
+	})
+	k.wants(k.run(id, pod, c), "ran")
+	for _, dir := range []string{"/", filepath.Dir(k.env.Dir), "/run", "/var/lib", "/var/lib/cni"} {
+		if _, err := os.Lstat(filepath.Join(dir, "escaped")); err == nil {
+			t.Errorf("there is an %s/escaped", dir)
+		}
+	}
+	k.must(filepath.WalkDir(k.env.Dir, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && strings.Contains(d.Name(), "escaped") {
+			t.Errorf("the name is in the path %s", path)
+		}
+		if d != nil && d.IsDir() && d.Name() == "images" {
+			return filepath.SkipDir
+		}
+		return nil
+	}))
+	// Paths are the one thing that a client chooses; they must not lead out.
+	for _, logPath := range []string{"../x.log", "a/../../x.log", "/etc/x.log", ".", "..", "a/.."} {
+		bad := k.shell("bad", "true")
+		bad.LogPath = logPath
+		_, err := k.create(id, pod, bad)
+		k.refused(err, codes.InvalidArgument, "log path")
+	}
+	for _, dir := range []string{"logs", k.env.LogDir + "/../../etc", "../logs"} {
+		bad := k.env.PodConfig("bad")
+		bad.LogDirectory = dir
+		_, err := k.env.Client.RunPod(k.ctx, bad)
+		k.refused(err, codes.InvalidArgument, "log directory")
+	}
+	// Nor may a link at its place.
+	victim := filepath.Join(t.TempDir(), "victim")
+	k.must(os.WriteFile(victim, []byte("kept"), 0o600))
+	linked := k.shell("linked", "echo overwritten")
+	k.must(os.MkdirAll(pod.LogDirectory, 0o755))
+	k.must(os.Symlink(victim, filepath.Join(pod.LogDirectory, linked.LogPath)))
+	if cid, err := k.create(id, pod, linked); err == nil {
+		_, _ = k.runtime().StartContainer(k.ctx, &runtimeapi.StartContainerRequest{ContainerId: cid})
+		k.wait(cid)
+	}
+	if got := readFile(k, victim); got != "kept" {
+		t.Errorf("through a link at the log's path: %q", got)
+	}
+}
+
+// TestTokensCannotBeGuessed: they are of the random generator's making, long
+// enough for what they live, and no two are alike.
+func TestTokensCannotBeGuessed(t *testing.T) {
+	k := newKit(t)
+	id, pod := k.pod()
+	cid := k.start(id, pod, k.shell("a", "exec sleep 600"))
+	seen := map[string]bool{}
+	used := map[rune]bool{}
+	for range 200 {
+		url := k.execURL(cid, false, "true")
+		token := url[strings.LastIndex(url, "/")+1:]
+		raw, err := base64.RawURLEncoding.DecodeString(token)
+		if err != nil || len(raw) < 6 || seen[token] {
+			t.Fatalf("token %q: %d bytes, %v, seen before: %v", token, len(raw), err, seen[token])
+		}
+		seen[token] = true
+		for _, r := range token {
+			used[r] = true
+		}
+	}
+	// 1600 characters of 64: that one of them is missing happens once in 10^9.
+	if len(used) < 64 {
+		t.Errorf("200 tokens have only %d of 64 characters", len(used))
+	}
+}
+
+// TestTokensExpire takes more than a minute and runs with the long tests.
+func TestTokensExpire(t *testing.T) {
+	if os.Getenv("CRI_SANDBOX_SOAK") == "" {
+		t.Skip("takes a minute; set CRI_SANDBOX_SOAK")
+	}
+	k := newKit(t)
+	id, pod := k.pod()
+	url := k.execURL(k.start(id, pod, k.shell("a", "exec sleep 600")), false, "true")
+	time.Sleep(61 * time.Second)
+	if conn, err := dialSPDY(url, "v4.channel.k8s.io", nil); err == nil {
+		conn.Close()
+		t.Error("a token is good after a minute")
+	}
+}
