@@ -35,7 +35,7 @@ func TestTheSandboxProcessIsConfined(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			k := newKit(t)
 			id := startWithVolume(k, c.host)
-			sentry, gofer, stubs := podProcesses(k, id)
+			sentry, gofer, stubs := processesOf(k, id)
 			shared := []string{"cgroup", "time"} // has no /proc to see the one; the other is the node's for all
 			if c.host {
 				confined(k, "sentry", sentry, c.sentry, append(shared, "net", "user"))
@@ -84,8 +84,8 @@ func startWithVolume(k kit, hostNetwork bool) string {
 	return id
 }
 
-// podProcesses finds the pids of a pod with one container.
-func podProcesses(k kit, id string) (sentry, gofer string, stubs []string) {
+// processesOf finds the pids of a pod with one container.
+func processesOf(k kit, id string) (sentry, gofer string, stubs []string) {
 	k.Helper()
 	sentry = sandboxPID(k, id)
 	files, err := filepath.Glob("/proc/[0-9]*/status")
