@@ -54,6 +54,11 @@ type opener struct {
 	conn   *net.UnixConn
 	mounts []specs.Mount
 
+	// The namespace of the last mapping: all mounts of a pod have the same. Of
+	// serve alone.
+	last   idmap.Mapping
+	userNS *os.File
+
 	mu  sync.Mutex
 	err error // guarded by mu; why a mount could not be opened
 }
@@ -78,6 +83,7 @@ func (o *opener) close() { o.conn.Close() }
 // serve answers until the gofer hangs up, which it does when its mounts are made.
 func (o *opener) serve(gofer int) {
 	defer o.close()
+	defer func() { o.userNS.Close() }() // nil answers an error
 	requests := json.NewDecoder(o.conn)
 	for {
 		var r struct {
@@ -128,7 +134,7 @@ func (o *opener) open(gofer int, method string, arg openMountArgs) (*os.File, er
 	var tree *os.File
 	err := inMountNS(gofer, func() error {
 		var err error
-		tree, err = openMount(o.mounts[i])
+		tree, err = o.openMount(o.mounts[i])
 		return err
 	})
 	if err != nil {
@@ -139,7 +145,7 @@ func (o *opener) open(gofer int, method string, arg openMountArgs) (*os.File, er
 
 // openMount opens the source of a bind in the calling thread's mount namespace, with
 // the rights of the daemon.
-func openMount(m specs.Mount) (*os.File, error) {
+func (o *opener) openMount(m specs.Mount) (*os.File, error) {
 	ids := idmap.Mapping{UIDs: m.UIDMappings, GIDs: m.GIDMappings}
 	if ids.IsZero() {
 		fd, err := unix.Open(m.Source, unix.O_PATH|unix.O_CLOEXEC, 0)
@@ -156,14 +162,26 @@ func openMount(m specs.Mount) (*os.File, error) {
 		ReadOnly:  slices.Contains(m.Options, "ro"),
 	}
 	if !ids.IsIdentity() {
-		ns, err := idmap.UserNamespace(ids)
-		if err != nil {
+		var err error
+		if attr.UserNS, err = o.namespace(ids); err != nil {
 			return nil, err
 		}
-		defer ns.Close()
-		attr.UserNS = ns
 	}
 	return idmap.OpenTree(m.Source, attr)
+}
+
+// namespace returns a user namespace with a mapping; it stays the opener's.
+func (o *opener) namespace(ids idmap.Mapping) (*os.File, error) {
+	if o.userNS != nil && slices.Equal(o.last.UIDs, ids.UIDs) && slices.Equal(o.last.GIDs, ids.GIDs) {
+		return o.userNS, nil
+	}
+	ns, err := idmap.UserNamespace(ids)
+	if err != nil {
+		return nil, err
+	}
+	o.userNS.Close()
+	o.last, o.userNS = ids, ns
+	return ns, nil
 }
 
 func (o *opener) refuse(err error) {
