@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"bufio"
 	"fmt"
 	"os"
 	"strings"
@@ -12,38 +11,6 @@ import (
 
 	"github.com/cri-sandbox/cri-sandbox/hack/testenv"
 )
-
-// TestKillLosesNothing kills the daemon over and over while a container prints
-// numbered lines, and finds each of them once and in order.
-func TestKillLosesNothing(t *testing.T) {
-	k := ownNode(t, testenv.Options{})
-	const lines = 200000
-	id, pod := k.pod()
-	c := k.shell("count", fmt.Sprintf(`i=0; while [ $i -lt %d ]; do i=$((i+1)); echo "line $i"; done; echo end`, lines))
-	cid := k.start(id, pod, c)
-	for range 6 {
-		time.Sleep(300 * time.Millisecond)
-		took, err := k.env.Restart(k.ctx)
-		k.must(err)
-		t.Logf("ready after %v", took)
-	}
-	if st := k.wait(cid); st.ExitCode != 0 || st.Reason != "Completed" {
-		t.Fatalf("status = %v", st)
-	}
-	sc := bufio.NewScanner(strings.NewReader(k.log(pod, c)))
-	want := 0
-	for sc.Scan() {
-		if want++; want > lines {
-			break
-		}
-		if sc.Text() != fmt.Sprintf("line %d", want) {
-			t.Fatalf("line %d reads %q", want, sc.Text())
-		}
-	}
-	if sc.Text() != "end" {
-		t.Fatalf("the log ends after %d lines with %q", want, sc.Text())
-	}
-}
 
 // TestWhatHappensWhileTheDaemonIsAway: containers go on, end, print their last
 // words, and the next daemon knows.
