@@ -27,7 +27,15 @@ func (m *Manager) injectNamed(s *specs.Spec, names []string) error {
 		linux.Devices = slices.Clone(s.Linux.Devices)
 		before.Linux = &linux
 	}
-	err := m.opts.Devices.Inject(s, names, func(edits *specs.Spec) error { return spec.AdoptForeign(&specs.Spec{}, edits) })
+	err := m.opts.Devices.Inject(s, names, func(edits *specs.Spec) error {
+		if edits.Linux == nil {
+			edits.Linux = &specs.Linux{}
+		}
+		if s.Linux != nil {
+			edits.Linux.UIDMappings, edits.Linux.GIDMappings = s.Linux.UIDMappings, s.Linux.GIDMappings
+		}
+		return spec.AdoptForeign(&specs.Spec{}, edits)
+	})
 	if err != nil {
 		return err
 	}

@@ -144,7 +144,7 @@ func foreignMounts(f foreign) error {
 		if len(added(f.before.Mounts, []specs.Mount{*m})) == 0 {
 			continue
 		}
-		if err := adoptMount(m); err != nil {
+		if err := adoptMount(m, linux(f.after)); err != nil {
 			return err
 		}
 	}
@@ -153,7 +153,7 @@ func foreignMounts(f foreign) error {
 
 // adoptMount: a type that is left out is a bind, and a bind's source is without
 // links. Other than the kubelet's, a source that does not exist is not made.
-func adoptMount(m *specs.Mount) error {
+func adoptMount(m *specs.Mount, l *specs.Linux) error {
 	if err := checkAbs("mount destination", m.Destination); err != nil {
 		return err
 	}
@@ -167,21 +167,24 @@ func adoptMount(m *specs.Mount) error {
 	bound := slices.Contains(m.Options, "bind") || slices.Contains(m.Options, "rbind")
 	switch {
 	case m.Type == "bind", m.Type == "", bound:
-		return adoptBind(m, bound)
+		return adoptBind(m, bound, l)
 	case m.Type == "tmpfs":
 		return nil
 	}
 	return needsNativef("mount of the type %q at %s", m.Type, m.Destination)
 }
 
-func adoptBind(m *specs.Mount, bound bool) error {
-	for _, o := range m.Options {
-		switch strings.TrimPrefix(o, "r") {
-		case "shared":
-			return needsNativef("mount %s with bidirectional propagation", m.Destination)
-		case "idmap":
-			return needsNativef("mount %s with mapped user or group ids", m.Destination)
+// adoptBind: the option idmap means the ids of the pod's user namespace.
+func adoptBind(m *specs.Mount, bound bool, l *specs.Linux) error {
+	if slices.ContainsFunc(m.Options, isOption("shared")) {
+		return needsNativef("mount %s with bidirectional propagation", m.Destination)
+	}
+	if slices.ContainsFunc(m.Options, isOption("idmap")) {
+		if len(l.UIDMappings) == 0 {
+			return needsNativef("mount %s with mapped user or group ids, in a pod without a user namespace of its own", m.Destination)
 		}
+		m.Options = slices.DeleteFunc(slices.Clone(m.Options), isOption("idmap"))
+		m.UIDMappings, m.GIDMappings = l.UIDMappings, l.GIDMappings
 	}
 	if err := checkAbs("source of mount "+m.Destination, m.Source); err != nil {
 		return err
@@ -195,6 +198,11 @@ func adoptBind(m *specs.Mount, bound bool) error {
 		m.Options = append([]string{"rbind"}, m.Options...)
 	}
 	return nil
+}
+
+// isOption finds a mount option also in its recursive form.
+func isOption(name string) func(string) bool {
+	return func(o string) bool { return o == name || o == "r"+name }
 }
 
 // foreignSeccomp brings another filter into terms of the sandbox. The engine relies

@@ -58,9 +58,13 @@ func TestAdoptForeign(t *testing.T) {
 		"relative source":    {mount(specs.Mount{Destination: "/a", Type: "bind", Source: "x"}), bad("source of mount /a")},
 		"shared":             {mount(specs.Mount{Destination: "/a", Source: dir, Options: []string{"rbind", "rshared"}}), native("bidirectional")},
 		"mapped":             {mount(specs.Mount{Destination: "/a", Source: dir, Options: []string{"bind", "idmap"}}), native("mapped")},
-		"over /proc":         {mount(specs.Mount{Destination: "/proc/sys", Source: dir}), native("mount over /proc/sys")},
-		"over the image":     {mount(specs.Mount{Destination: "/", Source: dir}), bad("hide")},
-		"relative":           {mount(specs.Mount{Destination: "a", Source: dir}), bad("absolute")},
+		"mapped to the pod": {func(s *specs.Spec) {
+			s.Linux.UIDMappings = []specs.LinuxIDMapping{{HostID: 7, Size: 8}}
+			mount(specs.Mount{Destination: "/a", Source: dir, Options: []string{"bind", "ridmap"}})(s)
+		}, want{}},
+		"over /proc":     {mount(specs.Mount{Destination: "/proc/sys", Source: dir}), native("mount over /proc/sys")},
+		"over the image": {mount(specs.Mount{Destination: "/", Source: dir}), bad("hide")},
+		"relative":       {mount(specs.Mount{Destination: "a", Source: dir}), bad("absolute")},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := foreignBase()
@@ -91,12 +95,15 @@ func TestAdoptForeignKeepsItsOwn(t *testing.T) {
 
 func TestAdoptForeignMakesBinds(t *testing.T) {
 	s := foreignBase()
-	s.Mounts = []specs.Mount{{Destination: "/a", Source: "/etc/"}, {Destination: "/b", Type: "none", Source: "/etc", Options: []string{"ro", "bind"}}}
+	ids := []specs.LinuxIDMapping{{HostID: 7, Size: 8}}
+	s.Linux.UIDMappings, s.Linux.GIDMappings = ids, ids
+	s.Mounts = []specs.Mount{{Destination: "/a", Source: "/etc/"}, {Destination: "/c", Source: "/etc", Options: []string{"bind", "idmap"}}, {Destination: "/b", Type: "none", Source: "/etc", Options: []string{"ro", "bind"}}}
 	if err := AdoptForeign(foreignBase(), s); err != nil {
 		t.Fatal(err)
 	}
 	want := []specs.Mount{
 		{Destination: "/a", Type: "bind", Source: "/etc", Options: []string{"rbind"}},
+		{Destination: "/c", Type: "bind", Source: "/etc", Options: []string{"bind"}, UIDMappings: ids, GIDMappings: ids},
 		{Destination: "/b", Type: "bind", Source: "/etc", Options: []string{"ro", "bind"}},
 	}
 	if !reflect.DeepEqual(s.Mounts, want) {

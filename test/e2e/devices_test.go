@@ -53,6 +53,10 @@ func TestCDIDevices(t *testing.T) {
 	}))
 	k.wants(out, "0\n")
 
+	users, usersPod := k.pod(ownUsers, func(c *runtimeapi.PodSandboxConfig) { c.Metadata.Name = "cdi-users" })
+	out = k.run(users, usersPod, k.shell("mapped", "cat /usr/lib/driver; stat -c '%u %g' /usr/lib/driver", withDevice("vendor.test/gpu=0")))
+	k.wants(out, "version 7\n", "0 0\n")
+
 	for device, want := range map[string]struct {
 		code  codes.Code
 		words []string
