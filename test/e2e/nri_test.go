@@ -20,6 +20,7 @@ func TestNRI(t *testing.T) {
 		`{"cdiVersion": "0.7.0", "kind": "vendor.test/thing", "devices": [{"name": "0", "containerEdits": {"env": ["THING=0"]}}]}`), 0o644))
 	t.Run("socket", n.testSocket)
 	t.Run("events", n.testEvents)
+	t.Run("ends", n.testEnds)
 	t.Run("adjust", n.testAdjust)
 	t.Run("update", n.testUpdate)
 	t.Run("unasked", n.testUnasked)
@@ -102,6 +103,24 @@ func (n nriNode) testEvents(t *testing.T) {
 	}
 	if e := p.await("PostStartContainer", "runs"); e.State != "CONTAINER_RUNNING" {
 		t.Errorf("a started container is %s", e.State)
+	}
+}
+
+// testEnds: a pod's end comes after those of its containers, which the sandbox took
+// with it.
+func (n nriNode) testEnds(t *testing.T) {
+	k, p := n.on(t), n.plugin(t)
+	id, pod := k.pod()
+	const containers = 10
+	for i := range containers {
+		k.start(id, pod, k.shell(fmt.Sprint("c", i), forever))
+	}
+	before := len(p.events(pod.Metadata.Name))
+	_, err := k.runtime().StopPodSandbox(k.ctx, &runtimeapi.StopPodSandboxRequest{PodSandboxId: id})
+	k.must(err)
+	ends := p.events(pod.Metadata.Name)[before:]
+	if len(ends) != containers+1 || ends[containers].Event != "StopPodSandbox" {
+		t.Errorf("ends are %v", names(ends))
 	}
 }
 
