@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 	"k8s.io/klog/v2"
 
+	"github.com/cri-sandbox/cri-sandbox/crashpoint"
 	"github.com/cri-sandbox/cri-sandbox/idmap"
 )
 
@@ -38,9 +39,11 @@ func (s *Store) withLayers(ids idmap.Mapping, f func(folder *os.File) error) err
 		return fmt.Errorf("make folder of mapped layers: %w", diskError(err))
 	}
 	defer removeMapped(target)
+	crashpoint.Here("before mapped layers")
 	if err := idmap.Attach(tree, target); err != nil {
 		return err
 	}
+	crashpoint.Here("after mapped layers")
 	folder, err := openFolder(target)
 	if err != nil {
 		return err

@@ -12,6 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	crierrors "k8s.io/cri-api/pkg/errors"
+
+	"github.com/cri-sandbox/cri-sandbox/crashpoint"
 )
 
 // An image that a container mounts is mounted by the daemon, below the container's
@@ -57,9 +59,11 @@ func (m *Manager) mountImage(ctx context.Context, c *container, n int, mount *ru
 	if err := os.MkdirAll(filepath.Dir(v.target), 0o711); err != nil {
 		return "", fmt.Errorf("make folder: %w", err)
 	}
+	crashpoint.Here("before image volume")
 	if err := m.opts.Images.MountVolume(ctx, v.key, img, v.target, c.pod.ids()); err != nil {
 		return "", err
 	}
+	crashpoint.Here("after image volume")
 	return pathInImage(v.target, mount.GetImageSubPath())
 }
 
@@ -114,7 +118,9 @@ func (m *Manager) unmount(ctx context.Context, c *container) error {
 	for i, mount := range c.config().GetMounts() {
 		if mount.GetImage() != nil {
 			v := m.imageVolume(c.pod.id(), c.id(), i)
+			crashpoint.Here("before image volume unmount")
 			errs = append(errs, m.opts.Images.UnmountRootfs(ctx, v.key, v.target))
+			crashpoint.Here("after image volume unmount")
 		}
 	}
 	return errors.Join(errs...)

@@ -55,7 +55,7 @@ func planDeaths(t *testing.T, n crashNode, steps []string) []death {
 	soak := os.Getenv("CRI_SANDBOX_SOAK") != ""
 	seen := map[string]bool{}
 	var deaths []death
-	for _, name := range []string{"pod", "death", "image"} {
+	for _, name := range []string{"pod", "death", "image", "mapped"} {
 		order, err := n.trace(death{life: name})
 		if err != nil {
 			t.Fatal(err)
