@@ -4,7 +4,7 @@
 SHELL       := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup build sentry lint test unit e2e demo critest bench install clean
+.PHONY: help setup build sentry lint test unit e2e demo critest bench govulncheck install clean
 
 # Goals such as `setup build lint` are an order.
 .NOTPARALLEL:
@@ -26,7 +26,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 GOTEST := go test -count=1 -p 2
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "%-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "%-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## install what is missing: Debian packages, CNI plugins, crictl, staticcheck (root for packages)
 	@hack/setup.sh
@@ -68,6 +68,9 @@ critest: build ## the CRI conformance suite of cri-tools; needs root
 
 bench: setup build ## measure; needs root. BENCH_ARGS='--vs unix:///run/containerd/containerd.sock' compares
 	go run ./hack/bench --local $(BENCH_ARGS)
+
+govulncheck: sentry ## look for known vulnerabilities in what is called; needs the database of vulnerabilities
+	@hack/vulncheck.sh
 
 install: build ## binary, systemd unit, config; honours DESTDIR, PREFIX, SYSCONFDIR, UNITDIR
 	install -D -m 0755 bin/cri-sandbox '$(DESTDIR)$(PREFIX)/bin/cri-sandbox'
