@@ -161,7 +161,11 @@ func TestRegistryFaults(t *testing.T) {
 			t.Parallel()
 			var f faulty
 			host := newRegistry(t, f.wrap)
-			s := newStore(t, Options{PullIdleTimeout: 300 * time.Millisecond})
+			opts := Options{}
+			if strings.Contains(name, "stalls") {
+				opts.PullIdleTimeout = 300 * time.Millisecond
+			}
+			s := newStore(t, opts)
 			layer := gzipLayer(file("text", strings.Repeat("good ", 1000)))
 			push(t, host+"/app", buildImage(t, v1.Config{}, layer))
 			f.set(c.fault)
@@ -177,6 +181,10 @@ func TestRegistryFaults(t *testing.T) {
 			}
 			wantSmall(t, s)
 			f.set(func(http.ResponseWriter, *http.Request) bool { return false })
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+			s = newStore(t, Options{Root: s.opts.Root})
 			img := mustPull(t, s, host+"/app")
 			if got := readFile(t, mounted(t, s, "c", img)+"/text"); got != strings.Repeat("good ", 1000) {
 				t.Errorf("after the fault the image holds %.20q", got)

@@ -191,6 +191,10 @@ func (v *visit) readManifest(ctx context.Context, desc ocispec.Descriptor) error
 	if err := v.read(ctx, desc, &m); err != nil {
 		return err
 	}
+	return v.takeManifest(m)
+}
+
+func (v *visit) takeManifest(m ocispec.Manifest) error {
 	if !images.IsConfigType(m.Config.MediaType) {
 		return fmt.Errorf("it is not a container image but an artifact of type %q: %w",
 			m.Config.MediaType, errdefs.ErrInvalidArgument)
@@ -214,10 +218,14 @@ func (v *visit) readConfig(ctx context.Context, desc ocispec.Descriptor) error {
 	if err := v.read(ctx, desc, &c); err != nil {
 		return err
 	}
+	return v.takeConfig(desc.Digest, c)
+}
+
+func (v *visit) takeConfig(id digest.Digest, c ocispec.Image) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.manifest == nil || v.manifest.Config.Digest != desc.Digest {
-		return fmt.Errorf("config %s belongs to no manifest: %w", desc.Digest, errdefs.ErrInvalidArgument)
+	if v.manifest == nil || v.manifest.Config.Digest != id {
+		return fmt.Errorf("config %s belongs to no manifest: %w", id, errdefs.ErrInvalidArgument)
 	}
 	if !v.platform.Match(platforms.Normalize(c.Platform)) {
 		return fmt.Errorf("image is for platform %s, not %s: %w",

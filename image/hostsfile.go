@@ -53,7 +53,7 @@ func checkHostsFile(path string) error {
 
 func checkHosts(blob []byte) error {
 	var f hostsFile
-	err := toml.NewDecoder(bytes.NewReader(blob)).DisallowUnknownFields().Decode(&f)
+	err := unmarshalHosts(blob, &f)
 	if unknown, ok := errors.AsType[*toml.StrictMissingError](err); ok {
 		row, _ := unknown.Errors[0].Position()
 		return fmt.Errorf("line %d: unknown key %q", row, strings.Join(unknown.Errors[0].Key(), "."))
@@ -80,6 +80,10 @@ func checkHosts(blob []byte) error {
 	return nil
 }
 
+func unmarshalHosts(blob []byte, f *hostsFile) error {
+	return toml.NewDecoder(bytes.NewReader(blob)).DisallowUnknownFields().Decode(f)
+}
+
 // hostTables names the hosts that the library sees: it takes their order from the
 // headers of tables.
 func hostTables(blob []byte) map[string]bool {
@@ -104,7 +108,11 @@ func hostTables(blob []byte) map[string]bool {
 
 // check looks at the settings of a server; empty is the registry's own name.
 func (s hostSettings) check(server string) error {
-	if strings.Contains(server, "://") {
+	if server != "" {
+		// As the library decides it; but it takes "ftp:" for a host.
+		if !strings.HasPrefix(server, "http") && !strings.Contains(server, "://") {
+			server = "https://" + server
+		}
 		u, err := url.Parse(server)
 		if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
 			return errors.New("the server is not of the form https://host[:port][/path]")

@@ -133,6 +133,17 @@ type layerRecord struct {
 	Chain   string `json:"chain"`   // "" when the image has no layer
 }
 
+func parseLayerRecord(blob []byte) (layerRecord, error) {
+	var r layerRecord
+	if err := json.Unmarshal(blob, &r); err != nil {
+		return layerRecord{}, err
+	}
+	if r.Version != 1 {
+		return layerRecord{}, fmt.Errorf("version %d is not known", r.Version)
+	}
+	return r, nil
+}
+
 // readHolds finds out which chains the writable layers on disk stand on. One
 // without a readable record was never mounted and holds nothing; RootfsKeys
 // still names it, so that the caller removes it.
@@ -145,10 +156,7 @@ func (s *Store) readHolds() error {
 		var r layerRecord
 		blob, err := os.ReadFile(filepath.Join(s.rootfsDir(key), "layer.json"))
 		if err == nil {
-			err = json.Unmarshal(blob, &r)
-		}
-		if err == nil && r.Version != 1 {
-			err = fmt.Errorf("version %d is not known", r.Version)
+			r, err = parseLayerRecord(blob)
 		}
 		if err != nil {
 			if !errors.Is(err, os.ErrNotExist) {

@@ -2,6 +2,7 @@ package image
 
 import (
 	"context"
+	"fmt"
 	"slices"
 
 	"github.com/containerd/errdefs"
@@ -16,10 +17,13 @@ import (
 func (s *Store) Remove(ctx context.Context, nameOrID string) error {
 	defer s.reserve.lend()()
 	removed, err := s.forget(scoped(ctx), nameOrID)
-	if err != nil || !removed {
-		return err
+	if err == nil && removed {
+		err = s.sweep(ctx)
 	}
-	return s.sweep(ctx)
+	if err != nil {
+		return fmt.Errorf("remove image %s: %w", shortName(nameOrID), diskError(err))
+	}
+	return nil
 }
 
 func (s *Store) forget(ctx context.Context, nameOrID string) (bool, error) {

@@ -71,7 +71,10 @@ func (s *Store) collect(ctx context.Context) error {
 	crashpoint.Here("before image collection")
 	errs := []error{s.expireLeases(ctx)}
 	if s.doubtful.Swap(false) {
-		errs = append(errs, s.markDirty(ctx))
+		if err := s.markDirty(ctx); err != nil {
+			s.doubtful.Store(true) // still
+			errs = append(errs, err)
+		}
 	}
 	if _, err := s.db.GarbageCollect(ctx); err != nil {
 		errs = append(errs, fmt.Errorf("collect image garbage: %w", err))
