@@ -90,11 +90,18 @@ func (m *Manager) create(ctx context.Context, p *pod, cfg *runtimeapi.ContainerC
 	if err := sandbox.Create(ctx, engine.Container{ID: c.id(), Spec: resolved.spec}); err != nil {
 		return nil, fmt.Errorf("create in the sandbox: %w", err)
 	}
-	err = c.apply(lifecycle.Prepared, func(st *record.ContainerStatus) { st.User = resolved.user })
+	if ph := p.phase(); ph != lifecycle.Ready {
+		return nil, fmt.Errorf("pod %s is not ready any more (%s): %w", p.id(), ph, errdefs.ErrFailedPrecondition)
+	}
+	err = m.tell(p, c.id(), runtimeapi.ContainerEventType_CONTAINER_CREATED_EVENT, func() error {
+		return c.apply(lifecycle.Prepared, func(st *record.ContainerStatus) { st.User = resolved.user })
+	})
 	if err != nil {
 		return nil, err
 	}
-	m.publish(p, c.id(), runtimeapi.ContainerEventType_CONTAINER_CREATED_EVENT)
+	if p.phase() != lifecycle.Ready {
+		m.endCreated(p) // who ended the pod may have looked before it was Created
+	}
 	m.tellAfter(ctx, m.opts.Plugins.ContainerCreated, c)
 	return c, nil
 }

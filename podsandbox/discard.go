@@ -24,7 +24,7 @@ func (m *Manager) RemoveContainer(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	_, err = join(ctx, m, "removec/"+c.id(), m.opts.Timeouts.operation(), func(ctx context.Context) (struct{}, error) {
+	_, err = join(ctx, m, "kill/"+c.id(), m.opts.Timeouts.operation(), func(ctx context.Context) (struct{}, error) {
 		if err := m.stopContainer(ctx, c, 0); err != nil {
 			return struct{}{}, err
 		}
@@ -45,9 +45,21 @@ func (m *Manager) discard(ctx context.Context, c *container) {
 	}
 }
 
-// removeContainer deletes all that a container without processes has. The
-// record goes last, so a crash in between is taken up again.
+// removeContainer deletes all that a container without processes has. It may be
+// asked for by the container's and the pod's removal at once, and is done once.
 func (m *Manager) removeContainer(ctx context.Context, c *container) error {
+	_, err := join(ctx, m, "delete/"+c.id(), m.opts.Timeouts.operation(), func(ctx context.Context) (struct{}, error) {
+		if now, err := m.findContainer(c.id()); err != nil || now != c {
+			return struct{}{}, nil
+		}
+		return struct{}{}, m.deleteContainer(ctx, c)
+	})
+	return err
+}
+
+// deleteContainer deletes a container's parts. The record goes last, so a crash in
+// between is taken up again.
+func (m *Manager) deleteContainer(ctx context.Context, c *container) error {
 	announced := !hidden(c.phase())
 	if err := c.apply(lifecycle.Remove, nil); err != nil {
 		return err
@@ -71,17 +83,24 @@ func (m *Manager) removeContainer(ctx context.Context, c *container) error {
 		return fmt.Errorf("remove container folder: %w", err)
 	}
 	crashpoint.Here("after container folder removal")
-	if err := c.Delete(); err != nil {
-		return fmt.Errorf("remove record: %w", err)
+	drop := func() error {
+		if err := c.Delete(); err != nil {
+			return fmt.Errorf("remove record: %w", err)
+		}
+		m.dropContainer(c)
+		m.stats.forget(c.id())
+		c.markEnded()
+		return nil
 	}
-	m.dropContainer(c)
-	m.stats.forget(c.id())
-	c.markEnded()
-	m.shrinkGroup(c.pod)
 	if announced {
-		m.publish(c.pod, c.id(), runtimeapi.ContainerEventType_CONTAINER_DELETED_EVENT)
+		err = m.tell(c.pod, c.id(), runtimeapi.ContainerEventType_CONTAINER_DELETED_EVENT, drop)
+	} else {
+		err = drop()
 	}
-	return nil
+	if err == nil {
+		m.shrinkGroup(c.pod)
+	}
+	return err
 }
 
 func (m *Manager) destroyInSandbox(ctx context.Context, c *container) error {

@@ -85,6 +85,19 @@ func (b *broadcaster) close() {
 	}
 }
 
+// tell writes to a record of the pod or of one of its containers, by change, and
+// publishes what that means. Nothing comes between the two, so that the order of
+// a pod's events is that of its records. Nothing is published after an error.
+func (m *Manager) tell(p *pod, id string, what runtimeapi.ContainerEventType, change func() error) error {
+	p.telling.Lock()
+	defer p.telling.Unlock()
+	if err := change(); err != nil {
+		return err
+	}
+	m.publish(p, id, what)
+	return nil
+}
+
 // publish tells subscribers what became of a container, or of the pod itself
 // when id is the pod's.
 func (m *Manager) publish(p *pod, id string, what runtimeapi.ContainerEventType) {

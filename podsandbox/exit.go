@@ -89,9 +89,11 @@ func (m *Manager) containerEnded(c *container, e end) {
 		}
 	}
 	crashpoint.Here("after last words")
-	err := c.apply(lifecycle.Ended, func(st *record.ContainerStatus) {
-		st.FinishedAt, st.ExitCode = e.at.UnixNano(), e.code
-		st.Reason, st.Message = e.reason, e.message
+	err := m.tell(c.pod, c.id(), runtimeapi.ContainerEventType_CONTAINER_STOPPED_EVENT, func() error {
+		return c.apply(lifecycle.Ended, func(st *record.ContainerStatus) {
+			st.FinishedAt, st.ExitCode = e.at.UnixNano(), e.code
+			st.Reason, st.Message = e.reason, e.message
+		})
 	})
 	if errdefs.IsFailedPrecondition(err) {
 		return // another path was first
@@ -100,7 +102,6 @@ func (m *Manager) containerEnded(c *container, e end) {
 		klog.ErrorS(err, "Record the end of a container", "container", c.id())
 	}
 	c.markEnded()
-	m.publish(c.pod, c.id(), runtimeapi.ContainerEventType_CONTAINER_STOPPED_EVENT)
 	// After the record: the sandbox keeps the exit status until then.
 	if sb := c.pod.getSandbox(); sb != nil {
 		adjustOOMScore(c.pod, sb)

@@ -18,6 +18,8 @@
 // Locks: Manager.mu guards the maps; pod.mu and container.mu guard their
 // handles. They are taken in this order, held for map and field access only, and
 // never across a call of the engine, the network, the image store or the disk.
+// pod.telling comes before them; it is held over the write of one record and the
+// event that tells of it.
 //
 // Files below Options.State: pods/<id>/ (see paths.go) and netns/<id>. Files
 // below Options.Root: pods/ (package record).

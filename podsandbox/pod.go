@@ -29,7 +29,8 @@ type pod struct {
 	idle       chan struct{} // closed when users falls to 0; nil when nobody waits
 	watched    bool          // somebody watches the memory of the containers
 
-	stopTold sync.Once // plugins were told of its end
+	stopTold sync.Once  // plugins were told of its end
+	telling  sync.Mutex // held over the write of a record and its event, see tell
 
 	look chan struct{} // makes him look at once
 	size groupSize

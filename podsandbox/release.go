@@ -50,11 +50,9 @@ func (m *Manager) stop(ctx context.Context, p *pod) error {
 	if err := m.release(ctx, p); err != nil {
 		return err
 	}
-	if err := p.apply(lifecycle.Released, nil); err != nil {
-		return err
-	}
-	m.publish(p, p.id(), runtimeapi.ContainerEventType_CONTAINER_STOPPED_EVENT)
-	return nil
+	return m.tell(p, p.id(), runtimeapi.ContainerEventType_CONTAINER_STOPPED_EVENT, func() error {
+		return p.apply(lifecycle.Released, nil)
+	})
 }
 
 // RemovePodSandbox deletes a pod with its containers, stopping it first. An
@@ -100,13 +98,14 @@ func (m *Manager) remove(ctx context.Context, p *pod) error {
 		return fmt.Errorf("remove pod folder: %w", err)
 	}
 	crashpoint.Here("after pod folder removal")
-	if err := p.Delete(); err != nil {
-		return fmt.Errorf("remove record: %w", err)
-	}
-	m.dropPod(p)
-	m.stats.forget(p.id())
-	m.publish(p, p.id(), runtimeapi.ContainerEventType_CONTAINER_DELETED_EVENT)
-	return nil
+	return m.tell(p, p.id(), runtimeapi.ContainerEventType_CONTAINER_DELETED_EVENT, func() error {
+		if err := p.Delete(); err != nil {
+			return fmt.Errorf("remove record: %w", err)
+		}
+		m.dropPod(p)
+		m.stats.forget(p.id())
+		return nil
+	})
 }
 
 // abandon undoes a pod that did not become Ready. What cannot be undone now

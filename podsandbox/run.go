@@ -93,12 +93,16 @@ func (m *Manager) run(ctx context.Context, cfg *runtimeapi.PodSandboxConfig, han
 	if err := m.opts.Plugins.RunPod(ctx, m.pluginPod(p)); err != nil {
 		return nil, err
 	}
-	if err := p.apply(lifecycle.Booted, nil); err != nil {
+	if err := m.tell(p, p.id(), runtimeapi.ContainerEventType_CONTAINER_STARTED_EVENT, func() error {
+		if err := p.apply(lifecycle.Booted, nil); err != nil {
+			return err
+		}
+		m.publish(p, p.id(), runtimeapi.ContainerEventType_CONTAINER_CREATED_EVENT)
+		return nil
+	}); err != nil {
 		return nil, err
 	}
 	m.watchSandbox(p, p.getSandbox())
-	m.publish(p, p.id(), runtimeapi.ContainerEventType_CONTAINER_CREATED_EVENT)
-	m.publish(p, p.id(), runtimeapi.ContainerEventType_CONTAINER_STARTED_EVENT)
 	return p, nil
 }
 
@@ -257,24 +261,43 @@ func (m *Manager) watchSandbox(p *pod, sb engine.Sandbox) {
 }
 
 // sandboxDied is the one path for the end of a sandbox process, asked for or
-// not. The containers learn of it through their own waits.
+// not. The containers that run learn of it through their own waits.
 func (m *Manager) sandboxDied(p *pod) {
-	wasReady := p.phase() == lifecycle.Ready
-	err := p.apply(lifecycle.Died, func(st *record.PodStatus) {
-		if wasReady {
-			st.Message = "the sandbox process ended unexpectedly"
-			if kills := podOOMKills(p); kills > 0 {
-				st.Message = "the kernel killed the sandbox process: the pod was out of memory"
-			}
-		}
-	})
-	if err != nil {
-		klog.ErrorS(err, "Record the end of a sandbox", "pod", p.id())
-		return
+	message := "the sandbox process ended unexpectedly"
+	if podOOMKills(p) > 0 {
+		message = "the kernel killed the sandbox process: the pod was out of memory"
 	}
-	if wasReady {
-		klog.InfoS("Sandbox process ended unexpectedly", "pod", p.id(), "why", p.Status().Message)
-		m.publish(p, p.id(), runtimeapi.ContainerEventType_CONTAINER_STOPPED_EVENT)
+	err := m.tell(p, p.id(), runtimeapi.ContainerEventType_CONTAINER_STOPPED_EVENT, func() error {
+		_, err := p.Update(func(st *record.PodStatus) (err error) {
+			if st.Phase != lifecycle.Ready {
+				return errAskedFor
+			}
+			st.Message = message
+			st.Phase, err = lifecycle.Pod.Next(st.Phase, lifecycle.Died)
+			return err
+		})
+		return err
+	})
+	switch {
+	case errors.Is(err, errAskedFor):
+	case err != nil:
+		klog.ErrorS(err, "Record the end of a sandbox", "pod", p.id())
+	default:
+		klog.InfoS("Sandbox process ended unexpectedly", "pod", p.id(), "why", message)
+		m.endCreated(p)
+	}
+}
+
+// errAskedFor: a stop or an undo ended the sandbox, and tells itself.
+var errAskedFor = errors.New("the pod is not ready")
+
+// endCreated ends the containers of a dead pod that were never started: nobody
+// waits for them, and nobody can start them any more.
+func (m *Manager) endCreated(p *pod) {
+	for _, c := range p.members() {
+		if c.phase() == lifecycle.Created {
+			m.containerEnded(c, endedWithPod(c))
+		}
 	}
 }
 

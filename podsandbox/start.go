@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/containerd/errdefs"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/klog/v2"
 
@@ -43,12 +44,13 @@ func (m *Manager) start(ctx context.Context, c *container) error {
 		m.containerEnded(c, failedToStart(err))
 		return err
 	}
-	err = c.apply(lifecycle.Started, func(st *record.ContainerStatus) { st.StartedAt = time.Now().UnixNano() })
+	err = m.tell(c.pod, c.id(), runtimeapi.ContainerEventType_CONTAINER_STARTED_EVENT, func() error {
+		return c.apply(lifecycle.Started, func(st *record.ContainerStatus) { st.StartedAt = time.Now().UnixNano() })
+	})
 	if err != nil {
 		return err
 	}
 	m.watchContainer(c, sandbox)
-	m.publish(c.pod, c.id(), runtimeapi.ContainerEventType_CONTAINER_STARTED_EVENT)
 	m.tellAfter(ctx, m.opts.Plugins.ContainerStarted, c)
 	return nil
 }
@@ -65,7 +67,7 @@ func (m *Manager) startInSandbox(ctx context.Context, sandbox engine.Sandbox, c 
 	}
 	streams := c.getStreams()
 	if streams == nil {
-		return fmt.Errorf("its streams are closed")
+		return fmt.Errorf("its streams are closed, it ends with its pod: %w", errdefs.ErrFailedPrecondition)
 	}
 	files, err := openStdio(c, streams)
 	if err != nil {
