@@ -1,0 +1,20 @@
+// Package model tests a CRI runtime with random programs of requests, against a
+// small pure model of what such a runtime must answer and list.
+//
+// A Program is a list of steps; the requests of a step are made at the same time.
+// After each step the state that the runtime lists has to be one that the model
+// reaches by doing the step's requests in some order, with the answers that were
+// given. A request can be cut off (its context ends, or the daemon is killed): it
+// may then have been done or not, and is made again, as the kubelet does, when its
+// answer counts. Events are compared over each life of the daemon.
+//
+// The same programs run on a daemon with an engine in memory (package fakenode) and
+// on one with real sandboxes (test/e2e): what a Target is hides the difference.
+//
+// A difference is reported with the seed, and with the smallest program that still
+// shows it, which [Parse] reads again. Nothing here keeps state between programs.
+//
+// Files: op.go requests and their text form, state.go the model, explain.go the
+// search for an order, generate.go random programs, run.go and call.go a program's
+// run, observe.go what is compared, events.go the order of events, shrink.go.
+package model

@@ -1,0 +1,178 @@
+package model
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+)
+
+// events are those of one life of the daemon, of pods and containers.
+type events struct {
+	run    *run
+	cancel context.CancelFunc
+	ended  chan struct{}
+
+	mu   sync.Mutex
+	seen map[string][]string // guarded by mu; by id
+	odd  error               // guarded by mu; the first event that makes no sense
+	old  map[string]bool     // from before the subscription
+	pod  map[string]string   // guarded by mu; of a container; of a pod itself
+}
+
+// subscribe begins a life.
+func (r *run) subscribe(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	stream, err := r.stream(ctx)
+	if err != nil {
+		cancel()
+		return fmt.Errorf("subscribe to events: %w", err)
+	}
+	e := &events{run: r, cancel: cancel, ended: make(chan struct{}), seen: map[string][]string{}, old: map[string]bool{}, pod: map[string]string{}}
+	o, err := r.observe(ctx)
+	if err != nil {
+		cancel()
+		return err
+	}
+	for i, id := range o.ids.pods {
+		e.old[id], e.pod[id] = true, id
+		for _, c := range o.ids.ctrs[i] {
+			e.old[c], e.pod[c] = true, id
+		}
+	}
+	go func() {
+		defer close(e.ended)
+		for {
+			ev, err := stream.Recv()
+			if err != nil {
+				return
+			}
+			e.note(ev)
+		}
+	}()
+	r.events = e
+	return nil
+}
+
+// stream returns once the subscription stands: from then on no event is missed.
+func (r *run) stream(ctx context.Context) (grpc.ServerStreamingClient[runtimeapi.ContainerEventResponse], error) {
+	for deadline := time.Now().Add(r.Patience); ; time.Sleep(time.Millisecond) {
+		stream, err := r.Runtime.GetContainerEvents(ctx, &runtimeapi.GetEventsRequest{})
+		if err == nil {
+			var header metadata.MD
+			if header, err = stream.Header(); header != nil {
+				return stream, nil
+			}
+			if err == nil { // Header leaves it to Recv
+				_, err = stream.Recv()
+			}
+		}
+		// A connection to the daemon before may only now be found closed.
+		if status.Code(err) != codes.Unavailable || time.Now().After(deadline) {
+			return nil, err
+		}
+	}
+}
+
+// expect is told of what exists, so that a missing event is noticed.
+func (e *events) expect(id, pod string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.pod[id] = pod
+}
+
+func (e *events) note(ev *runtimeapi.ContainerEventResponse) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	what := strings.TrimSuffix(strings.TrimPrefix(ev.ContainerEventType.String(), "CONTAINER_"), "_EVENT")
+	e.seen[ev.ContainerId] = append(e.seen[ev.ContainerId], what)
+	pod := ev.GetPodSandboxStatus().GetId()
+	e.pod[ev.ContainerId] = pod
+	switch {
+	case e.odd != nil:
+	case pod == "" || ev.CreatedAt == 0:
+		e.odd = differ("an event without its pod or its time: %v", ev)
+	case what == "STOPPED" && pod != ev.ContainerId && !slices.ContainsFunc(ev.ContainersStatuses, func(c *runtimeapi.ContainerStatus) bool {
+		return c.Id == ev.ContainerId && c.State == runtimeapi.ContainerState_CONTAINER_EXITED
+	}):
+		e.odd = differ("a container's end without its status: %v", ev)
+	}
+}
+
+// finish ends a life. With complete, the events have to tell all that is there now.
+func (e *events) finish(ctx context.Context, patience time.Duration, complete bool) error {
+	defer func() {
+		e.cancel()
+		<-e.ended
+	}()
+	if !complete {
+		return nil
+	}
+	deadline := time.Now().Add(patience)
+	for {
+		now, err := e.run.observe(ctx)
+		if err == nil {
+			err = e.check(now)
+		}
+		if err == nil || time.Now().After(deadline) || ctx.Err() != nil {
+			return err
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// check compares what was told of each id with what is.
+func (e *events) check(now observation) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.odd != nil {
+		return e.odd
+	}
+	phases := map[string]phase{}
+	for i, p := range now.state.Pods {
+		phases[now.ids.pods[i]] = p.Phase
+		for j, c := range p.Ctrs {
+			phases[now.ids.ctrs[i][j]] = c.Phase
+		}
+	}
+	for id, pod := range e.pod {
+		if id == "" || id == noID || e.old[id] && len(e.seen[id]) == 0 && phases[id] != absent {
+			continue
+		}
+		if !told(e.seen[id], phases[id], id == pod, e.old[id]) {
+			return differ("of %s %s, which is %q now, the events are %v", map[bool]string{true: "pod", false: "container"}[id == pod], id, phases[id], e.seen[id])
+		}
+	}
+	return nil
+}
+
+// told says whether events, in this order, are the life of a pod or container
+// that is in a phase now.
+func told(seen []string, now phase, isPod, old bool) bool {
+	text := strings.Join(seen, " ")
+	lives := map[phase][]string{
+		created: {"CREATED"},
+		running: {"CREATED STARTED"},
+		exited:  {"CREATED STARTED STOPPED", "CREATED STOPPED"},
+		absent:  {"CREATED STARTED STOPPED DELETED", "CREATED STOPPED DELETED", "CREATED DELETED"},
+	}
+	if isPod {
+		// A sandbox that died is stopped, and then its pod is.
+		lives = map[phase][]string{
+			ready:   {"CREATED STARTED"},
+			stopped: {"CREATED STARTED STOPPED", "CREATED STARTED STOPPED STOPPED"},
+			absent:  {"CREATED STARTED STOPPED DELETED", "CREATED STARTED STOPPED STOPPED DELETED"},
+		}
+	}
+	return slices.ContainsFunc(lives[now], func(life string) bool {
+		return text == life || old && strings.HasSuffix(life, text) && (now != absent || text != "")
+	})
+}

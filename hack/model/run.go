@@ -1,0 +1,277 @@
+package model
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+)
+
+// Target is a node with a daemon under test, with no pods and no images.
+type Target struct {
+	Runtime runtimeapi.RuntimeServiceClient
+	Image   runtimeapi.ImageServiceClient
+	// Images are references that can be pulled, at least two.
+	Images []string
+	// Pod is the config of the pod of a place, always the same.
+	Pod func(place int) *runtimeapi.PodSandboxConfig
+
+	// Kill ends the daemon, and Start starts it again.
+	Kill  func() error
+	Start func(context.Context) error
+	// AtOnce says that Kill cuts off what the daemon is doing. Otherwise it is
+	// called when the daemon does nothing.
+	AtOnce bool
+	// KillSandbox ends a pod's sandbox process. One that is gone is no error.
+	KillSandbox func(ctx context.Context, id string) error
+	// Left says what there is of pods. After the last one it must be nothing.
+	Left func(context.Context) ([]string, error)
+
+	// Patience is how long the runtime may take to show what it has answered.
+	Patience time.Duration
+}
+
+// Difference is a program's run that the model does not explain.
+type Difference struct {
+	Step int // from 0; the program's length means after its end
+	Text string
+	kind string // those of the same kind are the same defect, as far as one can tell
+}
+
+func (d *Difference) Error() string { return fmt.Sprintf("step %d: %s", d.Step+1, d.Text) }
+
+// run is one run of a program.
+type run struct {
+	Target
+	program Program
+	states  []state // that the model may be in
+	ids     ids
+	ready   map[string]bool // containers that would not miss a signal
+	events  *events
+}
+
+// ids are those of the places' last pods and containers. A place that was never
+// used has one that does not exist.
+type ids struct {
+	mu   sync.Mutex
+	pods [pods]string
+	ctrs [pods][containers]string
+}
+
+const noID = "ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff"
+
+// Run runs a program and removes what it made. The error is a *Difference, or
+// says why the program could not be run.
+func (t Target) Run(ctx context.Context, p Program) error {
+	r := &run{Target: t, program: p, states: []state{{}}, ready: map[string]bool{}}
+	for i := range r.ids.pods {
+		r.ids.pods[i] = noID
+		for j := range r.ids.ctrs[i] {
+			r.ids.ctrs[i][j] = noID
+		}
+	}
+	if err := r.subscribe(ctx); err != nil {
+		return err
+	}
+	for i, s := range p {
+		if err := r.step(ctx, s); err != nil {
+			return at(i, err)
+		}
+	}
+	return at(len(p), r.finish(ctx))
+}
+
+func at(step int, err error) error {
+	if d, ok := err.(*Difference); ok {
+		d.Step = step
+	}
+	return err
+}
+
+func differ(format string, args ...any) error {
+	return &Difference{Text: fmt.Sprintf(format, args...), kind: format}
+}
+
+// finish removes everything and looks for what is left.
+func (r *run) finish(ctx context.Context) error {
+	var all Step
+	for i := range pods {
+		all.Ops = append(all.Ops, Op{Kind: RemovePod, Pod: i})
+	}
+	if err := r.step(ctx, all); err != nil {
+		return err
+	}
+	if err := r.events.finish(ctx, r.Patience, true); err != nil {
+		return err
+	}
+	for i := range images {
+		if err := r.step(ctx, Step{Ops: []Op{{Kind: RemoveImg, Arg: i}}}); err != nil {
+			return err
+		}
+	}
+	left, err := r.Left(ctx)
+	if err == nil && len(left) > 0 {
+		err = differ("left behind:\n  %s", strings.Join(left, "\n  "))
+	}
+	return err
+}
+
+// step does a step and compares.
+func (r *run) step(ctx context.Context, s Step) error {
+	before := r.states
+	answers, err := r.ask(ctx, s)
+	if err != nil {
+		return err
+	}
+	for _, a := range answers {
+		if !a.cut && (a.code == codes.Unknown || a.code == codes.Internal) {
+			return differ("%s: %s: no answer to a request may be that", a.op, a.text)
+		}
+	}
+	seen := map[state]bool{}
+	r.states = nil
+	for _, from := range before {
+		for _, to := range explain(from, answers) {
+			if !seen[to] {
+				seen[to] = true
+				r.states = append(r.states, to)
+			}
+		}
+	}
+	if len(r.states) == 0 {
+		return differ("the model does not give these answers in any order:\n%s\nin the state\n%s", list(answers), before[0])
+	}
+	if err := r.compare(ctx); err != nil {
+		return err
+	}
+	return r.awaitReady(ctx)
+}
+
+func list(answers []answer) string {
+	var b strings.Builder
+	for _, a := range answers {
+		fmt.Fprintf(&b, "  %s: %s\n", a.op, a.text)
+	}
+	return b.String()
+}
+
+// ask makes the requests of a step.
+func (r *run) ask(ctx context.Context, s Step) ([]answer, error) {
+	if len(s.Ops) == 1 && s.Ops[0].Kind == Restart {
+		if err := r.events.finish(ctx, r.Patience, true); err != nil {
+			return nil, err
+		}
+		return []answer{{op: s.Ops[0], code: codes.OK}}, r.restart(ctx)
+	}
+	return r.together(ctx, s)
+}
+
+// restart kills the daemon and starts it.
+func (r *run) restart(ctx context.Context) error {
+	if err := r.Kill(); err != nil {
+		return err
+	}
+	if err := r.Start(ctx); err != nil {
+		return err
+	}
+	return r.subscribe(ctx)
+}
+
+// together makes requests at the same time. What is cut off is made again when
+// all of them are over and, if that is part of the step, the daemon is back.
+func (r *run) together(ctx context.Context, s Step) ([]answer, error) {
+	answers := make([]answer, len(s.Ops))
+	known := r.known()
+	crash := s.Crash && r.AtOnce
+	var wg sync.WaitGroup
+	for i, o := range s.Ops {
+		cut := (o.Cut || s.Crash) && o.Kind != Die
+		wg.Go(func() {
+			callCtx := ctx
+			if cut && !crash {
+				var cancel context.CancelFunc
+				callCtx, cancel = context.WithTimeout(ctx, delay(o))
+				defer cancel()
+			}
+			answers[i] = answerTo(o, r.call(callCtx, o, known))
+			answers[i].cut = cut
+		})
+	}
+	if crash {
+		time.Sleep(delay(s.Ops[0]))
+		if err := r.restartUnder(ctx); err != nil {
+			return nil, err
+		}
+	}
+	wg.Wait()
+	again := answers
+	for _, a := range answers {
+		if a.cut {
+			b := answerTo(a.op, r.call(ctx, a.op, r.known()))
+			for j := range again {
+				b.after = append(b.after, j)
+			}
+			again = append(again, b)
+		}
+	}
+	if s.Crash && !r.AtOnce {
+		if err := r.events.finish(ctx, r.Patience, true); err != nil {
+			return nil, err
+		}
+		if err := r.restart(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return again, nil
+}
+
+// restartUnder kills the daemon while it works; nobody learns of all events then.
+func (r *run) restartUnder(ctx context.Context) error {
+	if err := r.Kill(); err != nil {
+		return err
+	}
+	if err := r.events.finish(ctx, r.Patience, false); err != nil {
+		return err
+	}
+	if err := r.Start(ctx); err != nil {
+		return err
+	}
+	return r.subscribe(ctx)
+}
+
+// delay is when a request is cut off. It only has to differ between requests and
+// be the same each time.
+func delay(o Op) time.Duration {
+	n := uint64(o.Pod*31+o.Ctr*17+o.Arg*7) + uint64(len(o.Kind))*2654435761
+	return time.Duration(n%20) * time.Duration(n%20) * 100 * time.Microsecond
+}
+
+func answerTo(o Op, err error) answer {
+	a := answer{op: o, code: status.Code(err), text: "OK"}
+	if err != nil {
+		a.text = err.Error()
+	}
+	return a
+}
+
+// awaitReady waits until the containers that run would not miss a signal.
+func (r *run) awaitReady(ctx context.Context) error {
+	for i, p := range r.states[0].Pods {
+		for j, c := range p.Ctrs {
+			id := r.ids.ctrs[i][j]
+			if c.Phase != running || r.ready[id] {
+				continue
+			}
+			if err := r.ready1(ctx, id); err != nil {
+				return differ("the container at %d %d does not become ready: %v", i, j, err)
+			}
+			r.ready[id] = true
+		}
+	}
+	return nil
+}
