@@ -38,6 +38,7 @@ type explanation struct {
 
 func (e *explanation) search(s state, n int) {
 	if n == len(e.answers) {
+		s = s.settled()
 		if !e.seen[s] {
 			e.seen[s] = true
 			e.states = append(e.states, s)
@@ -51,6 +52,9 @@ func (e *explanation) search(s state, n int) {
 		e.done[i] = true
 		for _, next := range e.outcomes(s, a) {
 			e.search(next, n+1)
+			if after := next.settled(); after != next && n+1 < len(e.answers) {
+				e.search(after, n+1) // it has ended before the next request
+			}
 		}
 		e.done[i] = false
 	}

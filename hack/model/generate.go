@@ -51,6 +51,7 @@ func (g *generator) step() Step {
 	}
 	for _, o := range s.Ops {
 		g.state, _ = g.state.do(o)
+		g.state = g.state.settled()
 	}
 	return s
 }

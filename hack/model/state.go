@@ -82,6 +82,18 @@ func (s state) do(o Op) (state, codes.Code) {
 	return s, codes.OK
 }
 
+// settled is what a state becomes by itself: scripts end that do not go on.
+func (s state) settled() state {
+	for i := range s.Pods {
+		for j := range s.Pods[i].Ctrs {
+			if c := &s.Pods[i].Ctrs[j]; c.Phase == running && c.Script >= first {
+				c.exit(ownCode(c.Script))
+			}
+		}
+	}
+	return s
+}
+
 // usable is the answer to what needs a ready pod.
 func (p *podState) usable() codes.Code {
 	switch p.Phase {
@@ -169,9 +181,6 @@ func (s state) container(o Op) (state, codes.Code) {
 			return s, codes.FailedPrecondition
 		}
 		c.Phase = running
-		if c.Script >= first {
-			c.exit(ownCode(c.Script))
-		}
 	case Stop:
 		if c.Phase == running {
 			c.exit(stopCode(c.Script, o.Arg))
