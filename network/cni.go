@@ -159,7 +159,7 @@ func (c *CNI) Attach(ctx context.Context, pod Pod) (_ Result, err error) {
 	}
 	result, err := c.add(ctx, list, a)
 	if err != nil {
-		return Result{}, c.undo(ctx, a, fmt.Errorf("attach pod %s to network %s: %w", pod.ID, list.Name, classify(err, errdefs.ErrInternal)))
+		return Result{}, c.undo(ctx, a, fmt.Errorf("attach pod %s to network %s: %w", pod.ID, list.Name, classify(err, errdefs.ErrUnavailable)))
 	}
 	return result, nil
 }
@@ -205,7 +205,7 @@ func (c *CNI) Check(ctx context.Context, pod Pod) error {
 		return nil // the configuration is older than CHECK
 	}
 	if err != nil {
-		return fmt.Errorf("check pod %s on network %s: %w", pod.ID, list.Name, classify(err, errdefs.ErrInternal))
+		return fmt.Errorf("check pod %s on network %s: %w", pod.ID, list.Name, classify(err, errdefs.ErrUnavailable))
 	}
 	return nil
 }

@@ -81,7 +81,7 @@ func (c *CNI) del(ctx context.Context, a *attachment) error {
 
 	crashpoint.Here("before cni del")
 	if err := c.libcni(a.PodID).DelNetworkList(ctx, list, rt); err != nil {
-		return fmt.Errorf("detach pod %s from network %s: %w", a.PodID, list.Name, classify(err, errdefs.ErrInternal))
+		return fmt.Errorf("detach pod %s from network %s: %w", a.PodID, list.Name, classify(err, errdefs.ErrUnavailable))
 	}
 	return c.records.remove(a.PodID)
 }

@@ -180,7 +180,7 @@ type boundedOutput struct {
 
 func (o *boundedOutput) Write(p []byte) (int, error) {
 	if len(o.buf)+len(p) > o.max {
-		err := errorOf(errdefs.ErrInternal, "it printed more than %d bytes", o.max)
+		err := errorOf(errdefs.ErrUnavailable, "it printed more than %d bytes", o.max)
 		o.over(err)
 		return 0, err
 	}

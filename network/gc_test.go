@@ -57,7 +57,7 @@ func TestGCGoesOnAfterAnError(t *testing.T) {
 		n.attach(pod)
 	}
 	n.restart()
-	if err := n.GC(t.Context(), nil); !errdefs.IsInternal(err) || !strings.Contains(err.Error(), "bad") {
+	if err := n.GC(t.Context(), nil); !errdefs.IsUnavailable(err) || !strings.Contains(err.Error(), "bad") {
 		t.Errorf("got %v", err)
 	}
 	ids, err := n.records.ids()

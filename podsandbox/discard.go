@@ -36,12 +36,14 @@ func (m *Manager) RemoveContainer(ctx context.Context, id string) error {
 	return nil
 }
 
-// discard undoes a container that did not become Created.
+// discard undoes a container that did not become Created. What cannot be undone
+// now is tried again, as by abandon.
 func (m *Manager) discard(ctx context.Context, c *container) {
 	ctx, cancel := cleanupContext(ctx, m.opts.Timeouts.Sandbox)
 	defer cancel()
 	if err := m.removeContainer(ctx, c); err != nil {
-		klog.ErrorS(err, "Undo a container that was not created", "container", c.id())
+		klog.ErrorS(err, "Undo a container that was not created; it will be tried again", "container", c.id())
+		m.persist(func(ctx context.Context) error { return m.RemoveContainer(ctx, c.id()) })
 	}
 }
 

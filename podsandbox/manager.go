@@ -168,6 +168,28 @@ func (m *Manager) goTask(f func()) {
 	}()
 }
 
+// persist calls undo until it succeeds, less and less often, while the manager is
+// open. It is for what nobody else asks for again: whoever had asked got an error.
+func (m *Manager) persist(undo func(context.Context) error) {
+	m.goTask(func() {
+		const longest = time.Minute
+		for pause := time.Second; ; pause = min(2*pause, longest) {
+			select {
+			case <-m.life.Done():
+				return
+			case <-time.After(pause):
+			}
+			ctx, cancel := context.WithTimeout(m.life, m.opts.Timeouts.operation())
+			err := undo(ctx)
+			cancel()
+			if err == nil {
+				return
+			}
+			klog.V(2).InfoS("Undo what could not be undone before", "err", err)
+		}
+	})
+}
+
 // join runs work once for all callers of the same key and bounds their wait by
 // their own context. The work has its own deadline and outlives them.
 func join[T any](ctx context.Context, m *Manager, key string, limit time.Duration, work func(context.Context) (T, error)) (T, error) {

@@ -108,25 +108,28 @@ func (m *Manager) remove(ctx context.Context, p *pod) error {
 	})
 }
 
-// abandon undoes a pod that did not become Ready. What cannot be undone now
-// stays in the record as Stopping and is taken up again at the next start.
+// abandon undoes a pod that did not become Ready. What cannot be undone now stays
+// in the record as abandoned: it is tried again until it can be, by this daemon or
+// the next.
 func (m *Manager) abandon(ctx context.Context, p *pod) {
 	ctx, cancel := cleanupContext(ctx, m.opts.Timeouts.operation())
 	defer cancel()
 	m.freeName(p) // a retry of the request must not find this one
-	err := p.apply(lifecycle.Stop, func(st *record.PodStatus) { st.Abandoned = true })
-	if err == nil {
-		err = m.release(ctx, p)
+	if err := m.undo(ctx, p); err != nil {
+		klog.ErrorS(err, "Undo a pod that failed to start; it will be tried again", "pod", p.id())
+		m.persist(func(ctx context.Context) error { return m.undo(ctx, p) })
 	}
-	if err == nil {
-		err = p.apply(lifecycle.Released, nil)
+}
+
+// undo is abandon's one attempt. A caller who sees the pod may stop or remove it
+// meanwhile, and joins.
+func (m *Manager) undo(ctx context.Context, p *pod) error {
+	if p.phase() == lifecycle.Creating {
+		if err := p.apply(lifecycle.Stop, func(st *record.PodStatus) { st.Abandoned = true }); err != nil {
+			return err
+		}
 	}
-	if err == nil {
-		err = m.remove(ctx, p)
-	}
-	if err != nil {
-		klog.ErrorS(err, "Undo a pod that failed to start; its stop will be tried again", "pod", p.id())
-	}
+	return m.RemovePodSandbox(ctx, p.id())
 }
 
 // release ends the sandbox and gives back the network, the namespace and the

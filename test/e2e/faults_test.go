@@ -1,0 +1,252 @@
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/cri-sandbox/cri-sandbox/hack/testenv"
+)
+
+// faultyNetwork is a node whose network ends in a plugin that does what the
+// returned function says: ADD and DEL to an action of hack/failcni.
+func faultyNetwork(t *testing.T) (kit, func(actions map[string]string)) {
+	t.Helper()
+	plugins := t.TempDir()
+	k := ownNode(t, testenv.Options{
+		DaemonArgs: []string{"--cni-bin-dir", plugins}, Config: "[timeouts]\nnetwork = '2s'\n",
+	})
+	entries, err := os.ReadDir(k.env.CNIBinDir)
+	k.must(err)
+	for _, e := range entries {
+		k.must(os.Symlink(filepath.Join(k.env.CNIBinDir, e.Name()), filepath.Join(plugins, e.Name())))
+	}
+	build := exec.Command("go", "build", "-o", filepath.Join(plugins, "failcni"), "./hack/failcni")
+	build.Dir = k.env.Repo
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build failcni: %v\n%s", err, out)
+	}
+	file := filepath.Join(plugins, "actions.json")
+	path := onlyConf(k)
+	var conf map[string]any
+	k.must(json.Unmarshal([]byte(readFile(k, path)), &conf))
+	conf["plugins"] = append(conf["plugins"].([]any), map[string]any{"type": "failcni", "actionFile": file})
+	data, err := json.Marshal(conf)
+	k.must(err)
+	k.must(os.WriteFile(path, data, 0o644))
+	return k, func(actions map[string]string) {
+		t.Helper()
+		data, err := json.Marshal(actions)
+		k.must(err)
+		k.must(os.WriteFile(file, data, 0o644))
+	}
+}
+
+// TestFaultsOfANetworkPlugin: whatever a plugin does when a pod is attached, the
+// pod's request ends with an error, nothing of it is left, the other pod does not
+// notice, and the retry on a healthy plugin succeeds. Faults on the way out do not
+// keep a pod from being stopped.
+func TestFaultsOfANetworkPlugin(t *testing.T) {
+	k, act := faultyNetwork(t)
+	other, pod := k.pod()
+	cid := k.start(other, pod, k.shell("a", "exec sleep 600"))
+	for action, code := range map[string]codes.Code{
+		"fail": codes.Unavailable, "fail:11": codes.Unavailable, "exit:3": codes.Unavailable, "stderr": codes.Unavailable,
+		"crash": codes.Unavailable, "garbage": codes.Unavailable, "flood": codes.Unavailable,
+		"hang": codes.DeadlineExceeded,
+	} {
+		t.Run("ADD "+action, func(t *testing.T) {
+			k := newKitOn(t, k.env)
+			before, err := k.env.Observe()
+			k.must(err)
+			act(map[string]string{"ADD": action})
+			cfg := k.env.PodConfig("faulty")
+			_, err = k.env.Client.RunPod(k.ctx, cfg)
+			if got := status.Code(err); got != code {
+				t.Errorf("code %s, want %s: %v", got, code, err)
+			}
+			k.wants(status.Convert(err).Message(), "network")
+			k.exec(cid, "true")
+			gone(k, before)
+			act(nil)
+			id, err := k.env.Client.RunPod(k.ctx, cfg)
+			k.must(err)
+			k.must(k.env.Client.RemovePod(k.ctx, id))
+			gone(k, before)
+		})
+	}
+	for _, action := range []string{"fail", "crash", "garbage", "hang"} {
+		t.Run("DEL "+action, func(t *testing.T) {
+			k := newKitOn(t, k.env)
+			before, err := k.env.Observe()
+			k.must(err)
+			act(nil)
+			id, err := k.env.Client.RunPod(k.ctx, k.env.PodConfig("stuck"))
+			k.must(err)
+			act(map[string]string{"DEL": action})
+			_, err = k.runtime().StopPodSandbox(k.ctx, &runtimeapi.StopPodSandboxRequest{PodSandboxId: id})
+			if err == nil && action != "garbage" { // what DEL prints says nothing
+				t.Error("the address was not given back, and the pod is said to be stopped")
+			}
+			k.exec(cid, "true")
+			act(nil)
+			k.must(k.env.Client.RemovePod(k.ctx, id))
+			gone(k, before)
+		})
+	}
+}
+
+// TestAPluginThatSucceedsAfterTheCallerGaveUp: the retry gets the pod that was made
+// meanwhile, and not a second one.
+func TestAPluginThatSucceedsAfterTheCallerGaveUp(t *testing.T) {
+	k, act := faultyNetwork(t)
+	act(map[string]string{"ADD": "slow:1s"})
+	cfg := k.env.PodConfig("late")
+	ctx, cancel := context.WithTimeout(k.ctx, 200*time.Millisecond)
+	defer cancel()
+	if _, err := k.env.Client.RunPod(ctx, cfg); status.Code(err) != codes.DeadlineExceeded {
+		t.Fatalf("the caller gave up, and got %v", err)
+	}
+	id, err := k.env.Client.RunPod(k.ctx, cfg)
+	k.must(err)
+	list, err := k.runtime().ListPodSandbox(k.ctx, &runtimeapi.ListPodSandboxRequest{})
+	k.must(err)
+	if len(list.Items) != 1 || list.Items[0].Id != id {
+		t.Errorf("pods %v, want %s alone", list.Items, id)
+	}
+	k.must(k.env.Client.RemovePod(k.ctx, id))
+}
+
+// gone waits until there is nothing on the node that was not there before.
+func gone(k kit, before testenv.Observation) {
+	k.Helper()
+	var left []string
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+		o, err := k.env.Observe()
+		k.must(err)
+		if left = o.Since(before); len(left) == 0 {
+			return
+		}
+	}
+	k.Errorf("left behind: %q", left)
+}
+
+// TestAStoppedSandboxCostsOnlyItself: calls to a sandbox process that does not run
+// end in time, calls about all pods do not wait for it, it goes on when the fault
+// ends, and it can be stopped as it is.
+func TestAStoppedSandboxCostsOnlyItself(t *testing.T) {
+	k := ownNode(t, testenv.Options{Config: "[timeouts]\nsandbox = '2s'\n"})
+	id, pod := k.pod()
+	cid := k.start(id, pod, k.shell("a", "exec sleep 600"))
+	other, otherPod := k.pod(func(p *runtimeapi.PodSandboxConfig) { p.Metadata.Name = "other" })
+	otherID := k.start(other, otherPod, k.shell("a", "exec sleep 600"))
+
+	pid := sandboxPID(k, id)
+	send(k, pid, unix.SIGSTOP)
+	for range 3 { // no call is queued behind another
+		_, err := k.runtime().ExecSync(k.ctx, &runtimeapi.ExecSyncRequest{ContainerId: cid, Cmd: []string{"true"}, Timeout: 1})
+		k.refused(err, codes.DeadlineExceeded)
+	}
+	created, err := k.create(id, pod, k.shell("b", "true")) // needs no answer of it
+	k.must(err)
+	_, err = k.runtime().StartContainer(k.ctx, &runtimeapi.StartContainerRequest{ContainerId: created})
+	k.refused(err, codes.DeadlineExceeded)
+	_, err = k.runtime().ListContainerStats(k.ctx, &runtimeapi.ListContainerStatsRequest{})
+	k.must(err)
+	_, err = k.runtime().ListPodSandboxStats(k.ctx, &runtimeapi.ListPodSandboxStatsRequest{})
+	k.must(err)
+	if got := k.exec(otherID, "echo fine"); got != "fine\n" {
+		t.Errorf("the other pod printed %q", got)
+	}
+
+	send(k, pid, unix.SIGCONT)
+	if got := k.exec(cid, "echo back"); got != "back\n" {
+		t.Errorf("after the fault it printed %q", got)
+	}
+	send(k, pid, unix.SIGSTOP)
+	k.must(k.env.Client.RemovePod(k.ctx, id))
+	k.exec(otherID, "true")
+}
+
+// TestAGoferThatDies: a container whose file server is gone may fail; its pod can
+// be stopped, and the other one does not notice.
+func TestAGoferThatDies(t *testing.T) {
+	k := ownNode(t, testenv.Options{})
+	id, pod := k.pod()
+	cid := k.start(id, pod, k.shell("a", "exec sleep 600"))
+	other, otherPod := k.pod(func(p *runtimeapi.PodSandboxConfig) { p.Metadata.Name = "other" })
+	otherID := k.start(other, otherPod, k.shell("a", "exec sleep 600"))
+	_, gofer, _ := processesOf(k, id)
+	killPID(k, gofer)
+	ctx, cancel := context.WithTimeout(k.ctx, limit)
+	defer cancel()
+	_, err := k.runtime().ExecSync(ctx, &runtimeapi.ExecSyncRequest{ContainerId: cid, Cmd: []string{"cat", "/etc/passwd"}, Timeout: 5})
+	t.Logf("exec without a gofer: %v", err)
+	if ctx.Err() != nil {
+		t.Error("exec without a gofer did not end")
+	}
+	k.exec(otherID, "cat /etc/passwd")
+	_, err = k.runtime().StopContainer(k.ctx, &runtimeapi.StopContainerRequest{ContainerId: cid, Timeout: 1})
+	k.must(err)
+	k.must(k.env.Client.RemovePod(k.ctx, id))
+}
+
+// TestDescriptorsRunOut: a daemon without descriptors refuses what needs one,
+// keeps what runs, and works again when there are some.
+func TestDescriptorsRunOut(t *testing.T) {
+	k := ownNode(t, testenv.Options{})
+	id, pod := k.pod()
+	cid := k.start(id, pod, k.shell("a", "exec sleep 600"))
+	before, err := k.env.Observe()
+	k.must(err)
+
+	daemon := k.env.DaemonPID()
+	open, err := os.ReadDir(filepath.Join("/proc", strconv.Itoa(daemon), "fd"))
+	k.must(err)
+	var saved unix.Rlimit
+	few := unix.Rlimit{Cur: uint64(len(open)) + 4, Max: 1 << 20}
+	k.must(unix.Prlimit(daemon, unix.RLIMIT_NOFILE, nil, &saved))
+	few.Max = saved.Max
+	k.must(unix.Prlimit(daemon, unix.RLIMIT_NOFILE, &few, nil))
+	_, err = k.env.Client.RunPod(k.ctx, k.env.PodConfig("none"))
+	k.refused(err, codes.ResourceExhausted, "open files")
+	_, err = k.runtime().ListContainers(k.ctx, &runtimeapi.ListContainersRequest{})
+	k.must(err)
+	k.must(unix.Prlimit(daemon, unix.RLIMIT_NOFILE, &saved, nil))
+
+	k.exec(cid, "true")
+	gone(k, before)
+	again, err := k.env.Client.RunPod(k.ctx, k.env.PodConfig("none"))
+	k.must(err)
+	k.must(k.env.Client.RemovePod(k.ctx, again))
+}
+
+// TestTheDaemonWatchesNoFiles: so no lack of inotify instances can hurt it.
+func TestTheDaemonWatchesNoFiles(t *testing.T) {
+	k := newKit(t)
+	dir := filepath.Join("/proc", strconv.Itoa(k.env.DaemonPID()), "fd")
+	entries, err := os.ReadDir(dir)
+	k.must(err)
+	for _, e := range entries {
+		if target, err := os.Readlink(filepath.Join(dir, e.Name())); err == nil && target == "anon_inode:inotify" {
+			t.Error("the daemon holds an inotify instance")
+		}
+	}
+}
+
+func send(k kit, pid string, sig unix.Signal) {
+	k.Helper()
+	n, err := strconv.Atoi(pid)
+	k.must(err)
+	k.must(unix.Kill(n, sig))
+}
