@@ -194,6 +194,9 @@ func (s attachments) remove(id string) error {
 		return err
 	}
 	crashpoint.Here("after cni result removal")
+	if err := s.removeAddresses(id); err != nil {
+		return err
+	}
 	if err := os.Remove(s.path(id)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("remove attachment %s: %w", id, err)
 	}

@@ -142,6 +142,45 @@ func TestDetachAfterALoss(t *testing.T) {
 	}
 }
 
+// TestDetachAfterTwoLosses: ADD was cut off in its first plugin, before that told a
+// result, and so was a first DEL, when the plugin had taken the interface away.
+func TestDetachAfterTwoLosses(t *testing.T) {
+	n := newNode(t, "1.0.0")
+	n.warm()
+	before := n.holdings()
+	list, err := loadConfig(n.confDir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.configure(fmt.Sprintf(`{"cniVersion":"1.0.0","name":%q,"plugins":[%s]}`, n.name, list.Plugins[0].Bytes))
+	pod := n.pod("losses")
+	n.attach(pod)
+	if err := n.records.removeResult(pod.ID); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(filepath.Join(n.options.CacheDir, "results")); err != nil {
+		t.Fatal(err)
+	}
+	a, err := n.records.load(pod.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if list, err = parseList(a.Config); err != nil {
+		t.Fatal(err)
+	}
+	ns, err := n.namespaceForDel(list, a.runtimeConf()) // all that the first DEL comes to
+	if err != nil {
+		t.Fatal(err)
+	}
+	ns.close()
+	deleteInterface(t, pod.NetNS)
+	n.restart()
+	if err := n.Detach(t.Context(), pod); err != nil {
+		t.Fatal(err)
+	}
+	n.nothingLeft(before)
+}
+
 func TestAttachUndoesWhatFailed(t *testing.T) {
 	for _, action := range []string{"fail", "fail:11", "garbage", "crash", "flood"} {
 		t.Run(action, func(t *testing.T) {

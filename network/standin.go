@@ -3,6 +3,7 @@ package network
 import (
 	"errors"
 	"fmt"
+	"net"
 	"os"
 
 	"github.com/containernetworking/cni/libcni"
@@ -42,7 +43,10 @@ func (c *CNI) namespaceForDel(list *libcni.NetworkConfigList, rt *libcni.Runtime
 		own.path = ""
 	}
 	if own.path != "" {
-		there, err := hasInterface(own.path, rt.IfName)
+		there, addrs, err := lookUpInterface(own.path, rt.IfName)
+		if err == nil && there && len(addrs) > 0 && c.records.loadResult(rt.ContainerID) == nil {
+			err = c.records.saveAddresses(rt.ContainerID, addrs)
+		}
 		if err != nil || there {
 			return own, err
 		}
@@ -55,7 +59,7 @@ func (c *CNI) namespaceForDel(list *libcni.NetworkConfigList, rt *libcni.Runtime
 }
 
 // savedIPs returns the pod's addresses by our copy of the result, else by
-// libcni's. A result that cannot be read is as good as none.
+// libcni's, else as an earlier DEL found them. A result that cannot be read is as good as none.
 func (c *CNI) savedIPs(list *libcni.NetworkConfigList, rt *libcni.RuntimeConf) []*current.IPConfig {
 	var res types.Result
 	if raw := c.records.loadResult(rt.ContainerID); raw != nil {
@@ -65,7 +69,7 @@ func (c *CNI) savedIPs(list *libcni.NetworkConfigList, rt *libcni.RuntimeConf) [
 		res, _ = c.cni.GetNetworkListCachedResult(list, rt)
 	}
 	if res == nil {
-		return nil
+		return c.records.loadAddresses(rt.ContainerID)
 	}
 	ips, err := podIPs(res, rt.IfName)
 	if err != nil {
@@ -74,27 +78,36 @@ func (c *CNI) savedIPs(list *libcni.NetworkConfigList, rt *libcni.RuntimeConf) [
 	return ips
 }
 
-// hasInterface looks into a namespace through a socket that was opened in it.
-func hasInterface(path, name string) (bool, error) {
+// lookUpInterface looks into a namespace through a socket that was opened in it.
+func lookUpInterface(path, name string) (there bool, addrs []*net.IPNet, _ error) {
 	ns, err := netns.GetFromPath(path)
 	if err != nil {
-		return false, fmt.Errorf("open network namespace %s: %w", path, err)
+		return false, nil, fmt.Errorf("open network namespace %s: %w", path, err)
 	}
 	defer ns.Close()
 	handle, err := netlink.NewHandleAt(ns, unix.NETLINK_ROUTE)
 	if err != nil {
-		return false, fmt.Errorf("look into network namespace %s: %w", path, err)
+		return false, nil, fmt.Errorf("look into network namespace %s: %w", path, err)
 	}
 	defer handle.Close()
 	var absent netlink.LinkNotFoundError
-	_, err = handle.LinkByName(name)
+	link, err := handle.LinkByName(name)
 	if errors.As(err, &absent) {
-		return false, nil
+		return false, nil, nil
 	}
 	if err != nil {
-		return false, fmt.Errorf("find interface %s: %w", name, err)
+		return false, nil, fmt.Errorf("find interface %s: %w", name, err)
 	}
-	return true, nil
+	list, err := handle.AddrList(link, netlink.FAMILY_ALL)
+	if err != nil {
+		return true, nil, fmt.Errorf("list addresses of %s: %w", name, err)
+	}
+	for _, a := range list {
+		if a.Scope == unix.RT_SCOPE_UNIVERSE {
+			addrs = append(addrs, a.IPNet)
+		}
+	}
+	return true, addrs, nil
 }
 
 // newStandIn makes the namespace. It ends when the file is closed.
