@@ -59,6 +59,9 @@ unit: ## unit tests alone, of what is built already
 e2e: setup build ## end-to-end tests alone; needs root
 	$(GOTEST) -timeout 30m ./test/e2e/...
 
+soak: setup build ## the long forms of tests; needs root. SOAK_ARGS='-run TestDeath' chooses
+	CRI_SANDBOX_SOAK=1 $(GOTEST) -timeout 12h $(SOAK_ARGS) ./test/e2e/...
+
 demo: setup build ## run a pod of two containers over CRI, step by step; needs root
 	go run ./hack/demo
 
