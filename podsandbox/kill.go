@@ -42,7 +42,10 @@ func (m *Manager) StopContainer(ctx context.Context, id string, grace time.Durat
 }
 
 func (m *Manager) stopContainer(ctx context.Context, c *container, grace time.Duration) error {
-	if ph := c.phase(); ph != lifecycle.Running && ph != lifecycle.Starting {
+	if err := awaitStart(ctx, c); err != nil {
+		return err
+	}
+	if c.phase() != lifecycle.Running {
 		return nil
 	}
 	if grace > 0 {
@@ -65,6 +68,21 @@ func (m *Manager) stopContainer(ctx context.Context, c *container, grace time.Du
 	case <-ctx.Done():
 		return fmt.Errorf("it did not end after SIGKILL: %w", context.Cause(ctx))
 	}
+}
+
+// awaitStart waits while a container is being started: the sandbox may not know it
+// yet, and a signal would be lost.
+func awaitStart(ctx context.Context, c *container) error {
+	tick := time.NewTicker(5 * time.Millisecond) // a start takes some tens
+	defer tick.Stop()
+	for c.phase() == lifecycle.Starting {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return fmt.Errorf("wait for its start: %w", context.Cause(ctx))
+		}
+	}
+	return nil
 }
 
 // ended waits for the end of a container, at most so long.
