@@ -119,3 +119,18 @@ func TestASecondDaemonIsRefused(t *testing.T) {
 	}
 	again.Close()
 }
+
+// TestALockIsWaitedFor: a child of a daemon that was killed may have it for a moment.
+func TestALockIsWaitedFor(t *testing.T) {
+	dir := t.TempDir()
+	lock, err := lockFolder(dir, "root")
+	if err != nil {
+		t.Fatal(err)
+	}
+	time.AfterFunc(100*time.Millisecond, func() { lock.Close() })
+	again, err := lockFolder(dir, "root")
+	if err != nil {
+		t.Fatal(err)
+	}
+	again.Close()
+}

@@ -5,12 +5,17 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
 
+// lockPatience is how long a lock is waited for. A daemon that was killed while it
+// started a process leaves a child that has the lock until it becomes the program.
+const lockPatience = 2 * time.Second
+
 // lockFolder takes a folder for this process. The lock ends with the process,
-// however it ends. Children do not inherit it.
+// however it ends. No program that it starts inherits it.
 func lockFolder(dir, flag string) (*os.File, error) {
 	if err := os.MkdirAll(dir, 0o711); err != nil {
 		return nil, fmt.Errorf("make folder: %w", err)
@@ -25,6 +30,10 @@ func lockFolder(dir, flag string) (*os.File, error) {
 		return nil, fmt.Errorf("open lock: %w", err)
 	}
 	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	for deadline := time.Now().Add(lockPatience); errors.Is(err, unix.EWOULDBLOCK) && time.Now().Before(deadline); {
+		time.Sleep(10 * time.Millisecond)
+		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	}
 	if err == nil {
 		return f, nil
 	}
