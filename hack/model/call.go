@@ -131,6 +131,8 @@ func (r *run) container(o Op) *runtimeapi.ContainerConfig {
 		Labels:   map[string]string{"place": name, "script": strconv.Itoa(o.Arg)},
 		Linux: &runtimeapi.LinuxContainerConfig{SecurityContext: &runtimeapi.LinuxContainerSecurityContext{
 			RunAsUser: &runtimeapi.Int64Value{}, // whatever the image says
+			// Otherwise the first process that Quit signals is the pod's.
+			NamespaceOptions: &runtimeapi.NamespaceOption{Pid: runtimeapi.NamespaceMode_CONTAINER},
 		}},
 	}
 }
