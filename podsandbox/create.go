@@ -231,7 +231,7 @@ func (m *Manager) openStreams(c *container) error {
 
 func (m *Manager) streamsConfig(c *container) logs.Config {
 	return logs.Config{
-		Dir: m.paths.streams(c.pod.id(), c.id()), LogPath: c.Meta.LogPath,
+		Dir: m.paths.streams(c.pod.id(), c.id()), LogPath: c.Meta.LogPath, LogFolder: c.pod.config().GetLogDirectory(),
 		Stdin: c.config().GetStdin() && !c.config().GetTty(), Terminal: c.config().GetTty(),
 	}
 }

@@ -14,6 +14,11 @@ type Config struct {
 	// LogPath is the CRI log file; empty means that output is discarded.
 	LogPath string
 
+	// LogFolder is a folder that LogPath lies in, at any depth. Neither LogPath nor
+	// what leads to it from there may be a link out of it. Empty means the folder
+	// of LogPath.
+	LogFolder string
+
 	// Stdin asks for a FIFO; without it, stdin is /dev/null. See Streams.Input.
 	Stdin bool
 

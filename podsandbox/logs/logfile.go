@@ -1,6 +1,7 @@
 package logs
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -13,15 +14,30 @@ import (
 
 // openLog opens the log for positioned writes, and makes it and its folders
 // when absent. Not for appending: Linux ignores the offset of a positioned
-// write to a file opened so. A symbolic link or a file that is not regular is
-// errdefs.ErrFailedPrecondition: the folder may be visible to containers.
-func openLog(path string) (*os.File, error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+// write to a file opened so. A container may be able to write to the folder, so
+// nothing below it leads out of it, and the log itself is no link: a symbolic link
+// or a file that is not regular is errdefs.ErrFailedPrecondition.
+func openLog(folder, path string) (*os.File, error) {
+	if folder == "" {
+		folder = filepath.Dir(path)
+	}
+	name, err := filepath.Rel(folder, path)
+	if err != nil {
+		return nil, fmt.Errorf("open log: %w: %w", err, errdefs.ErrInvalidArgument)
+	}
+	if err := os.MkdirAll(folder, 0o755); err != nil {
 		return nil, fmt.Errorf("create log folder: %w", err)
 	}
-	const flags = os.O_WRONLY | os.O_CREATE | unix.O_NOFOLLOW | unix.O_NONBLOCK
-	file, err := os.OpenFile(path, flags, 0o640)
+	root, err := os.OpenRoot(folder)
 	if err != nil {
+		return nil, fmt.Errorf("open log folder: %w", err)
+	}
+	defer root.Close()
+	file, err := openBelow(root, name)
+	if err != nil {
+		if errno := syscall.Errno(0); !errors.As(err, &errno) || errno == unix.ELOOP { // package os has no name for a link that leads out
+			err = fmt.Errorf("%w; no link may lead out of the pod's log folder: %w", err, errdefs.ErrFailedPrecondition)
+		}
 		return nil, fmt.Errorf("open log: %w", err)
 	}
 	info, err := file.Stat()
@@ -33,6 +49,16 @@ func openLog(path string) (*os.File, error) {
 		return nil, fmt.Errorf("open log: %w", err)
 	}
 	return file, nil
+}
+
+func openBelow(root *os.Root, name string) (*os.File, error) {
+	if err := root.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+		return nil, err
+	}
+	if info, err := root.Lstat(name); err == nil && !info.Mode().IsRegular() {
+		return nil, &os.PathError{Op: "open", Path: name, Err: unix.ELOOP}
+	}
+	return root.OpenFile(name, os.O_WRONLY|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o640)
 }
 
 // identify returns a file's identity and its size in bytes.
