@@ -97,6 +97,7 @@ type crashNode struct {
 
 func newCrashNode(t *testing.T, armed string) crashNode {
 	n := crashNode{kit: ownNode(t, testenv.Options{}), armed: armed}
+	n.ctx = t.Context() // a kit's is too short for hours; each call has its own limit
 	l := newLife(n.env)
 	n.must(l.removeImage(n.ctx))
 	_, err := n.liveThrough(l, lives["pod"], nil) // makes the bridge
