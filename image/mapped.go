@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 	"k8s.io/klog/v2"
 
-	"github.com/cri-sandbox/cri-sandbox/crashpoint"
-	"github.com/cri-sandbox/cri-sandbox/idmap"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/crashpoint"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/idmap"
 )
 
 // withLayers calls f with the folder of all layers, in which their files have the

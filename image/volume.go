@@ -4,7 +4,7 @@ import (
 	"context"
 	"os"
 
-	"github.com/cri-sandbox/cri-sandbox/idmap"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/idmap"
 )
 
 // MountVolume mounts the root of an image at target, which is created, to be read

@@ -6,7 +6,7 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/cri-sandbox/cri-sandbox/idmap"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/idmap"
 )
 
 // A root file system comes from an image, so nothing in it is trusted: it is

@@ -2,6 +2,7 @@ package rules
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -49,14 +50,17 @@ var leaves = []string{
 	"podsandbox/cdi", "podsandbox/nri",
 }
 
+// ground are packages that everybody may import, and that import nobody.
+var ground = []string{"podsandbox/crashpoint", "podsandbox/idmap"}
+
 var floors = []floor{
 	{[]string{"podsandbox", "network", "image"}, []string{"cri", "cmd"}, "imports point downwards"},
 	{[]string{"cri"}, []string{"cmd"}, "imports point downwards"},
 	{[]string{"network", "image"}, []string{"podsandbox"}, "network and image know no pods"},
 	{[]string{"network"}, []string{"image"}, "network and image are neighbours"},
 	{[]string{"image"}, []string{"network"}, "network and image are neighbours"},
-	{[]string{"idmap"}, []string{"network", "image", "podsandbox", "cri", "cmd"}, "idmap is below all others"},
-	{[]string{"cri", "cmd", "podsandbox", "network", "image", "idmap"}, []string{"hack", "test"}, "what is shipped does not stand on tools"},
+	{ground, []string{"."}, "it is below all others"},
+	{[]string{"cri", "cmd", "podsandbox", "network", "image"}, []string{"hack", "test"}, "what is shipped does not stand on tools"},
 	{[]string{"podsandbox/lifecycle", "podsandbox/record", "podsandbox/spec", "podsandbox/engine"},
 		[]string{"podsandbox/gvisor", "podsandbox/native", "network", "image"}, "the pure packages drive nothing"},
 	{[]string{"podsandbox/sentry"}, []string{"."}, "the sentry program is built on other versions than the daemon"},
@@ -102,6 +106,9 @@ func upwards(s source, path string) string {
 		return ""
 	}
 	target := strings.TrimPrefix(strings.TrimPrefix(path, Module), "/")
+	if slices.Contains(ground, target) {
+		return ""
+	}
 	// The owner of pods is the package podsandbox itself, without those below it.
 	if target == "podsandbox" && anyAbove(s.dir, leaves) {
 		return "the pure packages and the engines do not know the owner of pods"

@@ -16,7 +16,7 @@ import (
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
 
-	"github.com/cri-sandbox/cri-sandbox/crashpoint"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/crashpoint"
 )
 
 // Delete removes the group with all groups below it, and the parents that Create

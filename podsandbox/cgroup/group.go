@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/cleanup"
 
-	"github.com/cri-sandbox/cri-sandbox/crashpoint"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/crashpoint"
 )
 
 // Group is a pod's control group.

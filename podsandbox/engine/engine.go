@@ -30,7 +30,7 @@ import (
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
-	"github.com/cri-sandbox/cri-sandbox/idmap"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/idmap"
 )
 
 // Engine starts and adopts sandboxes.

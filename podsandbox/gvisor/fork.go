@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/cri-sandbox/cri-sandbox/idmap"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/idmap"
 )
 
 // donation collects what a child is born with: its descriptors, whose numbers

@@ -15,7 +15,7 @@ import (
 
 	"github.com/containerd/errdefs"
 
-	"github.com/cri-sandbox/cri-sandbox/crashpoint"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/crashpoint"
 )
 
 // gofer is the process that serves a container's root and bind mounts. It is

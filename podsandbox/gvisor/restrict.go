@@ -11,7 +11,7 @@ import (
 	"github.com/containerd/errdefs"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
-	"github.com/cri-sandbox/cri-sandbox/idmap"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/idmap"
 )
 
 // restrict expresses the masked and the readonly paths of a spec, which the

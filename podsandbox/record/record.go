@@ -31,7 +31,7 @@ import (
 	"path/filepath"
 	"sync"
 
-	"github.com/cri-sandbox/cri-sandbox/crashpoint"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/crashpoint"
 )
 
 // Version is written into every file. A reader refuses files of a later version.
