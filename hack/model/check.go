@@ -12,9 +12,10 @@ import (
 
 // Environment variables that replay or prolong a test.
 const (
-	envSeed     = "MODEL_SEED"     // the seed of the first program, as it was printed
-	envScript   = "MODEL_SCRIPT"   // a file with a program that is run instead
-	envDuration = "MODEL_DURATION" // for how long new programs are made, such as 2h
+	envSeed     = "MODEL_SEED"       // the seed of the first program, as it was printed
+	envScript   = "MODEL_SCRIPT"     // a file with a program that is run instead
+	envDuration = "MODEL_DURATION"   // for how long new programs are made, such as 2h
+	envSoak     = "CRI_SANDBOX_SOAK" // an hour
 )
 
 // tries is how often a smaller program is run that may fail.
@@ -53,6 +54,9 @@ func Check(t testing.TB, plan Plan) {
 		}
 	}
 	duration := plan.Duration
+	if os.Getenv(envSoak) != "" {
+		duration = time.Hour
+	}
 	if d := os.Getenv(envDuration); d != "" {
 		var err error
 		if duration, err = time.ParseDuration(d); err != nil {

@@ -49,7 +49,8 @@ func Dial(endpoint string) (*Client, error) {
 			MinConnectTimeout: time.Second,
 		}),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage)),
-		grpc.WithUnaryInterceptor(c.remember),
+		grpc.WithChainUnaryInterceptor(noteCall, c.remember),
+		grpc.WithStreamInterceptor(noteStream),
 	)
 	if err != nil {
 		return nil, fmt.Errorf("dial %s: %w", endpoint, err)

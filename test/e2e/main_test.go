@@ -8,6 +8,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -59,6 +60,10 @@ func run(m *testing.M) int {
 	code = m.Run()
 	if err := node.Audit(context.Background()); err != nil && code == 0 {
 		fmt.Fprintln(os.Stderr, "after all tests:", err)
+		code = 1
+	}
+	if missing := untested(testenv.Calls()); code == 0 && wholeRun() && len(missing) > 0 {
+		fmt.Fprintln(os.Stderr, "after all tests:\n  "+strings.Join(missing, "\n  "))
 		code = 1
 	}
 	return code
