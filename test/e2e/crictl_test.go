@@ -3,9 +3,11 @@ package e2e
 import (
 	"encoding/json"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // crictl runs the real crictl and returns what it printed.
@@ -81,5 +83,30 @@ func TestCrictl(t *testing.T) {
 	k.crictl("rmp", podID)
 	if out := k.crictl("pods", "-q"); strings.Contains(out, podID) {
 		t.Errorf("the pod is still listed: %s", out)
+	}
+}
+
+// TestCrictlEvents: what `crictl events` prints while a pod lives and dies.
+func TestCrictlEvents(t *testing.T) {
+	k := newKit(t)
+	cmd := exec.Command(filepath.Join(k.env.Repo, "bin", "crictl"), "--runtime-endpoint", k.env.Endpoint,
+		"events", "-o", "go-template", "--template", "{{.containerEventType}} {{.containerId}}")
+	var out transcript
+	cmd.Stdout, cmd.Stderr = &out, os.Stderr
+	k.must(cmd.Start())
+	defer func() { cmd.Process.Kill(); cmd.Wait() }()
+	// It does not say when it listens: a pod is made until one is seen.
+	for deadline := time.Now().Add(limit); out.String() == ""; {
+		if time.Now().After(deadline) {
+			t.Fatal("no event was printed")
+		}
+		id, err := k.env.Client.RunPod(k.ctx, k.env.PodConfig("events"))
+		k.must(err)
+		k.must(k.env.Client.RemovePod(k.ctx, id))
+	}
+	id, pod := k.pod()
+	cid := k.start(id, pod, k.shell("a", "exit 3"))
+	for _, event := range []string{"CREATED", "STARTED", "STOPPED"} {
+		out.wait(k, "CONTAINER_"+event+"_EVENT "+cid)
 	}
 }
