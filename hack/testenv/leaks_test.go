@@ -19,7 +19,7 @@ var leak = map[string]func(t *testing.T, e *Env){
 	"process": func(t *testing.T, e *Env) {
 		// As a sandbox process runs: a staged program, whose arguments do not
 		// betray it.
-		prog := filepath.Join(e.State, "bin", "sandbox")
+		prog := filepath.Join(e.Root, "bin", "sandbox")
 		b, err := os.ReadFile("/bin/sleep")
 		must(t, err)
 		must(t, os.MkdirAll(filepath.Dir(prog), 0o755))
