@@ -4,7 +4,7 @@
 SHELL       := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup build sentry lint test unit e2e demo critest bench govulncheck install clean
+.PHONY: help setup build sentry lint test unit e2e soak demo critest bench govulncheck install clean
 
 # Goals such as `setup build lint` are an order.
 .NOTPARALLEL:
@@ -59,8 +59,13 @@ unit: ## unit tests alone, of what is built already
 e2e: setup build ## end-to-end tests alone; needs root
 	$(GOTEST) -timeout 30m ./test/e2e/...
 
-soak: setup build ## the long forms of tests; needs root. SOAK_ARGS='-run TestDeath' chooses
-	CRI_SANDBOX_SOAK=1 $(GOTEST) -timeout 12h $(SOAK_ARGS) ./test/e2e/...
+# How long those tests take that go by time, and each fuzz target.
+SOAK      ?= 10m
+SOAK_FUZZ ?= 2m
+
+soak: setup build ## the long forms of tests, and fuzzing; needs root. SOAK=2h SOAK_ARGS='-run TestLoad' SOAK_FUZZ=0s
+	CRI_SANDBOX_SOAK=$(SOAK) $(GOTEST) -timeout 48h $(SOAK_ARGS) ./podsandbox/logs ./hack/model ./test/e2e
+	@if [[ '$(SOAK_FUZZ)' != 0s ]]; then set -x; hack/fuzz.sh $(SOAK_FUZZ); fi
 
 demo: setup build ## run a pod of two containers over CRI, step by step; needs root
 	go run ./hack/demo

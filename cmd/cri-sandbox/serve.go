@@ -54,6 +54,7 @@ func serve(cfg config) (err error) {
 	setUpProcess(cfg.LogLevel)
 	ctx, cancel := signal.NotifyContext(context.Background(), unix.SIGTERM, unix.SIGINT)
 	defer cancel()
+	dumpOnSignal(ctx)
 	start := time.Now()
 
 	for flag, dir := range map[string]string{"root": cfg.Root, "state": cfg.State} {

@@ -8,14 +8,14 @@ import (
 	"strconv"
 	"testing"
 	"time"
+
+	"github.com/cri-sandbox/cri-sandbox/hack/testenv"
 )
 
-// Environment variables that replay or prolong a test.
+// Environment variables that replay a test.
 const (
-	envSeed     = "MODEL_SEED"       // the seed of the first program, as it was printed
-	envScript   = "MODEL_SCRIPT"     // a file with a program that is run instead
-	envDuration = "MODEL_DURATION"   // for how long new programs are made, such as 2h
-	envSoak     = "CRI_SANDBOX_SOAK" // an hour
+	envSeed   = "MODEL_SEED"   // the seed of the first program, as it was printed
+	envScript = "MODEL_SCRIPT" // a file with a program that is run instead
 )
 
 // tries is how often a smaller program is run that may fail.
@@ -26,7 +26,7 @@ type Plan struct {
 	// New makes a target; it is closed after each program.
 	New      func(testing.TB) (Target, func() error)
 	Steps    int           // of a program
-	Duration time.Duration // for how long; MODEL_DURATION replaces it
+	Duration time.Duration // for how long; `make soak` goes on for longer
 	Shrink   time.Duration // how long a smaller program is looked for
 }
 
@@ -53,16 +53,7 @@ func Check(t testing.TB, plan Plan) {
 			t.Fatal(err)
 		}
 	}
-	duration := plan.Duration
-	if os.Getenv(envSoak) != "" {
-		duration = time.Hour
-	}
-	if d := os.Getenv(envDuration); d != "" {
-		var err error
-		if duration, err = time.ParseDuration(d); err != nil {
-			t.Fatal(err)
-		}
-	}
+	_, duration := testenv.Soak(plan.Duration)
 	t.Logf("%s=%d", envSeed, seed)
 	begin, n := time.Now(), 0
 	for ; n == 0 || time.Since(begin) < duration; n++ {

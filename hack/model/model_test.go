@@ -12,7 +12,7 @@ import (
 	"github.com/cri-sandbox/cri-sandbox/hack/fakenode"
 )
 
-// TestDaemonOnTheFakeEngine: many programs, for MODEL_DURATION or some seconds.
+// TestDaemonOnTheFakeEngine: many programs, for some seconds or as long as `make soak` says.
 func TestDaemonOnTheFakeEngine(t *testing.T) {
 	if why := fakenode.Missing(); why != "" {
 		t.Skip(why)

@@ -37,12 +37,12 @@ type Client struct {
 
 // Dial makes a client of an endpoint such as unix:///run/x.sock. The connection
 // is made by the first call and made again after a restart of the other side.
-func Dial(endpoint string) (*Client, error) {
+func Dial(endpoint string, opts ...grpc.DialOption) (*Client, error) {
 	if strings.HasPrefix(endpoint, "/") {
 		endpoint = "unix://" + endpoint
 	}
 	c := &Client{pods: map[string]bool{}, ids: map[string]bool{}}
-	conn, err := grpc.NewClient(endpoint,
+	conn, err := grpc.NewClient(endpoint, append(opts,
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff:           backoff.Config{BaseDelay: 2 * time.Millisecond, Multiplier: 1.5, MaxDelay: 200 * time.Millisecond},
@@ -51,7 +51,7 @@ func Dial(endpoint string) (*Client, error) {
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage)),
 		grpc.WithChainUnaryInterceptor(noteCall, c.remember),
 		grpc.WithStreamInterceptor(noteStream),
-	)
+	)...)
 	if err != nil {
 		return nil, fmt.Errorf("dial %s: %w", endpoint, err)
 	}

@@ -28,7 +28,7 @@ import (
 // left on the node. The steps come from the source; one that no life gets to
 // fails the test.
 //
-// With CRI_SANDBOX_SOAK each step is died at each time that a life gets to it,
+// With `make soak` each step is died at each time that a life gets to it,
 // and then again, and the next daemon dies, too, while it takes over.
 func TestDeathAtEveryStep(t *testing.T) {
 	steps, err := crashSteps(node.Repo)

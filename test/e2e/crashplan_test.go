@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/cri-sandbox/cri-sandbox/hack/testenv"
 )
 
 // death is one way to die.
@@ -52,7 +54,7 @@ func isBatch(step string) bool { return strings.Contains(step, " log ") }
 // it that each step of the source is on the list, and no other.
 func planDeaths(t *testing.T, n crashNode, steps []string) []death {
 	t.Helper()
-	soak := os.Getenv("CRI_SANDBOX_SOAK") != ""
+	soak, _ := testenv.Soak(0)
 	seen := map[string]bool{}
 	var deaths []death
 	for _, name := range []string{"pod", "death", "image", "mapped"} {

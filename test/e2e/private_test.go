@@ -224,8 +224,8 @@ func TestTokensCannotBeGuessed(t *testing.T) {
 
 // TestTokensExpire takes more than a minute and runs with the long tests.
 func TestTokensExpire(t *testing.T) {
-	if os.Getenv("CRI_SANDBOX_SOAK") == "" {
-		t.Skip("takes a minute; set CRI_SANDBOX_SOAK")
+	if long, _ := testenv.Soak(0); !long {
+		t.Skip("takes a minute; make soak runs it")
 	}
 	k := newKit(t)
 	id, pod := k.pod()
