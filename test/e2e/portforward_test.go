@@ -57,9 +57,9 @@ func TestPortForward(t *testing.T) {
 	k.echoServer(id, pod, "127.0.0.1:7000", "[::1]:7002")
 	f := k.forward(id, 7000)
 	var wg sync.WaitGroup
-	errs := make([]error, 20)
+	errs := make([]error, 50)
 	for i := range errs {
-		wg.Go(func() { errs[i] = exchange(f, 5<<20) })
+		wg.Go(func() { errs[i] = exchange(f, 10<<20) })
 	}
 	wg.Wait()
 	for i, err := range errs {

@@ -7,6 +7,22 @@ import "encoding/binary"
 // a socket. It writes one byte there first: 0, or the number of the error why
 // 127.0.0.1 could not be reached when neither could. The end of either direction
 // is passed on by itself, and the program ends with both.
+//
+// The connection's buffers are small, since netstack's TCP can stand still for good
+// with those it would choose. A receiver rounds the window that it tells down to
+// what the window scale can express (128 bytes), also when that takes back a part
+// of what it told before. When the rest is none and the sender has filled the part
+// taken back, the receiver takes every segment of the sender for one from outside
+// the window and drops it with the acknowledgement that it carries
+// (pkg/tcpip/transport/tcp/rcv.go: getSendParams, acceptable). Now a receiver that
+// reads nothing until its own data have left waits for ever. With 1 MiB to write,
+// 65536 bytes leave as a segment of 65455 and one of 81, and windows are multiples
+// of 65536: of 50 echoes of 10 MiB at once some stood still in every third trial.
+//
+//   - 32 KiB to write, less than a segment: the next leaves when the one before has
+//     been acknowledged (Nagle), so nothing is on its way when a window closes. What
+//     is left is a client of tiny pieces that fills the last 127 bytes of a window.
+//   - 64 KiB less two to read: such a window needs no scale, and nothing is rounded.
 func Connect(port uint16) []byte {
 	code := append([]byte(nil), connectCode...)
 	v4 := make([]byte, 32) // sockaddr_in, and its length in the last four bytes
@@ -25,7 +41,7 @@ func Connect(port uint16) []byte {
 // connectCode is followed by two addresses. One thread copies each way, each with
 // its buffer on its stack.
 var connectCode = []byte{
-	0x48, 0x8d, 0x1d, 0x1a, 0x01, 0x00, 0x00, // lea  rbx, [rip+addresses]
+	0x48, 0x8d, 0x1d, 0x56, 0x01, 0x00, 0x00, // lea  rbx, [rip+addresses]
 	0x31, 0xed, // xor  ebp, ebp (why the first failed)
 	0x41, 0xbf, 0x02, 0x00, 0x00, 0x00, // mov  r15d, 2 (addresses left)
 	// try:
@@ -35,25 +51,39 @@ var connectCode = []byte{
 	0x31, 0xd2, // xor  edx, edx
 	0x0f, 0x05, // syscall
 	0x85, 0xc0, // test eax, eax
-	0x78, 0x16, // js   failed
+	0x78, 0x35, // js   failed
 	0x41, 0x89, 0xc4, // mov  r12d, eax (the connection)
-	0x89, 0xc7, // mov  edi, eax
+	0xba, 0x07, 0x00, 0x00, 0x00, // mov  edx, 7 (SO_SNDBUF)
+	0x68, 0x00, 0x40, 0x00, 0x00, // push 0x4000 (16 KiB)
+	0xe8, 0x3e, 0x00, 0x00, 0x00, // call buffer
+	0xba, 0x08, 0x00, 0x00, 0x00, // mov  edx, 8 (SO_RCVBUF)
+	0x68, 0xff, 0x7f, 0x00, 0x00, // push 0x7fff (32 KiB less one)
+	0xe8, 0x2f, 0x00, 0x00, 0x00, // call buffer
+	0x44, 0x89, 0xe7, // mov  edi, r12d
 	0x48, 0x89, 0xde, // mov  rsi, rbx (address)
 	0x8b, 0x53, 0x1c, // mov  edx, [rbx+28] (its length)
 	0xb8, 0x2a, 0x00, 0x00, 0x00, // mov  eax, 42 (connect)
 	0x0f, 0x05, // syscall
 	0x85, 0xc0, // test eax, eax
-	0x74, 0x2f, // jz   connected
+	0x74, 0x4c, // jz   connected
 	// failed:
 	0x85, 0xed, // test ebp, ebp
 	0x0f, 0x44, 0xe8, // cmovz ebp, eax
 	0x48, 0x83, 0xc3, 0x20, // add  rbx, 32
 	0x41, 0xff, 0xcf, // dec  r15d
-	0x75, 0xc7, // jnz  try
+	0x75, 0xa8, // jnz  try
 	0xf7, 0xdd, // neg  ebp
 	0x55,                         // push rbp
-	0xe8, 0x05, 0x00, 0x00, 0x00, // call report
-	0xe9, 0xc0, 0x00, 0x00, 0x00, // jmp  quit
+	0xe8, 0x22, 0x00, 0x00, 0x00, // call report
+	0xe9, 0xdd, 0x00, 0x00, 0x00, // jmp  quit
+	// buffer: (sets one's size, which was pushed)
+	0xb8, 0x36, 0x00, 0x00, 0x00, // mov  eax, 54 (setsockopt)
+	0x44, 0x89, 0xe7, // mov  edi, r12d (connection)
+	0xbe, 0x01, 0x00, 0x00, 0x00, // mov  esi, 1 (SOL_SOCKET)
+	0x4c, 0x8d, 0x54, 0x24, 0x08, // lea  r10, [rsp+8] (size)
+	0x41, 0xb8, 0x04, 0x00, 0x00, 0x00, // mov  r8d, 4 (its length)
+	0x0f, 0x05, // syscall
+	0xc2, 0x08, 0x00, // ret  8
 	// report:
 	0xb8, 0x01, 0x00, 0x00, 0x00, // mov  eax, 1 (write)
 	0x31, 0xff, // xor  edi, edi (the client)

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -184,6 +185,11 @@ func TestImageRefusesWhatDoesNotFit(t *testing.T) {
 
 // connect runs the program on Linux and returns its socket and first byte.
 func connect(t *testing.T, port int) (net.Conn, byte) {
+	_, conn, first := connectProcess(t, port)
+	return conn, first
+}
+
+func connectProcess(t *testing.T, port int) (*os.Process, net.Conn, byte) {
 	t.Helper()
 	program := filepath.Join(t.TempDir(), "connect")
 	if err := os.WriteFile(program, Connect(uint16(port)), 0o755); err != nil {
@@ -213,7 +219,7 @@ func connect(t *testing.T, port int) (net.Conn, byte) {
 	if _, err := io.ReadFull(conn, first[:]); err != nil {
 		t.Fatal(err)
 	}
-	return conn, first[0]
+	return cmd.Process, conn, first[0]
 }
 
 func TestConnect(t *testing.T) {
@@ -254,4 +260,44 @@ func TestConnect(t *testing.T) {
 	if _, result := connect(t, l.Addr().(*net.TCPAddr).Port); result != byte(unix.ECONNREFUSED) {
 		t.Errorf("nobody listens: error %d, want %d", result, unix.ECONNREFUSED)
 	}
+}
+
+// Linux doubles what is asked for as the Sentry does.
+func TestConnectHasSmallBuffers(t *testing.T) {
+	for _, address := range []string{"127.0.0.1:0", "[::1]:0"} {
+		l, err := net.Listen("tcp", address)
+		if err != nil {
+			t.Logf("no %s here: %v", address, err)
+			continue
+		}
+		defer l.Close()
+		p, _, _ := connectProcess(t, l.Addr().(*net.TCPAddr).Port)
+		fd := newestDescriptor(t, p)
+		for option, want := range map[int]int{unix.SO_SNDBUF: 32 << 10, unix.SO_RCVBUF: 64<<10 - 2} {
+			if got, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, option); err != nil || got != want {
+				t.Errorf("%s: option %d is %d, %v, want %d", address, option, got, err, want)
+			}
+		}
+	}
+}
+
+// newestDescriptor copies the last descriptor that a process opened.
+func newestDescriptor(t *testing.T, p *os.Process) int {
+	t.Helper()
+	entries, err := os.ReadDir(filepath.Join("/proc", strconv.Itoa(p.Pid), "fd"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	pidfd, err := unix.PidfdOpen(p.Pid, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(pidfd)
+	newest, _ := strconv.Atoi(entries[len(entries)-1].Name())
+	fd, err := unix.PidfdGetfd(pidfd, newest, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Close(fd) })
+	return fd
 }
