@@ -26,6 +26,7 @@ var errorCodes = []struct {
 	{errdefs.IsNotImplemented, codes.Unimplemented},
 	{errdefs.IsResourceExhausted, codes.ResourceExhausted},
 	{isSystem(unix.ENOSPC, unix.EDQUOT, unix.EMFILE, unix.ENFILE, unix.ENOMEM), codes.ResourceExhausted},
+	{isSystem(unix.EROFS), codes.FailedPrecondition},
 	{errdefs.IsDeadlineExceeded, codes.DeadlineExceeded},
 	{is(context.DeadlineExceeded), codes.DeadlineExceeded},
 	{errdefs.IsCanceled, codes.Canceled},

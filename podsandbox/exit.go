@@ -89,17 +89,29 @@ func (m *Manager) containerEnded(c *container, e end) {
 		}
 	}
 	crashpoint.Here("after last words")
+	err := m.recordEnd(ctx, c, e)
+	if err == nil {
+		return
+	}
+	// The disk is at fault. The sandbox keeps the exit status meanwhile, also for the
+	// next daemon.
+	klog.ErrorS(err, "Record the end of a container; it will be tried again", "container", c.id())
+	m.persist(func(ctx context.Context) error { return m.recordEnd(ctx, c, e) })
+}
+
+// recordEnd is the rest of containerEnded, and can be repeated.
+func (m *Manager) recordEnd(ctx context.Context, c *container, e end) error {
 	err := m.tell(c.pod, c.id(), runtimeapi.ContainerEventType_CONTAINER_STOPPED_EVENT, func() error {
 		return c.apply(lifecycle.Ended, func(st *record.ContainerStatus) {
-			st.FinishedAt, st.ExitCode = e.at.UnixNano(), e.code
+			st.FinishedAt, st.ExitCode = max(e.at.UnixNano(), c.Meta.CreatedAt, st.StartedAt), e.code
 			st.Reason, st.Message = e.reason, e.message
 		})
 	})
 	if errdefs.IsFailedPrecondition(err) {
-		return // another path was first
+		return nil // another path was first
 	}
 	if err != nil {
-		klog.ErrorS(err, "Record the end of a container", "container", c.id())
+		return err
 	}
 	c.markEnded()
 	// After the record: the sandbox keeps the exit status until then.
@@ -112,4 +124,5 @@ func (m *Manager) containerEnded(c *container, e end) {
 	m.shrinkGroup(c.pod)
 	crashpoint.Here("after exit handling")
 	m.tellStopped(ctx, c)
+	return nil
 }

@@ -148,7 +148,7 @@ func (m *Manager) recoverContainer(ctx context.Context, c *container, sb engine.
 			return m.unstart(ctx, c, sb)
 		}
 		// Also when that cannot be told: the wait will.
-		err = c.apply(lifecycle.Started, func(st *record.ContainerStatus) { st.StartedAt = time.Now().UnixNano() })
+		err = c.apply(lifecycle.Started, func(st *record.ContainerStatus) { st.StartedAt = startedNow(c) })
 		if err != nil {
 			return err
 		}

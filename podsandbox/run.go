@@ -263,6 +263,14 @@ func (m *Manager) watchSandbox(p *pod, sb engine.Sandbox) {
 // sandboxDied is the one path for the end of a sandbox process, asked for or
 // not. The containers that run learn of it through their own waits.
 func (m *Manager) sandboxDied(p *pod) {
+	if err := m.recordDeath(p); err != nil {
+		klog.ErrorS(err, "Record the end of a sandbox; it will be tried again", "pod", p.id())
+		m.persist(func(context.Context) error { return m.recordDeath(p) })
+	}
+}
+
+// recordDeath is sandboxDied's one attempt.
+func (m *Manager) recordDeath(p *pod) error {
 	message := "the sandbox process ended unexpectedly"
 	if podOOMKills(p) > 0 {
 		message = "the kernel killed the sandbox process: the pod was out of memory"
@@ -278,14 +286,15 @@ func (m *Manager) sandboxDied(p *pod) {
 		})
 		return err
 	})
-	switch {
-	case errors.Is(err, errAskedFor):
-	case err != nil:
-		klog.ErrorS(err, "Record the end of a sandbox", "pod", p.id())
-	default:
-		klog.InfoS("Sandbox process ended unexpectedly", "pod", p.id(), "why", message)
-		m.endCreated(p)
+	if errors.Is(err, errAskedFor) {
+		return nil
 	}
+	if err != nil {
+		return err
+	}
+	klog.InfoS("Sandbox process ended unexpectedly", "pod", p.id(), "why", message)
+	m.endCreated(p)
+	return nil
 }
 
 // errAskedFor: a stop or an undo ended the sandbox, and tells itself.

@@ -45,7 +45,7 @@ func (m *Manager) start(ctx context.Context, c *container) error {
 		return err
 	}
 	err = m.tell(c.pod, c.id(), runtimeapi.ContainerEventType_CONTAINER_STARTED_EVENT, func() error {
-		return c.apply(lifecycle.Started, func(st *record.ContainerStatus) { st.StartedAt = time.Now().UnixNano() })
+		return c.apply(lifecycle.Started, func(st *record.ContainerStatus) { st.StartedAt = startedNow(c) })
 	})
 	if err != nil {
 		return err
@@ -95,3 +95,7 @@ func (m *Manager) watchContainer(c *container, sandbox engine.Sandbox) {
 		m.containerEnded(c, m.endOf(c, status, err))
 	})
 }
+
+// startedNow is a start's time: never before the creation, however the node's
+// clock was set in between. So it is for an end; see recordEnd.
+func startedNow(c *container) int64 { return max(time.Now().UnixNano(), c.Meta.CreatedAt) }

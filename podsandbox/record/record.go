@@ -6,17 +6,20 @@
 //	└── <pod id>/
 //	    ├── pod.json                  the request as sent; written once
 //	    ├── status.json               PodStatus; replaced as a whole
+//	    ├── status.json.new           the one before, or the beginning of the next
 //	    └── <container id>/
 //	        ├── container.json        the request as sent; written once
 //	        ├── spec.json             the resolved OCI spec; written once
-//	        └── status.json           ContainerStatus; replaced as a whole
+//	        └── status.json           ContainerStatus, and its .new, as above
 //
 // and the copies of it in memory. It does not know what the phases mean
 // (package lifecycle) nor do anything about them (package podsandbox).
 //
 // An update is: copy, modify, write to disk, and only then memory; readers never
 // see what a crash could take back. A file is replaced by rename, so it is whole
-// or old after kill -9. It is not synced to the platter: after a power loss every
+// or old after kill -9. A status changes places with the one before, status.json.new,
+// whose blocks the next is written to: pods can be stopped and removed on a disk that
+// is full, which may be what empties it. It is not synced to the platter: after a power loss every
 // pod is dead anyhow, a status that is missing or torn counts as that, and the
 // addresses of a lost record are freed by CNI GC.
 //
@@ -26,10 +29,13 @@ package record
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"sync"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/crashpoint"
 )
@@ -81,7 +87,7 @@ func (e *entry[M, S]) Update(change func(*S) error) (S, error) {
 	if err := change(&next); err != nil {
 		return e.status, err
 	}
-	if err := writeJSON(filepath.Join(e.dir, statusFile), next); err != nil {
+	if err := replaceJSON(filepath.Join(e.dir, statusFile), next); err != nil {
 		return e.status, err
 	}
 	e.status = next
@@ -101,7 +107,10 @@ func create[M, S any](dir, metaFile string, meta M, status S) (*entry[M, S], err
 		return nil, fmt.Errorf("make record: %w", err)
 	}
 	e := &entry[M, S]{dir: dir, Meta: meta, status: status}
-	err := writeJSON(filepath.Join(dir, statusFile), status)
+	err := replaceJSON(filepath.Join(dir, statusFile), status)
+	if err == nil {
+		err = overwrite(filepath.Join(dir, statusFile+spareSuffix), status) // takes the space
+	}
 	if err == nil {
 		// Last: a folder without it is a creation that did not get far, and is
 		// dropped by load.
@@ -114,7 +123,7 @@ func create[M, S any](dir, metaFile string, meta M, status S) (*entry[M, S], err
 	return e, nil
 }
 
-// writeJSON replaces a file as a whole.
+// writeJSON writes a file that is written once.
 func writeJSON(path string, v any) error {
 	data, err := json.Marshal(v)
 	if err != nil {
@@ -134,6 +143,55 @@ func writeJSON(path string, v any) error {
 	}
 	if crashpoint.Enabled {
 		crashpoint.Here("after " + step(v))
+	}
+	return nil
+}
+
+// spareSuffix is of the file that holds the blocks for the next status.
+const spareSuffix = ".new"
+
+// replaceJSON replaces a status as a whole, and needs no space on the disk for one
+// that is no larger than one before.
+func replaceJSON(path string, v any) error {
+	spare := path + spareSuffix
+	if err := overwrite(spare, v); err != nil {
+		return err
+	}
+	if crashpoint.Enabled {
+		crashpoint.Here("before " + step(v))
+	}
+	err := unix.Renameat2(unix.AT_FDCWD, spare, unix.AT_FDCWD, path, unix.RENAME_EXCHANGE)
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EINVAL) { // the first one; a file system that cannot
+		err = os.Rename(spare, path)
+	}
+	if err != nil {
+		return fmt.Errorf("write record: %w", err)
+	}
+	if crashpoint.Enabled {
+		crashpoint.Here("after " + step(v))
+	}
+	return nil
+}
+
+// overwrite keeps the blocks that a file has.
+func overwrite(path string, v any) error {
+	data, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("encode %s: %w", filepath.Base(path), err)
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE, 0o600)
+	if err != nil {
+		return fmt.Errorf("write record: %w", err)
+	}
+	_, err = f.Write(data)
+	if err == nil {
+		err = f.Truncate(int64(len(data)))
+	}
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		return fmt.Errorf("write record: %w", err)
 	}
 	return nil
 }

@@ -1,0 +1,185 @@
+package e2e
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+	"google.golang.org/grpc/codes"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/cri-sandbox/cri-sandbox/hack/testenv"
+)
+
+// nodeOnDisk is a node that has one of its folders on a small disk of its own.
+func nodeOnDisk(t *testing.T, folder func(*testenv.Env) string, options string) kit {
+	t.Helper()
+	env, err := testenv.New(t.Context(), testenv.Options{NoStart: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("end of the daemon's log:\n%s", env.LogTail(40))
+		}
+		if err := env.Close(); err != nil {
+			t.Errorf("tear down the node: %v", err)
+		}
+	})
+	k := newKitOn(t, env)
+	k.must(os.MkdirAll(folder(env), 0o755))
+	// Close unmounts it: a sandbox may have a copy of the mount by then.
+	k.must(unix.Mount("tmpfs", folder(env), "tmpfs", 0, options))
+	_, err = env.Start(k.ctx)
+	k.must(err)
+	k.must(pullAll(k.ctx, env))
+	k.must(env.Client.RemovePod(k.ctx, must(env.Client.RunPod(k.ctx, env.PodConfig("first")))(k)))
+	k.must(env.MarkBaseline())
+	return k
+}
+
+// must makes a value of a call that may not fail.
+func must[T any](v T, err error) func(kit) T {
+	return func(k kit) T {
+		k.Helper()
+		k.must(err)
+		return v
+	}
+}
+
+// fillDisk leaves no byte free in a folder, and returns how to end that.
+func fillDisk(k kit, dir string) (free func()) {
+	k.Helper()
+	path := filepath.Join(dir, "ballast")
+	f, err := os.Create(path)
+	k.must(err)
+	defer f.Close()
+	for size := 1 << 20; size > 0; {
+		if _, err := f.Write(make([]byte, size)); errors.Is(err, unix.ENOSPC) {
+			size /= 2
+		} else {
+			k.must(err)
+		}
+	}
+	return func() { k.must(os.Remove(path)) }
+}
+
+// TestAFullDisk of either folder refuses what needs space, with a reason. What runs
+// goes on. What makes space works: to stop and to remove pods, and with it to learn
+// how containers ended. A daemon that starts meanwhile takes over all.
+func TestAFullDisk(t *testing.T) {
+	for name, folder := range map[string]func(*testenv.Env) string{
+		"root":  func(e *testenv.Env) string { return e.Root },
+		"state": func(e *testenv.Env) string { return e.State },
+	} {
+		t.Run(name, func(t *testing.T) {
+			k := nodeOnDisk(t, folder, "size=192m")
+			other, otherPod := k.pod(func(p *runtimeapi.PodSandboxConfig) { p.Metadata.Name = "other" })
+			otherID := k.start(other, otherPod, k.shell("a", "exec sleep 600"))
+			going, goingPod := k.pod(func(p *runtimeapi.PodSandboxConfig) { p.Metadata.Name = "going" })
+			ends := k.start(going, goingPod, k.shell("ends", "trap 'exit 7' TERM; echo up; while :; do sleep 0.05; done"))
+			k.logHas(goingPod, k.shell("ends", ""), "up")
+			k.start(going, goingPod, k.shell("stays", "exec sleep 600"))
+			before, err := k.env.Observe()
+			k.must(err)
+
+			free := fillDisk(k, folder(k.env))
+			_, err = k.env.Client.RunPod(k.ctx, k.env.PodConfig("none"))
+			k.refused(err, codes.ResourceExhausted, "no space left")
+			_, err = k.create(other, otherPod, k.shell("none", "true"))
+			k.refused(err, codes.ResourceExhausted, "no space left")
+			k.exec(otherID, "true")
+			_, err = k.runtime().StopContainer(k.ctx, &runtimeapi.StopContainerRequest{ContainerId: ends, Timeout: 30})
+			k.must(err)
+			if st := k.status(ends); st.State != runtimeapi.ContainerState_CONTAINER_EXITED || st.ExitCode != 7 {
+				t.Errorf("what ended on a full disk: %v", st)
+			}
+			_, err = k.env.Restart(k.ctx)
+			k.must(err)
+			k.exec(otherID, "true")
+			k.must(k.env.Client.RemovePod(k.ctx, going))
+			free()
+
+			now, err := k.env.Observe()
+			k.must(err)
+			for _, left := range now.Since(before) {
+				t.Errorf("left behind: %s", left)
+			}
+			again, err := k.env.Client.RunPod(k.ctx, k.env.PodConfig("none"))
+			k.must(err)
+			k.must(k.env.Client.RemovePod(k.ctx, again))
+			k.exec(otherID, "true")
+			k.must(k.env.Client.RemoveAll(k.ctx))
+			k.must(k.env.Audit(k.ctx))
+		})
+	}
+}
+
+// TestRecordsThatCannotBeWritten, because their disk has become read-only: requests
+// fail and say so, what runs goes on, and what ended meanwhile is on record when the
+// disk can be written to again.
+func TestRecordsThatCannotBeWritten(t *testing.T) {
+	records := func(e *testenv.Env) string { return filepath.Join(e.Root, "pods") }
+	k := nodeOnDisk(t, records, "size=16m")
+	dir := t.TempDir()
+	k.must(os.Chmod(dir, 0o777))
+	id, pod := k.pod()
+	stays := k.start(id, pod, k.shell("stays", "exec sleep 600"))
+	c := k.shell("ends", "echo up; while [ ! -e /gate/go ]; do sleep 0.02; done; exit 5", func(c *runtimeapi.ContainerConfig) {
+		c.Mounts = []*runtimeapi.Mount{{ContainerPath: "/gate", HostPath: dir}}
+	})
+	ends := k.start(id, pod, c)
+	dead, _ := k.pod(func(p *runtimeapi.PodSandboxConfig) { p.Metadata.Name = "dead" })
+	pid := sandboxPID(k, dead)
+
+	k.must(unix.Mount("", records(k.env), "", unix.MS_REMOUNT|unix.MS_RDONLY, ""))
+	_, err := k.env.Client.RunPod(k.ctx, k.env.PodConfig("none"))
+	k.refused(err, codes.FailedPrecondition, "read-only")
+	_, err = k.create(id, pod, k.shell("none", "true"))
+	k.refused(err, codes.FailedPrecondition, "read-only")
+	_, err = k.runtime().StopPodSandbox(k.ctx, &runtimeapi.StopPodSandboxRequest{PodSandboxId: id})
+	k.refused(err, codes.FailedPrecondition, "read-only")
+	k.must(os.WriteFile(dir+"/go", nil, 0o644))
+	killPID(k, pid)
+	for deadline := time.Now().Add(limit); ; time.Sleep(10 * time.Millisecond) {
+		k.exec(stays, "true")
+		log := readFile(k, k.env.DaemonLog())
+		if containsAll(log, "Record the end of a container; it will be tried again", "Record the end of a sandbox; it will be tried again") {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the daemon did not say that it could not record an end")
+		}
+	}
+	k.must(unix.Mount("", records(k.env), "", unix.MS_REMOUNT, ""))
+
+	if st := k.wait(ends); st.ExitCode != 5 {
+		t.Errorf("what ended meanwhile: %v", st)
+	}
+	for deadline := time.Now().Add(limit); ; time.Sleep(10 * time.Millisecond) {
+		st, err := k.runtime().PodSandboxStatus(k.ctx, &runtimeapi.PodSandboxStatusRequest{PodSandboxId: dead})
+		k.must(err)
+		if st.Status.State == runtimeapi.PodSandboxState_SANDBOX_NOTREADY {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the pod whose sandbox died is Ready")
+		}
+	}
+	k.exec(stays, "true")
+	k.must(k.env.Client.RemoveAll(k.ctx))
+	k.must(k.env.Audit(k.ctx))
+}
+
+func containsAll(text string, words ...string) bool {
+	for _, w := range words {
+		if !strings.Contains(text, w) {
+			return false
+		}
+	}
+	return true
+}
