@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -17,6 +18,10 @@ import (
 // callTimeout bounds a call whose context has no deadline of its own. The
 // slowest calls (a start with many mounts) take some tens of milliseconds.
 const callTimeout = 60 * time.Second
+
+// maxReply is how much of a reply is read, in bytes. The largest are lists of a
+// sandbox's processes; one that has been taken over must not fill the daemon.
+const maxReply = 16 << 20
 
 // A control socket speaks one JSON object a request and one a reply, and
 // descriptors travel beside the first bytes of a request. This is the protocol
@@ -84,7 +89,7 @@ func (s controlSocket) exchange(ctx context.Context, method string, arg, result 
 		return err
 	}
 	var r reply
-	if err := json.NewDecoder(conn).Decode(&r); err != nil {
+	if err := json.NewDecoder(io.LimitReader(conn, maxReply)).Decode(&r); err != nil {
 		return err
 	}
 	if !r.Success {
