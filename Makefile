@@ -4,7 +4,7 @@
 SHELL       := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup build sentry lint test unit e2e soak demo critest bench govulncheck install clean
+.PHONY: help setup build sentry lint test unit e2e soak demo critest bench govulncheck install clean fuzz
 
 # Goals such as `setup build lint` are an order.
 .NOTPARALLEL:
@@ -66,6 +66,11 @@ SOAK_FUZZ ?= 2m
 soak: setup build ## the long forms of tests, and fuzzing; needs root. SOAK=2h SOAK_ARGS='-run TestLoad' SOAK_FUZZ=0s
 	CRI_SANDBOX_SOAK=$(SOAK) $(GOTEST) -timeout 48h $(SOAK_ARGS) ./podsandbox/logs ./hack/model ./test/e2e
 	@if [[ '$(SOAK_FUZZ)' != 0s ]]; then set -x; hack/fuzz.sh $(SOAK_FUZZ); fi
+
+FUZZTIME ?= 10s
+
+fuzz: setup build ## every fuzz target for FUZZTIME, 10s by default; one with FUZZ=NAME; the one of requests needs root
+	@hack/fuzz.sh $(FUZZTIME) $(FUZZ)
 
 demo: setup build ## run a pod of two containers over CRI, step by step; needs root
 	go run ./hack/demo

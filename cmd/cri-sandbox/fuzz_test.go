@@ -1,0 +1,45 @@
+package main
+
+import (
+	"bytes"
+	"path/filepath"
+	"testing"
+
+	"github.com/pelletier/go-toml/v2"
+)
+
+// FuzzConfig reads configurations of any content. One that is taken is written and
+// read again to the same.
+func FuzzConfig(f *testing.F) {
+	var defaults bytes.Buffer
+	if err := toml.NewEncoder(&defaults).Encode(defaultConfig()); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(defaults.Bytes())
+	f.Add([]byte("root = 'relative'\n"))
+	f.Add([]byte("[timeouts]\nnetwork = '-1s'\n"))
+	f.Add([]byte("[streaming]\nport = 99999999999999999999\n"))
+	f.Add([]byte("[cni]\nbin_dirs = [[]]\n"))
+	f.Add([]byte("listen = 'unix://\x00'\n"))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		path := filepath.Join(t.TempDir(), "config.toml")
+		writeFile(t, path, string(text))
+		cfg, err := loadConfig(path)
+		if err != nil || cfg.validate() != nil {
+			return
+		}
+		var out bytes.Buffer
+		if err := toml.NewEncoder(&out).Encode(cfg); err != nil {
+			t.Fatalf("what was taken cannot be shown: %v", err)
+		}
+		writeFile(t, path, out.String())
+		again, err := loadConfig(path)
+		if err != nil {
+			t.Fatalf("what was shown is not taken: %v\n%s", err, out.String())
+		}
+		var second bytes.Buffer
+		if err := toml.NewEncoder(&second).Encode(again); err != nil || second.String() != out.String() {
+			t.Errorf("%v: first\n%s\nthen\n%s", err, out.String(), second.String())
+		}
+	})
+}
