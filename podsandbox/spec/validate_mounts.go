@@ -34,9 +34,8 @@ func mountSources(r containerRequest) error {
 			}
 			continue
 		}
-		if m.GetImageSubPath() != "" {
-			return invalidf("mount %s has an image sub-path and no image", m.GetContainerPath())
-		}
+		// The kubelet sends an image sub-path with every volume that has a subPath;
+		// of one that is no image the source is below it already.
 		if err := checkAbs("source of mount "+m.GetContainerPath(), m.GetHostPath()); err != nil {
 			return err
 		}

@@ -208,7 +208,7 @@ func TestValidateContainer(t *testing.T) {
 		"mount twice":            {mount(at("/a"), at("/a/")), bad("twice")},
 		"relative source":        {mount(&runtimeapi.Mount{ContainerPath: "/a", HostPath: "a"}), bad("absolute")},
 		"no source":              {mount(&runtimeapi.Mount{ContainerPath: "/a"}), bad("absolute")},
-		"sub-path without image": {mount(&runtimeapi.Mount{ContainerPath: "/a", HostPath: "/a", ImageSubPath: "x"}), bad("sub-path")},
+		"sub-path without image": {mount(&runtimeapi.Mount{ContainerPath: "/a", HostPath: "/a", ImageSubPath: "x"}), ok},
 		"image and source":       {mount(&runtimeapi.Mount{ContainerPath: "/a", HostPath: "/a", Image: &runtimeapi.ImageSpec{Image: "i"}}), bad("one of them")},
 		"image volume":           {mount(&runtimeapi.Mount{ContainerPath: "/a", Image: &runtimeapi.ImageSpec{Image: "i"}}), ok},
 		"mapped ids":             {mount(&runtimeapi.Mount{ContainerPath: "/a", HostPath: "/a", GidMappings: []*runtimeapi.IDMapping{{Length: 1}}}), bad("alone")},

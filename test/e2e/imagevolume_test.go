@@ -88,6 +88,17 @@ func TestImageVolumeStaysInside(t *testing.T) {
 	}
 }
 
+// TestSubPathOfAnotherVolume: the kubelet says the sub-path of each volume, and of
+// one that is no image has resolved it already.
+func TestSubPathOfAnotherVolume(t *testing.T) {
+	k := newKit(t)
+	dir := t.TempDir()
+	k.must(os.WriteFile(filepath.Join(dir, "file"), []byte("below\n"), 0o644))
+	id, pod := k.pod()
+	out := k.run(id, pod, k.shell("c", "cat /vol/file", withMounts(&runtimeapi.Mount{ContainerPath: "/vol", HostPath: dir, ImageSubPath: "some/folder"})))
+	k.wants(out, "below")
+}
+
 // TestImageVolumeOutlivesImageAndDaemon: what a container mounts stays until the
 // container is removed, and goes then.
 func TestImageVolumeOutlivesImageAndDaemon(t *testing.T) {
