@@ -4,7 +4,7 @@
 SHELL       := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup build sentry lint test unit e2e soak demo critest bench govulncheck install clean fuzz
+.PHONY: help setup build sentry lint test unit e2e soak demo critest kubelet bench govulncheck install clean fuzz
 
 # Goals such as `setup build lint` are an order.
 .NOTPARALLEL:
@@ -78,6 +78,10 @@ demo: setup build ## run a pod of two containers over CRI, step by step; needs r
 critest: build ## the CRI conformance suite of cri-tools; needs root
 	@hack/setup.sh critest
 	go run ./hack/critest $(CRITEST_ARGS)
+
+kubelet: setup build ## the real kubelet, with static pods, step by step; needs root, and minutes to build it once
+	@hack/setup.sh kubelet
+	go run ./hack/kubelet
 
 bench: setup build ## measure; needs root. BENCH_ARGS='--vs unix:///run/containerd/containerd.sock' compares
 	go run ./hack/bench --local $(BENCH_ARGS)

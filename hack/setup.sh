@@ -3,10 +3,12 @@
 #
 #   hack/setup.sh           Debian packages, the CNI plugins, crictl, staticcheck
 #   hack/setup.sh critest   critest, too
+#   hack/setup.sh kubelet   the kubelet, too; minutes, the first time
 #
-# The programs are built from the versions in hack/tools/go.mod into bin/cni and
-# bin/. What is there already, of the same version, is left alone: then this takes
-# a fraction of a second and needs neither root nor a network.
+# The programs are built from the versions in hack/tools/go.mod (and, of the kubelet,
+# hack/tools/kubelet/go.mod) into bin/cni and bin/. What is there already, of the
+# same version, is left alone: then this takes a fraction of a second and needs
+# neither root nor a network.
 set -euo pipefail
 
 cd "$(dirname "$0")/.."
@@ -157,12 +159,27 @@ build_staticcheck() {
 	echo "$stamp" >"$stamps/staticcheck"
 }
 
+# A module of its own: Kubernetes as a dependency needs a replacement for each of
+# its parts, and other versions than the other tools.
+build_kubelet() {
+	local stamp version
+	stamp=$({ cat hack/tools/kubelet/go.mod hack/tools/kubelet/go.sum; go env GOVERSION GOOS GOARCH; } | sha256sum | cut -d' ' -f1)
+	current kubelet "$root/bin/kubelet" && return
+	version=$(cd hack/tools/kubelet && go list -m -f '{{.Version}}' k8s.io/kubernetes)
+	say "building the kubelet $version"
+	(cd hack/tools/kubelet && go build -trimpath -ldflags "-s -w -X k8s.io/component-base/version.gitVersion=$version" \
+		-o "$root/bin/kubelet.new" k8s.io/kubernetes/cmd/kubelet)
+	replace "$root/bin/kubelet"
+	echo "$stamp" >"$stamps/kubelet"
+}
+
 build_plugins
 build_crictl
 build_staticcheck
 for extra; do
 	case $extra in
 	critest) build_critest && unpack_busybox ;;
-	*) die "unknown argument $extra; usage: hack/setup.sh [critest]" ;;
+	kubelet) build_kubelet ;;
+	*) die "unknown argument $extra; usage: hack/setup.sh [critest] [kubelet]" ;;
 	esac
 done

@@ -1,0 +1,259 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+)
+
+// crash sees the container in back-off and started again, with its exit code and
+// its last words.
+func (w *walk) crash(ctx context.Context) (string, error) {
+	backoff := false
+	p, err := w.run(ctx, "crash", func(p *pod) error {
+		c := p.container("crash")
+		if c.State.Waiting != nil && c.State.Waiting.Reason == "CrashLoopBackOff" {
+			backoff = true
+		}
+		if !backoff || c.RestartCount < 2 || c.LastState.Terminated == nil {
+			return errors.New("no CrashLoopBackOff and two restarts yet")
+		}
+		return nil
+	})
+	if err != nil {
+		return "", err
+	}
+	last := p.container("crash").LastState.Terminated
+	if last.ExitCode != 3 || last.Reason != "Error" || last.Message != "the reason\n" {
+		return "", fmt.Errorf("the last end is reported as %+v", *last)
+	}
+	_, err = w.logHas(ctx, "crash", url.Values{"previous": {"true"}}, "no more of it")
+	return fmt.Sprintf("%d restarts, exit code %d, termination message %q", p.container("crash").RestartCount, last.ExitCode, last.Message), err
+}
+
+// sick sees the container whose probe fails killed and started again, and its
+// neighbour left alone.
+func (w *walk) sick(ctx context.Context) (string, error) {
+	p, err := w.run(ctx, "sick", func(p *pod) error {
+		if c := p.container("sick"); c.RestartCount < 1 || c.State.Running == nil {
+			return errors.New("it was not restarted")
+		}
+		return nil
+	})
+	if err != nil {
+		return "", err
+	}
+	// 143 by SIGTERM, or 137 by the SIGKILL that follows.
+	last := p.container("sick").LastState.Terminated
+	if last == nil || last.ExitCode != 137 && last.ExitCode != 143 || p.container("well").RestartCount != 0 {
+		return "", fmt.Errorf("last end %+v, neighbour restarted %d times", last, p.container("well").RestartCount)
+	}
+	return fmt.Sprintf("exit code %d, one restart", last.ExitCode), nil
+}
+
+func (w *walk) greedy(ctx context.Context) (string, error) {
+	p, err := w.run(ctx, "greedy", func(p *pod) error {
+		c := p.container("greedy")
+		for _, t := range []*struct {
+			ExitCode        int
+			Reason, Message string
+		}{c.State.Terminated, c.LastState.Terminated} {
+			if t == nil {
+				continue
+			}
+			if t.Reason != "OOMKilled" || t.ExitCode != 137 {
+				return fatal{fmt.Errorf("it ended with %+v", *t)}
+			}
+			return nil
+		}
+		return errors.New("it has not ended")
+	})
+	if err != nil {
+		return "", err
+	}
+	if n := p.container("modest").RestartCount; n != 0 {
+		return "", fmt.Errorf("its neighbour was restarted %d times", n)
+	}
+	return "OOMKilled, exit code 137; its neighbour runs on", nil
+}
+
+// chatty waits until the kubelet has rotated the log twice, and reads it on.
+func (w *walk) chatty(ctx context.Context) (string, error) {
+	if _, err := w.run(ctx, "chatty", ready); err != nil {
+		return "", err
+	}
+	var files []string
+	err := poll(ctx, 2*time.Minute, func() (err error) {
+		files, err = filepath.Glob(filepath.Join(w.env.LogDir, "default_chatty-"+nodeName+"_*", "chatty", "*"))
+		if err == nil && len(files) < 3 {
+			err = fmt.Errorf("%d log files", len(files))
+		}
+		return err
+	})
+	if err != nil {
+		return "", err
+	}
+	// The last line comes on.
+	last := func() (string, error) {
+		return w.kubelet.get(ctx, "/containerLogs/default/chatty-"+nodeName+"/chatty", url.Values{"tailLines": {"1"}})
+	}
+	before, err := last()
+	if err != nil {
+		return "", err
+	}
+	err = poll(ctx, time.Minute, func() error {
+		now, err := last()
+		if err == nil && now == before {
+			err = errors.New("the log has ended")
+		}
+		return err
+	})
+	var names []string
+	for _, f := range files {
+		names = append(names, filepath.Base(f))
+	}
+	return strings.Join(names, "  "), errors.Join(err, os.Remove(filepath.Join(w.kubelet.manifests(), "chatty.yaml")))
+}
+
+// steady are the pods that no later step disturbs on its own.
+var steady = []string{"app", "private"}
+
+// untouched is what must not change of a pod that nobody touches.
+func (w *walk) untouched(ctx context.Context) (map[string]string, error) {
+	all, err := w.kubelet.pods(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out := map[string]string{}
+	for _, name := range steady {
+		p := all[name]
+		if p == nil {
+			return nil, fmt.Errorf("pod %s is gone", name)
+		}
+		text := p.Status.PodIP
+		// A new sandbox begins the count of init containers anew, which only a
+		// kubelet that was restarted since admits.
+		for _, c := range p.Status.InitContainerStatuses {
+			text += fmt.Sprintf(" %s=%s", c.Name, c.ContainerID)
+		}
+		for _, c := range p.Status.ContainerStatuses {
+			text += fmt.Sprintf(" %s=%s/%d", c.Name, c.ContainerID, c.RestartCount)
+		}
+		out[name] = text
+	}
+	return out, nil
+}
+
+// through checks that the steady pods are ready and the same after what happens.
+// The kubelet gets the time to look at them: ten seconds of probes and syncs.
+func (w *walk) through(ctx context.Context, happen func() (string, error)) (string, error) {
+	before, err := w.untouched(ctx)
+	if err != nil {
+		return "", err
+	}
+	out, err := happen()
+	if err != nil {
+		return out, err
+	}
+	select {
+	case <-ctx.Done():
+		return out, ctx.Err()
+	case <-time.After(10 * time.Second):
+	}
+	for _, name := range steady {
+		if _, err := w.kubelet.await(ctx, name, ready); err != nil {
+			return out, err
+		}
+	}
+	after, err := w.untouched(ctx)
+	if err == nil && !maps.Equal(before, after) {
+		err = fmt.Errorf("pods have changed\nfrom %v\nto   %v", before, after)
+	}
+	return out, err
+}
+
+func (w *walk) killDaemon(ctx context.Context) (string, error) {
+	return w.through(ctx, func() (string, error) {
+		if err := w.env.Kill(); err != nil {
+			return "", err
+		}
+		// Long enough for the kubelet to miss it: probes fail to connect.
+		select {
+		case <-ctx.Done():
+		case <-time.After(3 * time.Second):
+		}
+		took, err := w.env.Start(ctx)
+		return fmt.Sprintf("away for 3s, ready again after %s; same sandboxes, addresses and containers", round(took)), err
+	})
+}
+
+// sandboxPID is the pid of a sandbox process on the node, by the verbose status.
+func (w *walk) sandboxPID(ctx context.Context, id string) (int, error) {
+	resp, err := w.env.Client.Runtime.PodSandboxStatus(ctx, &runtimeapi.PodSandboxStatusRequest{PodSandboxId: id, Verbose: true})
+	if err != nil {
+		return 0, fmt.Errorf("get status of sandbox: %w", err)
+	}
+	var info struct{ Pid int }
+	if err := json.Unmarshal([]byte(resp.Info["info"]), &info); err != nil || info.Pid == 0 {
+		return 0, fmt.Errorf("read pid of sandbox in %q: %v", resp.Info["info"], err)
+	}
+	return info.Pid, nil
+}
+
+func (w *walk) killSandbox(ctx context.Context) (string, error) {
+	sandboxes, err := w.sandboxes(ctx)
+	if err != nil {
+		return "", err
+	}
+	old := sandboxes["app"]
+	if old == nil {
+		return "", errors.New("the pod has no sandbox")
+	}
+	pid, err := w.sandboxPID(ctx, old.Id)
+	if err != nil {
+		return "", err
+	}
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		return "", fmt.Errorf("kill sandbox process: %w", err)
+	}
+	var fresh *runtimeapi.PodSandbox
+	p, err := w.kubelet.await(ctx, "app", func(p *pod) error {
+		sandboxes, err := w.sandboxes(ctx)
+		if err != nil {
+			return err
+		}
+		if fresh = sandboxes["app"]; fresh == nil || fresh.Id == old.Id {
+			return errors.New("no other sandbox yet")
+		}
+		return ready(p)
+	})
+	if err != nil {
+		return "", err
+	}
+	if fresh.Metadata.Attempt != old.Metadata.Attempt+1 {
+		return "", fmt.Errorf("attempt %d after %d", fresh.Metadata.Attempt, old.Metadata.Attempt)
+	}
+	return fmt.Sprintf("attempt %d, address %s; containers restarted %d times", fresh.Metadata.Attempt, p.Status.PodIP, p.container("shell").RestartCount), nil
+}
+
+// restartKubelet starts it with other ways to hear of pods and to list them.
+func (w *walk) restartKubelet(ctx context.Context) (string, error) {
+	return w.through(ctx, func() (string, error) {
+		if err := w.kubelet.stop(ctx); err != nil {
+			return "", err
+		}
+		return "", w.kubelet.start(ctx, map[string]any{
+			"featureGates": map[string]bool{"PodAndContainerStatsFromCRI": true, "EventedPLEG": true, "CRIListStreaming": true},
+		})
+	})
+}

@@ -1,0 +1,181 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"embed"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"text/template"
+	"time"
+
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/cri-sandbox/cri-sandbox/hack/testenv"
+)
+
+//go:embed pods/*.yaml
+var manifests embed.FS
+
+// walk is what one step leaves for the next.
+type walk struct {
+	env     *testenv.Env
+	kubelet *kubelet
+	own     string // nodesOwn at the beginning
+}
+
+func (w *walk) steps() []step {
+	return []step{
+		{"start registry and daemon", w.startNode},
+		{"start the kubelet", w.startKubelet},
+		{"a pod with init container, sidecar, volumes, probes, limits is Ready", w.app},
+		{"its volumes, environment and hooks", w.appVolumes},
+		{"logs", w.logs},
+		{"exec, with stdin, exit code, and on a terminal", w.execs},
+		{"attach", w.attach},
+		{"port-forward", w.portForward},
+		{"a pod with user ids of its own", w.private},
+		{"a pod on the node's network runs to its end", w.job},
+		{"/stats/summary: CPU, memory, network, volumes", w.summary},
+		{"/metrics/cadvisor and /metrics/resource", w.metrics},
+		{"a container that ends is started again, with back-off", w.crash},
+		{"a failed liveness probe restarts one container", w.sick},
+		{"a container over its memory limit is OOMKilled", w.greedy},
+		{"the kubelet turns a log over", w.chatty},
+		{"kill -9 the daemon and start it again: no pod is touched", w.killDaemon},
+		{"kill -9 a sandbox process: the kubelet makes another sandbox", w.killSandbox},
+		{"restart the kubelet with EventedPLEG and streamed lists: no pod is touched", w.restartKubelet},
+		{"the kubelet removes unused images, not the pinned one", w.imageGC},
+		{"remove the manifests: pods end, preStop ran, all is removed", w.removeAll},
+		{"stop the kubelet, look for leftovers", w.audit},
+		{"stop the daemon, remove bridge and folders", w.end},
+	}
+}
+
+// close ends everything, also half way. It says what the last words were when a
+// step has failed.
+func (w *walk) close(failed bool) error {
+	if w.env == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+	defer cancel()
+	var errs []error
+	if w.kubelet != nil {
+		if failed {
+			fmt.Fprintf(os.Stderr, "\nlast lines of the kubelet's log:\n%s\n\nlast lines of the daemon's log:\n%s\n",
+				w.kubelet.logTail(40), w.env.LogTail(30))
+		}
+		errs = append(errs, w.kubelet.stop(ctx), w.note(ctx))
+	}
+	// It sweeps the mounts and cgroups, too.
+	errs = append(errs, w.env.Close())
+	w.env = nil
+	return errors.Join(errs...)
+}
+
+// note makes the environment know the pods that the kubelet made.
+func (w *walk) note(ctx context.Context) error {
+	resp, err := w.env.Client.Runtime.ListPodSandbox(ctx, &runtimeapi.ListPodSandboxRequest{})
+	if err != nil {
+		return fmt.Errorf("list pods: %w", err)
+	}
+	for _, p := range resp.Items {
+		w.env.Client.Note(p.Id)
+	}
+	return nil
+}
+
+// startNode sets the node up and starts the daemon on it.
+func (w *walk) startNode(ctx context.Context) (string, error) {
+	env, err := testenv.New(ctx, testenv.Options{Config: "[images]\npinned_images = [\"*nonroot*\"]\n", DaemonArgs: []string{"--log-level", "2"}})
+	if err != nil {
+		return "", err
+	}
+	w.env, w.own = env, nodesOwn()
+	if w.kubelet, err = newKubelet(env); err != nil {
+		return "", err
+	}
+	// What is left at the end is compared with now.
+	if err := env.MarkBaseline(); err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("socket %s\nregistry %s, pods in %s on bridge %s", env.Endpoint, env.Registry, env.Subnet, env.Name), nil
+}
+
+func (w *walk) startKubelet(ctx context.Context) (string, error) {
+	if err := w.kubelet.start(ctx, nil); err != nil {
+		return "", err
+	}
+	return "API on " + w.kubelet.url("", nil), nil
+}
+
+// put hands a manifest to the kubelet.
+func (w *walk) put(name string) error {
+	t, err := template.ParseFS(manifests, "pods/"+name+".yaml")
+	if err != nil {
+		return fmt.Errorf("read manifest: %w", err)
+	}
+	var text bytes.Buffer
+	err = t.Execute(&text, map[string]string{
+		"Busybox": w.env.Images["busybox"], "Web": w.env.Images["web"],
+		"Host": w.kubelet.host(), "Registry": w.env.Registry,
+	})
+	if err != nil {
+		return fmt.Errorf("fill manifest: %w", err)
+	}
+	// Renamed into place: the kubelet watches the folder.
+	path := filepath.Join(w.kubelet.manifests(), name+".yaml")
+	if err := os.WriteFile(w.env.Dir+"/"+name+".yaml", text.Bytes(), 0o644); err != nil {
+		return fmt.Errorf("write manifest: %w", err)
+	}
+	return os.Rename(w.env.Dir+"/"+name+".yaml", path)
+}
+
+// run hands a manifest to the kubelet and waits until good returns nil.
+func (w *walk) run(ctx context.Context, name string, good func(*pod) error) (*pod, error) {
+	if err := w.put(name); err != nil {
+		return nil, err
+	}
+	return w.kubelet.await(ctx, name, good)
+}
+
+// sandboxes are those that run, by the names of pods in the manifests.
+func (w *walk) sandboxes(ctx context.Context) (map[string]*runtimeapi.PodSandbox, error) {
+	resp, err := w.env.Client.Runtime.ListPodSandbox(ctx, &runtimeapi.ListPodSandboxRequest{})
+	if err != nil {
+		return nil, fmt.Errorf("list sandboxes: %w", err)
+	}
+	out := map[string]*runtimeapi.PodSandbox{}
+	for _, p := range resp.Items {
+		if p.State == runtimeapi.PodSandboxState_SANDBOX_READY {
+			out[strings.TrimSuffix(p.Metadata.Name, "-"+nodeName)] = p
+		}
+	}
+	return out, nil
+}
+
+// wants checks that a text has all the words.
+func wants(text string, words ...string) error {
+	for _, word := range words {
+		if !strings.Contains(text, word) {
+			return fmt.Errorf("%q is not in:\n%s", word, text)
+		}
+	}
+	return nil
+}
+
+func ready(p *pod) error {
+	if !p.ready() {
+		return errors.New("it is not ready")
+	}
+	return nil
+}
+
+func firstLines(s string, n int) string {
+	lines := strings.SplitAfter(s, "\n")
+	return strings.Join(lines[:min(n, len(lines))], "")
+}
