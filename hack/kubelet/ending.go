@@ -13,7 +13,6 @@ import (
 	"golang.org/x/sys/unix"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
-	"github.com/cri-sandbox/cri-sandbox/hack/testenv"
 	"github.com/cri-sandbox/cri-sandbox/hack/testimages"
 )
 
@@ -150,7 +149,7 @@ func (w *walk) end(context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if left := o.Since(testenv.Observation{}); len(left) > 0 {
+	if left := o.Since(env.Baseline()); len(left) > 0 {
 		return "", fmt.Errorf("left behind: %s", strings.Join(left, ", "))
 	}
 	return o.String(), nil
