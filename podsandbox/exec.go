@@ -3,7 +3,6 @@ package podsandbox
 import (
 	"context"
 	"fmt"
-	"io"
 	"os"
 	"sync"
 	"time"
@@ -91,16 +90,14 @@ func capture(f func([3]*os.File) (engine.ExitStatus, error)) (ExecResult, error)
 	}
 	var outs [2]output
 	var wg sync.WaitGroup
+	last := make(chan struct{})
 	for i := range readers {
-		wg.Go(func() { outs[i].read(readers[i]) })
+		wg.Go(func() { _ = drain(&outs[i], readers[i], last, execDrain) })
 	}
 	status, err := f(stdio)
 	stdio[1].Close()
 	stdio[2].Close()
-	// A child in the background may hold the pipes for ever.
-	for _, r := range readers {
-		r.SetReadDeadline(time.Now().Add(execDrain))
-	}
+	close(last)
 	wg.Wait()
 	if err != nil {
 		return res, err
@@ -130,18 +127,12 @@ type output struct {
 	cut  bool
 }
 
-// read keeps the beginning and reads on, so that the command does not block on a
-// full pipe.
-func (o *output) read(r io.Reader) {
-	chunk := make([]byte, 32<<10)
-	for {
-		n, err := r.Read(chunk)
-		o.kept = append(o.kept, chunk[:n]...)
-		o.limit(maxExecOutput)
-		if err != nil {
-			return
-		}
-	}
+// Write implements io.Writer. It keeps the beginning and takes the rest, so that the
+// command does not block on a full pipe.
+func (o *output) Write(b []byte) (int, error) {
+	o.kept = append(o.kept, b...)
+	o.limit(maxExecOutput)
+	return len(b), nil
 }
 
 func (o *output) limit(n int) {

@@ -32,6 +32,8 @@ type pod struct {
 	stopTold sync.Once  // plugins were told of its end
 	telling  sync.Mutex // held over the write of a record and its event, see tell
 
+	lost []string // containers that it may run and that have no record; for Recover alone
+
 	look chan struct{} // makes him look at once
 	size groupSize
 }

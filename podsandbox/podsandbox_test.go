@@ -99,8 +99,8 @@ func TestOutputIsSharedFairly(t *testing.T) {
 		"both large": {maxExecOutput, maxExecOutput, maxExecOutput / 2, maxExecOutput / 2},
 	} {
 		var a, b output
-		a.read(bytes.NewReader(make([]byte, c.a)))
-		b.read(bytes.NewReader(make([]byte, c.b)))
+		_, _ = a.Write(make([]byte, c.a))
+		_, _ = b.Write(make([]byte, c.b))
 		share(&a, &b)
 		if len(a.kept) != c.wantA || len(b.kept) != c.wantB {
 			t.Errorf("%s: %d and %d, want %d and %d", name, len(a.kept), len(b.kept), c.wantA, c.wantB)

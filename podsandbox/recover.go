@@ -35,7 +35,8 @@ const recoverParallel = 8
 //  3. each container of an adopted pod by its phase: Creating is undone, Created
 //     keeps its streams, Starting is Running or, when the sandbox never started
 //     it, Created again, Running is waited for, so an exit that happened meanwhile
-//     is learned, Removing is finished;
+//     is learned, Removing is finished; one that has no record, or counts as Exited,
+//     is ended in the sandbox;
 //  4. what no record owns is removed: sandboxes, namespaces, folders, cgroups,
 //     root file systems, and through CNI GC addresses.
 //
@@ -66,6 +67,7 @@ func (m *Manager) Recover(ctx context.Context) error {
 
 func (m *Manager) register(l record.Loaded) {
 	p := newPod(l.Pod)
+	p.lost = l.Lost
 	m.addPod(p)
 	for _, r := range l.Containers {
 		m.addContainer(newContainer(p, r))
@@ -125,6 +127,11 @@ func (m *Manager) adopt(ctx context.Context, p *pod, proc engine.Process) error 
 	}
 	p.setSandbox(sb)
 	m.watchSandbox(p, sb)
+	for _, id := range p.lost { // another is made in its place, and must be alone
+		if err := sb.Destroy(ctx, id); err != nil {
+			klog.ErrorS(err, "End a container without a record", "container", id)
+		}
+	}
 	for _, c := range p.members() {
 		if err := m.recoverContainer(ctx, c, sb); err != nil {
 			klog.ErrorS(err, "Recover a container", "container", c.id(), "phase", c.phase())
@@ -142,6 +149,9 @@ func (m *Manager) recoverContainer(ctx context.Context, c *container, sb engine.
 		return m.removeContainer(ctx, c)
 	case lifecycle.Created:
 		return m.reopenStreams(c)
+	case lifecycle.Exited:
+		// The record may have come before, or be that of a status that was lost.
+		return sb.Destroy(ctx, c.id())
 	case lifecycle.Starting:
 		started, err := sb.Started(ctx, c.id())
 		if err == nil && !started {
@@ -209,6 +219,10 @@ func (m *Manager) finishMembers(ctx context.Context, p *pod) {
 // endAfterReboot records that a pod of an earlier boot is dead, and gives back
 // its addresses.
 func (m *Manager) endAfterReboot(ctx context.Context, p *pod) error {
+	why := "the node was restarted"
+	if st := p.Status(); st.BootID == "" { // of a status that was lost
+		why = st.Message
+	}
 	for _, c := range p.members() {
 		switch c.phase() {
 		case lifecycle.Creating, lifecycle.Removing:
@@ -216,10 +230,10 @@ func (m *Manager) endAfterReboot(ctx context.Context, p *pod) error {
 				klog.ErrorS(err, "Finish the removal of a container", "container", c.id())
 			}
 		case lifecycle.Created, lifecycle.Starting, lifecycle.Running:
-			m.containerEnded(c, end{at: time.Now(), code: 255, reason: reasonUnknown, message: "the node was restarted"})
+			m.containerEnded(c, end{at: time.Now(), code: 255, reason: reasonUnknown, message: why})
 		}
 	}
-	err := p.apply(lifecycle.Died, func(st *record.PodStatus) { st.Message = "the node was restarted" })
+	err := p.apply(lifecycle.Died, func(st *record.PodStatus) { st.Message = why })
 	if err != nil {
 		return err
 	}

@@ -14,6 +14,10 @@ import (
 type Loaded struct {
 	Pod        *Pod
 	Containers []*Container
+
+	// Lost are the ids of containers that were set aside: the pod's sandbox may
+	// still run them.
+	Lost []string
 }
 
 // Load reads all records. What can be missing after a crash, and what is done:
@@ -21,7 +25,7 @@ type Loaded struct {
 //   - a folder without its immutable file: the creation did not get that far and
 //     was never answered; the folder is removed;
 //   - a status that is absent or torn (power loss): the pod counts as Dead, the
-//     container as Exited with an unknown end;
+//     container as Exited with an unknown end, which is reported;
 //   - an immutable file that cannot be read or is of a later version: the folder
 //     is set aside below .damaged and reported; what the pod holds on the host is
 //     then an orphan like any other, and the rest goes on.
@@ -41,7 +45,7 @@ func (s *Store) Load() (pods []Loaded, damaged []error, err error) {
 }
 
 func (s *Store) loadPod(dir string) (l Loaded, damaged []error) {
-	e, err := load[PodMeta, PodStatus](dir, podFile)
+	e, lostStatus, err := load[PodMeta, PodStatus](dir, podFile)
 	if err == nil && e != nil {
 		err = checkVersion(dir, e.Meta.Version, e.Meta.ID)
 	}
@@ -52,27 +56,30 @@ func (s *Store) loadPod(dir string) (l Loaded, damaged []error) {
 		return l, nil
 	}
 	if !lifecycle.Pod.Known(e.status.Phase) {
+		damaged = append(damaged, fmt.Errorf("the status of pod %s was lost, it counts as dead: %w", e.Meta.ID, lostStatus))
 		e.status = PodStatus{Phase: lifecycle.Dead, Message: "the status of the pod was lost"}
 	}
 	l.Pod = &Pod{e}
 
 	names, err := folders(dir)
 	if err != nil {
-		return l, []error{err}
+		return l, append(damaged, err)
 	}
 	for _, name := range names {
-		ce, err := load[ContainerMeta, ContainerStatus](filepath.Join(dir, name), containerFile)
+		ce, lostStatus, err := load[ContainerMeta, ContainerStatus](filepath.Join(dir, name), containerFile)
 		if err == nil && ce != nil {
 			err = checkVersion(ce.dir, ce.Meta.Version, ce.Meta.ID)
 		}
 		if err != nil {
 			damaged = append(damaged, s.setAside(filepath.Join(dir, name), err))
+			l.Lost = append(l.Lost, name)
 			continue
 		}
 		if ce == nil {
 			continue
 		}
 		if !lifecycle.Container.Known(ce.status.Phase) {
+			damaged = append(damaged, fmt.Errorf("the status of container %s was lost, it counts as exited: %w", ce.Meta.ID, lostStatus))
 			ce.status = lost(ce.Meta)
 		}
 		l.Containers = append(l.Containers, &Container{ce})
@@ -103,21 +110,27 @@ func lost(meta ContainerMeta) ContainerStatus {
 }
 
 // load reads one entry; nil without an error is a creation that did not get far.
-func load[M, S any](dir, metaFile string) (*entry[M, S], error) {
-	e := &entry[M, S]{dir: dir}
-	err := readJSON(filepath.Join(dir, metaFile), &e.Meta)
+// A status that cannot be read is the zero value, and lostStatus says why.
+func load[M, S any](dir, metaFile string) (e *entry[M, S], lostStatus, err error) {
+	e = &entry[M, S]{dir: dir}
+	err = readJSON(filepath.Join(dir, metaFile), &e.Meta)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, os.RemoveAll(dir)
+		return nil, nil, os.RemoveAll(dir)
 	}
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	if err := readJSON(filepath.Join(dir, statusFile), &e.status); err != nil {
+	lostStatus = readJSON(filepath.Join(dir, statusFile), &e.status)
+	if lostStatus != nil {
 		var none S
 		e.status = none
+		return e, lostStatus, nil
 	}
-	return e, nil
+	return e, errUnknownPhase, nil
 }
+
+// errUnknownPhase is what is wrong with a status that can be read and is lost.
+var errUnknownPhase = errors.New("it names a phase that there is not")
 
 func checkVersion(dir string, version int, id string) error {
 	if version < 1 || version > Version {

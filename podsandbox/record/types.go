@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path/filepath"
 
+	"github.com/containerd/errdefs"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
@@ -132,7 +133,7 @@ func (c *Container) SaveSpec(spec *specs.Spec) error {
 func (c *Container) Spec() (*specs.Spec, error) {
 	spec := new(specs.Spec)
 	if err := readJSON(filepath.Join(c.dir, specFile), spec); err != nil {
-		return nil, fmt.Errorf("read container spec: %w", err)
+		return nil, fmt.Errorf("read container spec: %w: %w", err, errdefs.ErrDataLoss)
 	}
 	return spec, nil
 }

@@ -171,7 +171,7 @@ func (l *load) look() {
 	whole(l, "running containers", err, l.ctrs, ctrs.GetContainers(), (*runtimeapi.Container).GetId)
 	cstats, err := rt.ListContainerStats(l.ctx, &runtimeapi.ListContainerStatsRequest{})
 	whole(l, "statistics of containers", err, l.ctrs, cstats.GetStats(), func(s *runtimeapi.ContainerStats) string {
-		if s.GetCpu().GetUsageCoreNanoSeconds().GetValue() == 0 || s.GetMemory().GetWorkingSetBytes().GetValue() == 0 {
+		if s.GetCpu().GetUsageCoreNanoSeconds() == nil || s.GetMemory().GetWorkingSetBytes().GetValue() == 0 {
 			return ""
 		}
 		return s.GetAttributes().GetId()
