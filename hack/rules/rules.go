@@ -48,6 +48,7 @@ var All = map[string]Rule{
 	"layout":          Layout,
 	"machine-path":    MachinePaths,
 	"function-length": FunctionLengths,
+	"promises":        Promises,
 }
 
 // source is one parsed Go file.

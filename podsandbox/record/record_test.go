@@ -128,8 +128,8 @@ func TestATornStatusCountsAsDeath(t *testing.T) {
 		}
 	}
 	l, damaged := loadOne(t, s)
-	if len(damaged) > 0 {
-		t.Fatal(damaged)
+	if len(damaged) != 2 {
+		t.Errorf("of two lost statuses it is told: %v", damaged)
 	}
 	if ph := l.Pod.Status().Phase; ph != lifecycle.Dead {
 		t.Errorf("pod is %s, want dead", ph)
