@@ -111,7 +111,7 @@ func (k *kubelet) pods(ctx context.Context) (map[string]*pod, error) {
 // the pod's state.
 func (k *kubelet) await(ctx context.Context, name string, good func(*pod) error) (*pod, error) {
 	var p *pod
-	err := poll(ctx, 3*time.Minute, func() error {
+	err := poll(ctx, func() error {
 		all, err := k.pods(ctx)
 		if err != nil {
 			return err
@@ -131,8 +131,11 @@ func (k *kubelet) await(ctx context.Context, name string, good func(*pod) error)
 // fatal ends a poll at once.
 type fatal struct{ error }
 
-// poll calls f until it returns nil, ctx ends or the time has passed.
-func poll(ctx context.Context, limit time.Duration, f func() error) error {
+// limit is when something that did not happen will not. A busy machine takes long.
+const limit = 5 * time.Minute
+
+// poll calls f until it returns nil, ctx ends or the limit has passed.
+func poll(ctx context.Context, f func() error) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	for {

@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"golang.org/x/sys/unix"
@@ -41,7 +40,7 @@ func (w *walk) imageGC(ctx context.Context) (string, error) {
 		return "", err
 	}
 	var names string
-	err = poll(ctx, 2*time.Minute, func() (err error) {
+	err = poll(ctx, func() (err error) {
 		if names, err = w.imageNames(ctx); err == nil && strings.Contains(names, unused) {
 			err = errors.New("the unused image is there")
 		}
@@ -80,7 +79,7 @@ func (w *walk) removeAll(ctx context.Context) (string, error) {
 			return "", err
 		}
 	}
-	err = poll(ctx, 4*time.Minute, func() error {
+	err = poll(ctx, func() error {
 		pods, err := w.kubelet.pods(ctx)
 		if err != nil {
 			return err

@@ -7,9 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"net/url"
-	"os"
-	"path/filepath"
-	"strings"
+	"regexp"
 	"syscall"
 	"time"
 
@@ -85,44 +83,6 @@ func (w *walk) greedy(ctx context.Context) (string, error) {
 		return "", fmt.Errorf("its neighbour was restarted %d times", n)
 	}
 	return "OOMKilled, exit code 137; its neighbour runs on", nil
-}
-
-// chatty waits until the kubelet has rotated the log twice, and reads it on.
-func (w *walk) chatty(ctx context.Context) (string, error) {
-	if _, err := w.run(ctx, "chatty", ready); err != nil {
-		return "", err
-	}
-	var files []string
-	err := poll(ctx, 2*time.Minute, func() (err error) {
-		files, err = filepath.Glob(filepath.Join(w.env.LogDir, "default_chatty-"+nodeName+"_*", "chatty", "*"))
-		if err == nil && len(files) < 3 {
-			err = fmt.Errorf("%d log files", len(files))
-		}
-		return err
-	})
-	if err != nil {
-		return "", err
-	}
-	// The last line comes on.
-	last := func() (string, error) {
-		return w.kubelet.get(ctx, "/containerLogs/default/chatty-"+nodeName+"/chatty", url.Values{"tailLines": {"1"}})
-	}
-	before, err := last()
-	if err != nil {
-		return "", err
-	}
-	err = poll(ctx, time.Minute, func() error {
-		now, err := last()
-		if err == nil && now == before {
-			err = errors.New("the log has ended")
-		}
-		return err
-	})
-	var names []string
-	for _, f := range files {
-		names = append(names, filepath.Base(f))
-	}
-	return strings.Join(names, "  "), errors.Join(err, os.Remove(filepath.Join(w.kubelet.manifests(), "chatty.yaml")))
 }
 
 // steady are the pods that no later step disturbs on its own.
@@ -252,8 +212,17 @@ func (w *walk) restartKubelet(ctx context.Context) (string, error) {
 		if err := w.kubelet.stop(ctx); err != nil {
 			return "", err
 		}
-		return "", w.kubelet.start(ctx, map[string]any{
-			"featureGates": map[string]bool{"PodAndContainerStatsFromCRI": true, "EventedPLEG": true, "CRIListStreaming": true},
+		gates := map[string]bool{"PodAndContainerStatsFromCRI": true, "EventedPLEG": true, "CRIListStreaming": true}
+		if err := w.kubelet.start(ctx, map[string]any{"featureGates": gates}); err != nil {
+			return "", err
+		}
+		// It goes back to listing, silently, where events do not come.
+		return "", poll(ctx, func() error {
+			text, err := w.kubelet.get(ctx, "/metrics", nil)
+			if err == nil && !regexp.MustCompile(`(?m)^kubelet_evented_pleg_connection_success_count [1-9]`).MatchString(text) {
+				err = errors.New("the kubelet has not connected to the stream of events")
+			}
+			return err
 		})
 	})
 }

@@ -129,7 +129,7 @@ func (k *kubelet) start(ctx context.Context, more map[string]any) error {
 	if err := k.spawn(config); err != nil {
 		return fmt.Errorf("start kubelet: %w", err)
 	}
-	err = poll(ctx, time.Minute, func() error {
+	err = poll(ctx, func() error {
 		select {
 		case <-k.done:
 			return fatal{fmt.Errorf("it ended: %v", k.err)}

@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
-	"time"
 )
 
 func (w *walk) app(ctx context.Context) (string, error) {
@@ -53,8 +52,8 @@ func (w *walk) appVolumes(ctx context.Context) (string, error) {
 		if err != nil {
 			return "", fmt.Errorf("%s: %w", look.script, err)
 		}
-		if s.stdout != look.want {
-			return "", fmt.Errorf("%s: printed %q (%s), not %q", look.script, s.stdout, s.stderr, look.want)
+		if s.stdout != look.want || s.code != 0 {
+			return "", fmt.Errorf("%s: printed %q (%s) and ended with %d; wanted %q", look.script, s.stdout, s.stderr, s.code, look.want)
 		}
 	}
 	return "emptyDir of four containers, subPath, tmpfs, downward API, hostPath, image: as they should be", nil
@@ -165,7 +164,7 @@ func (w *walk) job(ctx context.Context) (string, error) {
 // logHas waits until the kubelet shows the words in the log of a pod's container
 // of the same name, and returns the log.
 func (w *walk) logHas(ctx context.Context, name string, query url.Values, words string) (text string, err error) {
-	err = poll(ctx, time.Minute, func() (err error) {
+	err = poll(ctx, func() (err error) {
 		text, err = w.kubelet.get(ctx, "/containerLogs/default/"+name+"-"+nodeName+"/"+name, query)
 		if err == nil {
 			err = wants(text, words)

@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-	"time"
 )
 
 func parseAddr(s string) netip.Addr {
@@ -80,7 +79,7 @@ func (p *podUsage) complete() error {
 func (w *walk) summary(ctx context.Context) (string, error) {
 	var found *podUsage
 	// The kubelet measures volumes in the background, and a rate takes two looks.
-	err := poll(ctx, 2*time.Minute, func() error {
+	err := poll(ctx, func() error {
 		text, err := w.kubelet.get(ctx, "/stats/summary", nil)
 		if err != nil {
 			return err

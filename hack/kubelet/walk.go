@@ -44,7 +44,7 @@ func (w *walk) steps() []step {
 		{"a container that ends is started again, with back-off", w.crash},
 		{"a failed liveness probe restarts one container", w.sick},
 		{"a container over its memory limit is OOMKilled", w.greedy},
-		{"the kubelet turns a log over", w.chatty},
+		{"the kubelet turns a log over, and no line is lost", w.chatty},
 		{"kill -9 the daemon and start it again: no pod is touched", w.killDaemon},
 		{"kill -9 a sandbox process: the kubelet makes another sandbox", w.killSandbox},
 		{"restart the kubelet with EventedPLEG and streamed lists: no pod is touched", w.restartKubelet},
@@ -120,9 +120,9 @@ func (w *walk) put(name string) error {
 		return fmt.Errorf("read manifest: %w", err)
 	}
 	var text bytes.Buffer
-	err = t.Execute(&text, map[string]string{
+	err = t.Execute(&text, map[string]any{
 		"Busybox": w.env.Images["busybox"], "Web": w.env.Images["web"],
-		"Host": w.kubelet.host(), "Registry": w.env.Registry,
+		"Host": w.kubelet.host(), "Registry": w.env.Registry, "Lines": chattyLines,
 	})
 	if err != nil {
 		return fmt.Errorf("fill manifest: %w", err)
