@@ -31,6 +31,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/cleanup"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/cri-sandbox/cri-sandbox/cri"
 	"github.com/cri-sandbox/cri-sandbox/hack/testenv"
@@ -186,9 +187,25 @@ func (n *Node) Start(ctx context.Context) (err error) {
 	}
 	go func() { d.served <- d.server.Serve(l) }()
 	n.daemon = d
-	n.Client.Conn.ResetConnectBackoff()
 	cu.Release()
-	return nil
+	return n.awaitAnswer(ctx)
+}
+
+// awaitAnswer returns when the client reaches this daemon: it may not have heard
+// of the end of the one before.
+func (n *Node) awaitAnswer(ctx context.Context) error {
+	for {
+		n.Client.Conn.ResetConnectBackoff()
+		_, err := n.Client.Runtime.Version(ctx, &runtimeapi.VersionRequest{})
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("reach the daemon: %w", err)
+		case <-time.After(time.Millisecond):
+		}
+	}
 }
 
 // Kill ends the daemon and lets pods run. A daemon that is down is no error.
