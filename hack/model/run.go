@@ -190,7 +190,10 @@ func (r *run) together(ctx context.Context, s Step) ([]answer, error) {
 	crash := s.Crash && r.AtOnce
 	var wg sync.WaitGroup
 	for i, o := range s.Ops {
-		cut := (o.Cut || s.Crash) && o.Kind != Die
+		cut := o.Cut || s.Crash
+		if o.Kind == Die {
+			cut = crash // who kills asks the daemon for the process
+		}
 		wg.Go(func() {
 			callCtx := ctx
 			if cut && !crash {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -16,15 +15,10 @@ import (
 	"github.com/cri-sandbox/cri-sandbox/hack/testenv"
 )
 
-// TestModel runs a program on real sandboxes that once showed a difference, with
-// kills of the daemon while it works. Random ones are run where the long forms are
-// asked for: some still end in a difference that is not explained. What makes a
-// request fail on the engine in memory, too, is found there first (hack/model);
-// this is for what that engine cannot show.
+// TestModel runs random programs on real sandboxes, with kills of the daemon while
+// it works. What makes a request fail on the engine in memory, too, is found there
+// first (hack/model); this is for what that engine cannot show.
 func TestModel(t *testing.T) {
-	if long, _ := testenv.Soak(0); !long && os.Getenv("MODEL_SEED")+os.Getenv("MODEL_SCRIPT") == "" {
-		t.Setenv("MODEL_SCRIPT", filepath.Join("testdata", "model", "undone-pod.txt"))
-	}
 	k := ownNode(t, nodeOptions)
 	_, err := k.env.Restart(k.ctx) // with a cold image store, too
 	k.must(err)
