@@ -91,7 +91,7 @@ func Container(in Input) (*specs.Spec, error) {
 		out.Linux.UIDMappings, out.Linux.GIDMappings = ids.UIDs, ids.GIDs
 	}
 	if sc.GetPrivileged() {
-		makePrivileged(out)
+		return out, makePrivileged(out)
 	}
 	return out, nil
 }

@@ -29,13 +29,12 @@ func containerPrivileged(r containerRequest) error {
 // the Sentry knows of capabilities, no filter of system calls, no path masked or
 // read-only, a writable /sys. What the request says of these does not count, as
 // everywhere in Kubernetes. Nothing of the host is in it: no device, no namespace.
-func makePrivileged(s *specs.Spec) {
-	s.Process.Capabilities = &specs.LinuxCapabilities{
-		Bounding: allCapabilities, Effective: allCapabilities, Permitted: allCapabilities, Inheritable: allCapabilities,
+func makePrivileged(s *specs.Spec) error {
+	all, err := capabilities(&runtimeapi.Capability{AddCapabilities: []string{"ALL"}}, s.Process.User.UID)
+	if err != nil {
+		return err
 	}
-	if s.Process.User.UID != 0 { // see capabilities
-		s.Process.Capabilities.Effective, s.Process.Capabilities.Permitted, s.Process.Capabilities.Inheritable = nil, nil, nil
-	}
+	s.Process.Capabilities = all
 	s.Linux.Seccomp = nil
 	s.Linux.MaskedPaths, s.Linux.ReadonlyPaths = nil, nil
 	for i := range s.Mounts {
@@ -43,4 +42,5 @@ func makePrivileged(s *specs.Spec) {
 			s.Mounts[i].Options = []string{"nosuid", "noexec", "nodev"}
 		}
 	}
+	return nil
 }
