@@ -44,8 +44,8 @@ import (
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/record"
 )
 
-// Options is what a Manager is made of. Those without a
-// word on what their zero value means are required.
+// Options is what a Manager is made of. Those without a word on
+// what their zero value means are required.
 type Options struct {
 	// Root and State belong to this manager alone; the caller holds a lock.
 	Root  string // outlives a reboot
@@ -168,9 +168,10 @@ func (m *Manager) goTask(f func()) {
 	}()
 }
 
-// persist calls undo until it succeeds, less and less often, while the manager is
-// open. It is for what nobody else asks for again: whoever had asked got an error.
-func (m *Manager) persist(undo func(context.Context) error) {
+// persist does once more what failed, less and less often, until it succeeds or the
+// manager is closed. It is for what nobody else asks for again: whoever had asked
+// got an error, or nobody had.
+func (m *Manager) persist(again func(context.Context) error) {
 	m.goTask(func() {
 		const longest = time.Minute
 		for pause := time.Second; ; pause = min(2*pause, longest) {
@@ -180,12 +181,12 @@ func (m *Manager) persist(undo func(context.Context) error) {
 			case <-time.After(pause):
 			}
 			ctx, cancel := context.WithTimeout(m.life, m.opts.Timeouts.operation())
-			err := undo(ctx)
+			err := again(ctx)
 			cancel()
 			if err == nil {
 				return
 			}
-			klog.V(2).InfoS("Undo what could not be undone before", "err", err)
+			klog.V(2).InfoS("It failed again, and will be tried once more", "err", err)
 		}
 	})
 }
