@@ -14,10 +14,10 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
 	"time"
 
+	"github.com/cri-sandbox/cri-sandbox/hack/steps"
 	"github.com/cri-sandbox/cri-sandbox/hack/testenv"
 )
 
@@ -34,7 +34,7 @@ func main() {
 }
 
 func run(ctx context.Context) (err error) {
-	d := &demo{begin: time.Now()}
+	d := &demo{}
 	defer func() {
 		if d.env == nil {
 			return
@@ -44,40 +44,7 @@ func run(ctx context.Context) (err error) {
 		}
 		err = errors.Join(err, d.env.Close())
 	}()
-	for _, s := range d.steps() {
-		if err := d.step(ctx, s); err != nil {
-			return err
-		}
-	}
-	fmt.Printf("\ndone in %s; nothing is left\n", round(time.Since(d.begin)))
-	return nil
-}
-
-// step is one line of the demo. Its function returns what is to be shown.
-type step struct {
-	title string
-	do    func(ctx context.Context) (string, error)
-}
-
-func (d *demo) step(ctx context.Context, s step) error {
-	fmt.Printf("%-66s", s.title+" …")
-	begin := time.Now()
-	out, err := s.do(ctx)
-	fmt.Printf("%9s\n", round(time.Since(begin)))
-	for line := range strings.Lines(strings.TrimRight(out, "\n")) {
-		fmt.Printf("    %s\n", strings.TrimRight(line, "\n"))
-	}
-	if err != nil {
-		return fmt.Errorf("%s: %w", s.title, err)
-	}
-	return nil
-}
-
-func round(d time.Duration) time.Duration {
-	if d > time.Second {
-		return d.Round(10 * time.Millisecond)
-	}
-	return d.Round(100 * time.Microsecond)
+	return steps.Run(ctx, d.steps())
 }
 
 // start sets the node up and starts the daemon on it.

@@ -14,6 +14,7 @@ import (
 
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/cri-sandbox/cri-sandbox/hack/steps"
 	"github.com/cri-sandbox/cri-sandbox/hack/testenv"
 )
 
@@ -22,8 +23,7 @@ const webPort = "8080"
 
 // demo is what one step leaves for the next.
 type demo struct {
-	begin time.Time
-	env   *testenv.Env
+	env *testenv.Env
 
 	pod     *runtimeapi.PodSandboxConfig
 	podFile string
@@ -32,28 +32,28 @@ type demo struct {
 	ip      string
 }
 
-func (d *demo) steps() []step {
-	return []step{
-		{"start registry and daemon", d.start},
-		{"crictl version", d.crictl("version")},
-		{"crictl pull: two images from the registry on loopback", d.pull},
-		{"crictl images", d.crictl("images")},
-		{"crictl runp: a gVisor sandbox with a network of its own", d.runPod},
-		{"crictl create, start: a web server", d.startWeb},
-		{"crictl create, start: a shell that prints", d.startShell},
-		{"crictl ps", d.crictl("ps")},
-		{"crictl exec -s dmesg: the kernel they run on", d.dmesg},
-		{"crictl logs", d.logs},
-		{"crictl exec -s: both containers share the pod's network", d.exec},
-		{"reach the web server by the pod's address from the host", d.fetch},
-		{"crictl stats", d.stats},
-		{"what the pod holds on the node", d.holdings},
-		{"kill -9 the daemon and start it again", d.restart},
-		{"the pod serves on, and its log has no gap", d.afterRestart},
-		{"crictl stopp, rmp", d.removePod},
-		{"crictl rmi", d.removeImages},
-		{"look for leftovers of pod and images", d.audit},
-		{"stop the daemon, remove bridge and folders", d.end},
+func (d *demo) steps() []steps.Step {
+	return []steps.Step{
+		{Title: "start registry and daemon", Do: d.start},
+		{Title: "crictl version", Do: d.crictl("version")},
+		{Title: "crictl pull: two images from the registry on loopback", Do: d.pull},
+		{Title: "crictl images", Do: d.crictl("images")},
+		{Title: "crictl runp: a gVisor sandbox with a network of its own", Do: d.runPod},
+		{Title: "crictl create, start: a web server", Do: d.startWeb},
+		{Title: "crictl create, start: a shell that prints", Do: d.startShell},
+		{Title: "crictl ps", Do: d.crictl("ps")},
+		{Title: "crictl exec -s dmesg: the kernel they run on", Do: d.dmesg},
+		{Title: "crictl logs", Do: d.logs},
+		{Title: "crictl exec -s: both containers share the pod's network", Do: d.exec},
+		{Title: "reach the web server by the pod's address from the host", Do: d.fetch},
+		{Title: "crictl stats", Do: d.stats},
+		{Title: "what the pod holds on the node", Do: d.holdings},
+		{Title: "kill -9 the daemon and start it again", Do: d.restart},
+		{Title: "the pod serves on, and its log has no gap", Do: d.afterRestart},
+		{Title: "crictl stopp, rmp", Do: d.removePod},
+		{Title: "crictl rmi", Do: d.removeImages},
+		{Title: "look for leftovers of pod and images", Do: d.audit},
+		{Title: "stop the daemon, remove bridge and folders", Do: d.end},
 	}
 }
 
@@ -205,7 +205,7 @@ func (d *demo) restart(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return "ready again after " + round(took).String(), nil
+	return "ready again after " + steps.Round(took).String(), nil
 }
 
 // afterRestart fetches the page once more, and reads the numbers in the log: each

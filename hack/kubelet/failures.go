@@ -12,6 +12,8 @@ import (
 	"time"
 
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/cri-sandbox/cri-sandbox/hack/steps"
 )
 
 // crash sees the container in back-off and started again, with its exit code and
@@ -153,7 +155,7 @@ func (w *walk) killDaemon(ctx context.Context) (string, error) {
 		case <-time.After(3 * time.Second):
 		}
 		took, err := w.env.Start(ctx)
-		return fmt.Sprintf("away for 3s, ready again after %s; same sandboxes, addresses and containers", round(took)), err
+		return fmt.Sprintf("away for 3s, ready again after %s; same sandboxes, addresses and containers", steps.Round(took)), err
 	})
 }
 

@@ -23,9 +23,10 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
 	"time"
+
+	"github.com/cri-sandbox/cri-sandbox/hack/steps"
 )
 
 func main() {
@@ -45,41 +46,7 @@ func main() {
 }
 
 func run(ctx context.Context) (err error) {
-	begin := time.Now()
 	w := &walk{}
 	defer func() { err = errors.Join(err, w.close(err != nil)) }()
-	for _, s := range w.steps() {
-		if err := w.step(ctx, s); err != nil {
-			return err
-		}
-	}
-	fmt.Printf("\ndone in %s; nothing is left\n", round(time.Since(begin)))
-	return nil
-}
-
-// step is one line of the walk. Its function returns what is to be shown.
-type step struct {
-	title string
-	do    func(ctx context.Context) (string, error)
-}
-
-func (w *walk) step(ctx context.Context, s step) error {
-	fmt.Printf("%-74s", s.title+" …")
-	begin := time.Now()
-	out, err := s.do(ctx)
-	fmt.Printf("%9s\n", round(time.Since(begin)))
-	for line := range strings.Lines(strings.TrimRight(out, "\n")) {
-		fmt.Printf("    %s\n", strings.TrimRight(line, "\n"))
-	}
-	if err != nil {
-		return fmt.Errorf("%s: %w", s.title, err)
-	}
-	return nil
-}
-
-func round(d time.Duration) time.Duration {
-	if d > time.Second {
-		return d.Round(10 * time.Millisecond)
-	}
-	return d.Round(100 * time.Microsecond)
+	return steps.Run(ctx, w.steps())
 }

@@ -14,6 +14,7 @@ import (
 
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/cri-sandbox/cri-sandbox/hack/steps"
 	"github.com/cri-sandbox/cri-sandbox/hack/testenv"
 )
 
@@ -27,31 +28,31 @@ type walk struct {
 	own     string // nodesOwn at the beginning
 }
 
-func (w *walk) steps() []step {
-	return []step{
-		{"start registry and daemon", w.startNode},
-		{"start the kubelet", w.startKubelet},
-		{"a pod with init container, sidecar, volumes, probes, limits is Ready", w.app},
-		{"its volumes, environment and hooks", w.appVolumes},
-		{"logs", w.logs},
-		{"exec, with stdin, exit code, and on a terminal", w.execs},
-		{"attach", w.attach},
-		{"port-forward", w.portForward},
-		{"a pod with user ids of its own", w.private},
-		{"a pod on the node's network runs to its end", w.job},
-		{"/stats/summary: CPU, memory, network, volumes", w.summary},
-		{"/metrics/cadvisor and /metrics/resource", w.metrics},
-		{"a container that ends is started again, with back-off", w.crash},
-		{"a failed liveness probe restarts one container", w.sick},
-		{"a container over its memory limit is OOMKilled", w.greedy},
-		{"the kubelet turns a log over, and no line is lost", w.chatty},
-		{"kill -9 the daemon and start it again: no pod is touched", w.killDaemon},
-		{"kill -9 a sandbox process: the kubelet makes another sandbox", w.killSandbox},
-		{"restart the kubelet with EventedPLEG and streamed lists: no pod is touched", w.restartKubelet},
-		{"the kubelet removes unused images, not the pinned one", w.imageGC},
-		{"remove the manifests: pods end, preStop ran, all is removed", w.removeAll},
-		{"stop the kubelet, look for leftovers", w.audit},
-		{"stop the daemon, remove bridge and folders", w.end},
+func (w *walk) steps() []steps.Step {
+	return []steps.Step{
+		{Title: "start registry and daemon", Do: w.startNode},
+		{Title: "start the kubelet", Do: w.startKubelet},
+		{Title: "a pod with init container, sidecar, volumes, probes, limits is Ready", Do: w.app},
+		{Title: "its volumes, environment and hooks", Do: w.appVolumes},
+		{Title: "logs", Do: w.logs},
+		{Title: "exec, with stdin, exit code, and on a terminal", Do: w.execs},
+		{Title: "attach", Do: w.attach},
+		{Title: "port-forward", Do: w.portForward},
+		{Title: "a pod with user ids of its own", Do: w.private},
+		{Title: "a pod on the node's network runs to its end", Do: w.job},
+		{Title: "/stats/summary: CPU, memory, network, volumes", Do: w.summary},
+		{Title: "/metrics/cadvisor and /metrics/resource", Do: w.metrics},
+		{Title: "a container that ends is started again, with back-off", Do: w.crash},
+		{Title: "a failed liveness probe restarts one container", Do: w.sick},
+		{Title: "a container over its memory limit is OOMKilled", Do: w.greedy},
+		{Title: "the kubelet turns a log over, and no line is lost", Do: w.chatty},
+		{Title: "kill -9 the daemon and start it again: no pod is touched", Do: w.killDaemon},
+		{Title: "kill -9 a sandbox process: the kubelet makes another sandbox", Do: w.killSandbox},
+		{Title: "restart the kubelet with EventedPLEG and streamed lists: no pod is touched", Do: w.restartKubelet},
+		{Title: "the kubelet removes unused images, not the pinned one", Do: w.imageGC},
+		{Title: "remove the manifests: pods end, preStop ran, all is removed", Do: w.removeAll},
+		{Title: "stop the kubelet, look for leftovers", Do: w.audit},
+		{Title: "stop the daemon, remove bridge and folders", Do: w.end},
 	}
 }
 
