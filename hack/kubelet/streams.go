@@ -11,27 +11,14 @@ import (
 	"time"
 
 	"k8s.io/streaming/pkg/httpstream"
-	"k8s.io/streaming/pkg/httpstream/spdy"
+
+	"github.com/cri-sandbox/cri-sandbox/hack/testenv"
 )
 
 // dial opens a SPDY connection to the kubelet's API, as `kubectl` does by way of
 // the API server.
 func (k *kubelet) dial(path string, query url.Values, protocol string) (httpstream.Connection, error) {
-	rt, err := spdy.NewRoundTripper(tlsConfig())
-	if err != nil {
-		return nil, err
-	}
-	req, err := http.NewRequest(http.MethodPost, k.url(path, query), nil)
-	if err != nil {
-		return nil, err
-	}
-	req.Header.Set(httpstream.HeaderProtocolVersion, protocol)
-	resp, err := rt.RoundTrip(req)
-	if err != nil {
-		return nil, err
-	}
-	defer resp.Body.Close()
-	return rt.NewConnection(resp)
+	return testenv.DialSPDY(k.url(path, query), protocol, tlsConfig())
 }
 
 // session is the outcome of an exec.

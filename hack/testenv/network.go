@@ -38,7 +38,7 @@ func (e *Env) WriteNetwork() error {
 	if err != nil {
 		return fmt.Errorf("encode network config: %w", err)
 	}
-	// Written beside and renamed: the daemon watches the folder.
+	// Written beside and renamed: the daemon reads the folder at any time.
 	path := filepath.Join(e.CNIConfDir, "10-"+e.Name+".conflist")
 	if err := os.WriteFile(path+".tmp", b, 0o644); err != nil {
 		return fmt.Errorf("write network config: %w", err)

@@ -11,6 +11,8 @@ import (
 
 	"google.golang.org/grpc/codes"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/cri-sandbox/cri-sandbox/hack/testenv"
 )
 
 func TestExecStreams(t *testing.T) {
@@ -195,7 +197,7 @@ func TestTokensAreForOneUse(t *testing.T) {
 			t.Errorf("%s: status %d, want 404", name, resp.StatusCode)
 		}
 	}
-	if conn, err := dialSPDY(stale, "v4.channel.k8s.io", nil); err == nil {
+	if conn, err := testenv.DialSPDY(stale, "v4.channel.k8s.io", nil); err == nil {
 		conn.Close()
 		t.Error("a token could be used after a wrong use")
 	}

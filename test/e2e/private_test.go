@@ -231,7 +231,7 @@ func TestTokensExpire(t *testing.T) {
 	id, pod := k.pod()
 	url := k.execURL(k.start(id, pod, k.shell("a", "exec sleep 600")), false, "true")
 	time.Sleep(61 * time.Second)
-	if conn, err := dialSPDY(url, "v4.channel.k8s.io", nil); err == nil {
+	if conn, err := testenv.DialSPDY(url, "v4.channel.k8s.io", nil); err == nil {
 		conn.Close()
 		t.Error("a token is good after a minute")
 	}

@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -14,27 +13,9 @@ import (
 
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/streaming/pkg/httpstream"
-	"k8s.io/streaming/pkg/httpstream/spdy"
-)
 
-// dialSPDY goes to a URL that the daemon gave, as the kubelet does.
-func dialSPDY(url, protocol string, config *tls.Config) (httpstream.Connection, error) {
-	rt, err := spdy.NewRoundTripper(config)
-	if err != nil {
-		return nil, err
-	}
-	req, err := http.NewRequest(http.MethodPost, url, nil)
-	if err != nil {
-		return nil, err
-	}
-	req.Header.Set(httpstream.HeaderProtocolVersion, protocol)
-	resp, err := rt.RoundTrip(req)
-	if err != nil {
-		return nil, err
-	}
-	defer resp.Body.Close()
-	return rt.NewConnection(resp)
-}
+	"github.com/cri-sandbox/cri-sandbox/hack/testenv"
+)
 
 // remote is a client of exec or attach, in version 4 of the protocol.
 type remote struct {
@@ -86,7 +67,7 @@ func (t *transcript) wait(k kit, words string) string {
 // Output that is not read is "lazy".
 func (k kit) connect(url string, streams ...string) *remote {
 	k.Helper()
-	conn, err := dialSPDY(url, "v4.channel.k8s.io", nil)
+	conn, err := testenv.DialSPDY(url, "v4.channel.k8s.io", nil)
 	k.must(err)
 	r := &remote{k: k, conn: conn, copied: make(chan struct{}), answered: make(chan struct{})}
 	k.Cleanup(func() { conn.Close() })
@@ -227,7 +208,7 @@ func (k kit) forward(pod string, port int) *forwarded {
 	k.Helper()
 	resp, err := k.runtime().PortForward(k.ctx, &runtimeapi.PortForwardRequest{PodSandboxId: pod, Port: []int32{int32(port)}})
 	k.must(err)
-	conn, err := dialSPDY(resp.Url, "portforward.k8s.io", nil)
+	conn, err := testenv.DialSPDY(resp.Url, "portforward.k8s.io", nil)
 	k.must(err)
 	k.Cleanup(func() { conn.Close() })
 	var mu sync.Mutex

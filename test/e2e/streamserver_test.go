@@ -64,11 +64,11 @@ func TestStreamServer(t *testing.T) {
 	if want := fmt.Sprintf("https://127.0.0.1:%d/exec/", port); !strings.HasPrefix(url, want) {
 		t.Errorf("URL %s, want %s", url, want)
 	}
-	if conn, err := dialSPDY(url, "v4.channel.k8s.io", nil); err == nil {
+	if conn, err := testenv.DialSPDY(url, "v4.channel.k8s.io", nil); err == nil {
 		conn.Close()
 		t.Error("a certificate that nobody knows was taken")
 	}
-	conn, err := dialSPDY(url, "v4.channel.k8s.io", &tls.Config{RootCAs: pool})
+	conn, err := testenv.DialSPDY(url, "v4.channel.k8s.io", &tls.Config{RootCAs: pool})
 	k.must(err)
 	defer conn.Close()
 	for _, kind := range []string{"error", "stdin", "stdout", "stderr"} {
