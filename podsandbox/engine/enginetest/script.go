@@ -13,8 +13,8 @@ const (
 	// Polite runs until it gets SIGTERM and ends with 7. It is ready, which
 	// AwaitReady waits for, when it would not miss the signal.
 	Polite = "trap 'exit 7' TERM; : > /dev/ready; sleep 1000000 & wait"
-	// Stubborn runs until it is killed.
-	Stubborn = "trap '' TERM; : > /dev/ready; sleep 1000000 & wait"
+	// Stubborn runs until it is killed, whatever stop signal its image has.
+	Stubborn = "trap '' TERM INT; : > /dev/ready; sleep 1000000 & wait"
 
 	// AwaitReady ends when the container's first process is ready.
 	AwaitReady = "until test -e /dev/ready; do sleep 0.01; done"
@@ -23,7 +23,7 @@ const (
 )
 
 // script is what a process of the fake does. The commands it knows, separated by
-// a semicolon and a blank: echo WORD…, exit N, trap 'exit N' TERM, trap with nothing to do,
+// a semicolon and a blank: echo WORD…, exit N, trap 'exit N' TERM, trap ” SIGNALS,
 // kill -TERM 1, true, false, and anything that begins with sleep, which runs until
 // it is signalled. What it does not know it takes for done.
 type script struct {
