@@ -34,16 +34,20 @@ func (m *Manager) CreateContainer(ctx context.Context, podID string, cfg *runtim
 	}
 	key := containerKey(p.id(), cfg.GetMetadata())
 	c, err := join(ctx, m, "create/"+key, m.opts.Timeouts.operation(), func(ctx context.Context) (*container, error) {
-		if c := m.containerNamed(key); c != nil {
-			return c, nil
+		c := m.containerNamed(key)
+		if c == nil {
+			return m.create(ctx, p, cfg) // it may have ended with its pod by the time of the answer
 		}
-		return m.create(ctx, p, cfg)
+		if c.phase() != lifecycle.Created {
+			return nil, alreadyExists(c.id(), c.phase())
+		}
+		return c, nil
 	})
+	if err == nil && !proto.Equal(c.config(), cfg) {
+		err = alreadyExists(c.id(), c.phase())
+	}
 	if err != nil {
 		return "", fmt.Errorf("create container %s in pod %s: %w", cfg.GetMetadata().GetName(), p.id(), err)
-	}
-	if c.phase() != lifecycle.Created || !proto.Equal(c.config(), cfg) {
-		return "", fmt.Errorf("container %s exists as %s (%s), remove it or count up the attempt: %w", key, c.id(), c.phase(), errdefs.ErrAlreadyExists)
 	}
 	return c.id(), nil
 }

@@ -32,18 +32,29 @@ func (m *Manager) RunPodSandbox(ctx context.Context, cfg *runtimeapi.PodSandboxC
 	}
 	key := podKey(cfg.GetMetadata())
 	p, err := join(ctx, m, "run/"+key, m.opts.Timeouts.operation(), func(ctx context.Context) (*pod, error) {
-		if p := m.podNamed(key); p != nil {
-			return p, nil
+		p := m.podNamed(key)
+		if p == nil {
+			// What it makes may have ended by the time of the answer; it was run all the same.
+			return m.run(ctx, cfg, handler)
 		}
-		return m.run(ctx, cfg, handler)
+		if p.phase() != lifecycle.Ready {
+			return nil, alreadyExists(p.id(), p.phase())
+		}
+		return p, nil
 	})
+	if err == nil && (p.Meta.Handler != handler || !proto.Equal(p.config(), cfg)) {
+		err = alreadyExists(p.id(), p.phase())
+	}
 	if err != nil {
 		return "", fmt.Errorf("run pod %s: %w", key, err)
 	}
-	if p.phase() != lifecycle.Ready || p.Meta.Handler != handler || !proto.Equal(p.config(), cfg) {
-		return "", fmt.Errorf("pod %s exists as %s (%s), remove it or count up the attempt: %w", key, p.id(), p.phase(), errdefs.ErrAlreadyExists)
-	}
 	return p.id(), nil
+}
+
+// alreadyExists says that a name is taken by what was asked for differently, or
+// has ended.
+func alreadyExists(id string, phase lifecycle.Phase) error {
+	return fmt.Errorf("it exists as %s (%s), remove it or count up the attempt: %w", id, phase, errdefs.ErrAlreadyExists)
 }
 
 // admit decides, by the request and this node's settings alone, whether a pod may

@@ -2,9 +2,12 @@ package model
 
 import (
 	"context"
+	"embed"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"strconv"
 	"testing"
 	"time"
@@ -18,6 +21,12 @@ const (
 	envScript = "MODEL_SCRIPT" // a file with a program that is run instead
 )
 
+// corpus are the smallest programs that once showed a defect, of the runtime or of
+// the model.
+//
+//go:embed corpus/*.txt
+var corpus embed.FS
+
 // tries is how often a smaller program is run that may fail.
 const tries = 5
 
@@ -30,25 +39,25 @@ type Plan struct {
 	Shrink   time.Duration // how long a smaller program is looked for
 }
 
-// Check runs programs until the time is over or one fails. It prints seeds, and of
-// a failure the smallest program that still fails.
+// Check runs the corpus, and then random programs until the time is over or one
+// fails. It prints seeds, and of a failure the smallest program that still fails.
 func Check(t testing.TB, plan Plan) {
 	t.Helper()
 	if name := os.Getenv(envScript); name != "" {
-		text, err := os.ReadFile(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		p, err := Parse(string(text))
-		if err != nil {
-			t.Fatal(err)
-		}
-		plan.report(t, 0, p, plan.run(t.Context(), t, p))
+		plan.runFile(t, os.DirFS(filepath.Dir(name)), filepath.Base(name))
 		return
+	}
+	known, err := fs.Glob(corpus, "corpus/*.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range known {
+		if !plan.runFile(t, corpus, name) {
+			return
+		}
 	}
 	seed := uint64(time.Now().UnixNano())
 	if s := os.Getenv(envSeed); s != "" {
-		var err error
 		if seed, err = strconv.ParseUint(s, 10, 64); err != nil {
 			t.Fatal(err)
 		}
@@ -64,6 +73,25 @@ func Check(t testing.TB, plan Plan) {
 		}
 	}
 	t.Logf("%d programs of %d steps", n, plan.Steps)
+}
+
+// runFile runs a program that was written down.
+func (plan Plan) runFile(t testing.TB, dir fs.FS, name string) bool {
+	t.Helper()
+	text, err := fs.ReadFile(dir, name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := Parse(string(text))
+	if err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	if err := plan.run(t.Context(), t, p); err != nil {
+		t.Logf("%s fails", name)
+		plan.report(t, 0, p, err)
+		return false
+	}
+	return true
 }
 
 // run runs a program on a fresh target.

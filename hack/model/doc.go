@@ -12,7 +12,8 @@
 // on one with real sandboxes (test/e2e): what a Target is hides the difference.
 //
 // A difference is reported with the seed, and with the smallest program that still
-// shows it, which [Parse] reads again. Nothing here keeps state between programs.
+// shows it, which [Parse] reads again. Such programs are kept in corpus, and every
+// test runs them first. Nothing here keeps state between programs.
 //
 // Files: op.go requests and their text form, state.go the model, explain.go the
 // search for an order, generate.go random programs, run.go and call.go a program's

@@ -217,7 +217,10 @@ func (r *run) together(ctx context.Context, s Step) ([]answer, error) {
 		if a.cut {
 			b := answerTo(a.op, r.call(ctx, a.op, r.known()))
 			for j := range again {
-				b.after = append(b.after, j)
+				// The daemon may not yet know of a sandbox that was killed.
+				if again[j].op.Kind != Die {
+					b.after = append(b.after, j)
+				}
 			}
 			again = append(again, b)
 		}

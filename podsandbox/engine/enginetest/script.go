@@ -23,7 +23,7 @@ const (
 )
 
 // script is what a process of the fake does. The commands it knows, separated by
-// a semicolon and a blank: echo WORD…, exit N, trap 'exit N' TERM, trap ” SIGNALS,
+// a semicolon and a blank: echo WORD…, exit N, trap 'exit N' TERM, trap with nothing to do,
 // kill -TERM 1, true, false, and anything that begins with sleep, which runs until
 // it is signalled. What it does not know it takes for done.
 type script struct {
