@@ -8,6 +8,8 @@ import (
 
 	"github.com/containerd/errdefs"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/capability"
 )
 
 func TestBinds(t *testing.T) {
@@ -131,7 +133,7 @@ func TestReadonlyPaths(t *testing.T) {
 		t.Fatal(err)
 	}
 	spec := shell(root, script)
-	spec.Process.Capabilities.Bounding, spec.Process.Capabilities.Effective, spec.Process.Capabilities.Permitted = capabilityNames, capabilityNames, capabilityNames
+	spec.Process.Capabilities.Bounding, spec.Process.Capabilities.Effective, spec.Process.Capabilities.Permitted = capability.All, capability.All, capability.All
 	open, _ := p.run(spec)
 	spec.Linux.ReadonlyPaths = []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger", "/etc/conf", "/no/such"}
 	out, _ := p.run(spec)

@@ -3,6 +3,7 @@ package gvisor
 import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/capability"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
 )
 
@@ -17,7 +18,7 @@ const (
 // rootSpec is the spec of the root container: the pause program on its own
 // image, and what holds for the whole pod.
 func rootSpec(cfg engine.Config) *specs.Spec {
-	all := capabilityNames
+	all := capability.All
 	return &specs.Spec{
 		Version:  specs.Version,
 		Hostname: cfg.Hostname,

@@ -6,19 +6,9 @@ import (
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
-)
 
-// allCapabilities is what the Sentry knows, in the order of their numbers.
-var allCapabilities = []string{
-	"CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL",
-	"CAP_SETGID", "CAP_SETUID", "CAP_SETPCAP", "CAP_LINUX_IMMUTABLE", "CAP_NET_BIND_SERVICE",
-	"CAP_NET_BROADCAST", "CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_IPC_LOCK", "CAP_IPC_OWNER",
-	"CAP_SYS_MODULE", "CAP_SYS_RAWIO", "CAP_SYS_CHROOT", "CAP_SYS_PTRACE", "CAP_SYS_PACCT",
-	"CAP_SYS_ADMIN", "CAP_SYS_BOOT", "CAP_SYS_NICE", "CAP_SYS_RESOURCE", "CAP_SYS_TIME",
-	"CAP_SYS_TTY_CONFIG", "CAP_MKNOD", "CAP_LEASE", "CAP_AUDIT_WRITE", "CAP_AUDIT_CONTROL",
-	"CAP_SETFCAP", "CAP_MAC_OVERRIDE", "CAP_MAC_ADMIN", "CAP_SYSLOG", "CAP_WAKE_ALARM",
-	"CAP_BLOCK_SUSPEND", "CAP_AUDIT_READ", "CAP_PERFMON", "CAP_BPF", "CAP_CHECKPOINT_RESTORE",
-}
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/capability"
+)
 
 // defaultCapabilities are those that containers get on every common runtime.
 var defaultCapabilities = []string{
@@ -54,7 +44,7 @@ func capabilities(c *runtimeapi.Capability, uid uint32) (*specs.LinuxCapabilitie
 	if !dropAll {
 		base := defaultCapabilities
 		if addAll || ambientAll {
-			base = allCapabilities
+			base = capability.All
 		}
 		mark(has, base, true)
 	}
@@ -64,7 +54,7 @@ func capabilities(c *runtimeapi.Capability, uid uint32) (*specs.LinuxCapabilitie
 
 	raised := map[string]bool{}
 	if ambientAll {
-		mark(raised, allCapabilities, true)
+		mark(raised, capability.All, true)
 	}
 	mark(raised, ambient, true)
 	for name := range raised {
@@ -88,7 +78,7 @@ func capabilityNames(list string, names []string) (known []string, all bool, _ e
 		switch {
 		case name == "CAP_ALL":
 			all = true
-		case slices.Contains(allCapabilities, name):
+		case slices.Contains(capability.All, name):
 			known = append(known, name)
 		default:
 			return nil, false, invalidf("capability %q to %s is unknown", given, list)
@@ -105,7 +95,7 @@ func mark(set map[string]bool, names []string, v bool) {
 
 func inOrder(set map[string]bool) []string {
 	var names []string
-	for _, name := range allCapabilities {
+	for _, name := range capability.All {
 		if set[name] {
 			names = append(names, name)
 		}

@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/capability"
 )
 
 func TestCapabilities(t *testing.T) {
@@ -16,14 +18,14 @@ func TestCapabilities(t *testing.T) {
 		bounding, kept     []string
 	}{
 		"defaults":             {bounding: []string{"CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL", "CAP_SETGID", "CAP_SETUID", "CAP_SETPCAP", "CAP_NET_BIND_SERVICE", "CAP_NET_RAW", "CAP_SYS_CHROOT", "CAP_MKNOD", "CAP_AUDIT_WRITE", "CAP_SETFCAP"}},
-		"all":                  {add: []string{"all"}, bounding: allCapabilities},
-		"all but one":          {add: []string{"ALL"}, drop: []string{"cap_chown"}, bounding: without(allCapabilities, "CAP_CHOWN")},
+		"all":                  {add: []string{"all"}, bounding: capability.All},
+		"all but one":          {add: []string{"ALL"}, drop: []string{"cap_chown"}, bounding: without(capability.All, "CAP_CHOWN")},
 		"none":                 {drop: []string{"ALL"}},
 		"none but one":         {add: []string{"CAP_NET_ADMIN"}, drop: []string{"ALL"}, bounding: []string{"CAP_NET_ADMIN"}},
 		"dropped after added":  {add: []string{"NET_ADMIN"}, drop: []string{"NET_ADMIN", "ALL"}},
 		"ambient":              {drop: []string{"ALL"}, ambient: []string{"NET_BIND_SERVICE"}, bounding: []string{"CAP_NET_BIND_SERVICE"}, kept: []string{"CAP_NET_BIND_SERVICE"}},
 		"ambient, but dropped": {drop: []string{"ALL", "KILL"}, ambient: []string{"KILL", "CHOWN"}, bounding: []string{"CAP_CHOWN"}, kept: []string{"CAP_CHOWN"}},
-		"ambient all":          {drop: []string{"KILL"}, ambient: []string{"ALL"}, bounding: without(allCapabilities, "CAP_KILL"), kept: without(allCapabilities, "CAP_KILL")},
+		"ambient all":          {drop: []string{"KILL"}, ambient: []string{"ALL"}, bounding: without(capability.All, "CAP_KILL"), kept: without(capability.All, "CAP_KILL")},
 	} {
 		t.Run(name, func(t *testing.T) {
 			req := &runtimeapi.Capability{AddCapabilities: tc.add, DropCapabilities: tc.drop, AddAmbientCapabilities: tc.ambient}

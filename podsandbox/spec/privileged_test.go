@@ -3,6 +3,8 @@ package spec
 import (
 	"slices"
 	"testing"
+
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/capability"
 )
 
 // TestPrivileged: all capabilities for root and none in effect for others, as
@@ -17,7 +19,7 @@ func TestPrivileged(t *testing.T) {
 			t.Fatal(err)
 		}
 		c := s.Process.Capabilities
-		if !slices.Equal(c.Bounding, allCapabilities) || len(c.Inheritable) > 0 {
+		if !slices.Equal(c.Bounding, capability.All) || len(c.Inheritable) > 0 {
 			t.Errorf("user %d: bounding %q, inheritable %q", uid, c.Bounding, c.Inheritable)
 		}
 		if effective := len(c.Effective) > 0; effective != (uid == 0) {
