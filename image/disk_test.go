@@ -13,6 +13,8 @@ import (
 	"github.com/containerd/errdefs"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"golang.org/x/sys/unix"
+
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/idmap"
 )
 
 // smallDisk mounts a file system of so many bytes for the test.
@@ -141,7 +143,7 @@ func TestRootfsOnFullDisk(t *testing.T) {
 	if err := os.WriteFile(filler, make([]byte, freeBytes(t, disk)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	err := s.MountRootfs(t.Context(), "c", img, filepath.Join(t.TempDir(), "c"))
+	err := s.MountRootfs("c", img, filepath.Join(t.TempDir(), "c"), idmap.Mapping{})
 	if !errdefs.IsResourceExhausted(err) {
 		t.Errorf("mount: %v", err)
 	}

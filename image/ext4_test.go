@@ -14,6 +14,8 @@ import (
 	"github.com/containerd/errdefs"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"golang.org/x/sys/unix"
+
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/idmap"
 )
 
 // withOwnMounts runs a test again in a process with a mount namespace of its own,
@@ -129,7 +131,7 @@ func TestDiskBecomesReadOnly(t *testing.T) {
 	if _, err := s.Pull(t.Context(), host+"/new", nil); !errdefs.IsFailedPrecondition(err) || !strings.Contains(err.Error(), "read-only") {
 		t.Errorf("pull: %v", err)
 	}
-	if err := s.MountRootfs(t.Context(), "young", img, filepath.Join(t.TempDir(), "c")); !errdefs.IsFailedPrecondition(err) {
+	if err := s.MountRootfs("young", img, filepath.Join(t.TempDir(), "c"), idmap.Mapping{}); !errdefs.IsFailedPrecondition(err) {
 		t.Errorf("mount: %v", err)
 	}
 	if err := s.Remove(t.Context(), host+"/here"); !errdefs.IsFailedPrecondition(err) {
@@ -152,7 +154,7 @@ func TestDiskBecomesReadOnly(t *testing.T) {
 	if err := s.UnmountRootfs(t.Context(), "old", root); err != nil {
 		t.Error(err)
 	}
-	if err := s.MountRootfs(t.Context(), "again", img, again); err != nil {
+	if err := s.MountRootfs("again", img, again, idmap.Mapping{}); err != nil {
 		t.Fatal(err)
 	}
 	if got := readFile(t, again+"/text"); got != "here" {

@@ -23,6 +23,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/klauspost/compress/zstd"
 	"golang.org/x/sys/unix"
+
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/idmap"
 )
 
 func needRoot(t testing.TB) {
@@ -52,7 +54,7 @@ func newStore(t testing.TB, opts Options) *Store {
 func mounted(t testing.TB, s *Store, key string, img Image) string {
 	t.Helper()
 	target := filepath.Join(t.TempDir(), key)
-	if err := s.MountRootfs(t.Context(), key, img, target); err != nil {
+	if err := s.MountRootfs(key, img, target, idmap.Mapping{}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = unmount(target) })

@@ -8,6 +8,8 @@ import (
 
 	"github.com/containerd/errdefs"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/idmap"
 )
 
 func TestSecondProcessIsRefused(t *testing.T) {
@@ -51,7 +53,7 @@ func TestReopenFindsEverything(t *testing.T) {
 	if keys, _ := s.RootfsKeys(); !slices.Equal(keys, []string{"c"}) {
 		t.Errorf("keys %v", keys)
 	}
-	if err := s.MountRootfs(t.Context(), "c", after, filepath.Join(t.TempDir(), "x")); !errdefs.IsAlreadyExists(err) {
+	if err := s.MountRootfs("c", after, filepath.Join(t.TempDir(), "x"), idmap.Mapping{}); !errdefs.IsAlreadyExists(err) {
 		t.Errorf("key in use: %v", err)
 	}
 	if err := s.UnmountRootfs(t.Context(), "c", root); err != nil {

@@ -22,18 +22,13 @@ import (
 // MountRootfs makes a writable root file system of an image and mounts it at
 // target, which is created. The key names it from then on, also after a restart;
 // it is made of letters, digits, '.', '_' and '-'. Until UnmountRootfs the
-// layers below it stay, even when the image is removed. After an error nothing
-// is left. Errors: errdefs.ErrNotFound when the image was removed,
-// ErrAlreadyExists when the key is in use.
-func (s *Store) MountRootfs(ctx context.Context, key string, img Image, target string) error {
-	return s.MountMappedRootfs(ctx, key, img, target, idmap.Mapping{})
-}
-
-// MountMappedRootfs is MountRootfs for a pod with a user namespace: on the host
-// the files belong to the ids that ids gives those of the image, and so do the
-// ones that the container makes. The error is errdefs.ErrFailedPrecondition where
-// the store's file system cannot be mapped.
-func (s *Store) MountMappedRootfs(_ context.Context, key string, img Image, target string, ids idmap.Mapping) error {
+// layers below it stay, even when the image is removed. In a pod with a user
+// namespace the files belong, on the host, to the ids that ids gives those of the
+// image, and so do the ones that the container makes. After an error nothing is
+// left. Errors: errdefs.ErrNotFound when the image was removed, ErrAlreadyExists
+// when the key is in use, ErrFailedPrecondition where the store's file system
+// cannot be mapped.
+func (s *Store) MountRootfs(key string, img Image, target string, ids idmap.Mapping) error {
 	return s.mountLayers(key, img, target, func(l layers, dir string) error {
 		if err := s.makeUpper(dir, l, ids); err != nil {
 			return fmt.Errorf("create rootfs %s: %w", key, diskError(err))

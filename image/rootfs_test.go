@@ -9,6 +9,8 @@ import (
 
 	"github.com/containerd/errdefs"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/idmap"
 )
 
 func TestRootfsIsWritableAndPrivate(t *testing.T) {
@@ -47,7 +49,7 @@ func TestRootfsIsWritableAndPrivate(t *testing.T) {
 	if linked, err := s.RootfsUsage(t.Context(), "one"); err != nil || linked.Bytes >= after.Bytes+1<<20 || linked.Inodes != after.Inodes {
 		t.Errorf("a second name took usage from %+v to %+v, %v", after, linked, err)
 	}
-	if err := s.MountRootfs(t.Context(), "one", img, filepath.Join(t.TempDir(), "x")); !errdefs.IsAlreadyExists(err) {
+	if err := s.MountRootfs("one", img, filepath.Join(t.TempDir(), "x"), idmap.Mapping{}); !errdefs.IsAlreadyExists(err) {
 		t.Errorf("second mount of a key: %v", err)
 	}
 	if got := readFile(t, one+"/etc/conf"); got != "changed" {
@@ -75,21 +77,21 @@ func TestRootfsBadInput(t *testing.T) {
 	pushSmall(t, host+"/app", "x")
 	img := mustPull(t, s, host+"/app")
 	for _, key := range []string{"", ".", "..", "a/b", "../x", "a b", "a\x00"} {
-		if err := s.MountRootfs(t.Context(), key, img, t.TempDir()); !errdefs.IsInvalidArgument(err) {
+		if err := s.MountRootfs(key, img, t.TempDir(), idmap.Mapping{}); !errdefs.IsInvalidArgument(err) {
 			t.Errorf("mount %q: %v", key, err)
 		}
 		if err := s.UnmountRootfs(t.Context(), key, t.TempDir()); !errdefs.IsInvalidArgument(err) {
 			t.Errorf("unmount %q: %v", key, err)
 		}
 	}
-	if err := s.MountRootfs(t.Context(), "k", Image{ID: "sha256:none"}, t.TempDir()); !errdefs.IsNotFound(err) {
+	if err := s.MountRootfs("k", Image{ID: "sha256:none"}, t.TempDir(), idmap.Mapping{}); !errdefs.IsNotFound(err) {
 		t.Errorf("unknown image: %v", err)
 	}
 	blocked := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(blocked, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.MountRootfs(t.Context(), "k", img, blocked+"/target"); err == nil {
+	if err := s.MountRootfs("k", img, blocked+"/target", idmap.Mapping{}); err == nil {
 		t.Error("mounted below a file")
 	}
 	if keys, _ := s.RootfsKeys(); len(keys) != 0 {
@@ -110,7 +112,7 @@ func TestRemovedImageServesItsContainers(t *testing.T) {
 	if err := s.Remove(t.Context(), img.ID); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.MountRootfs(t.Context(), "three", img, filepath.Join(t.TempDir(), "x")); !errdefs.IsNotFound(err) {
+	if err := s.MountRootfs("three", img, filepath.Join(t.TempDir(), "x"), idmap.Mapping{}); !errdefs.IsNotFound(err) {
 		t.Errorf("mount of a removed image: %v", err)
 	}
 	reopened := func() {
@@ -196,7 +198,7 @@ func TestConcurrentRootfsAndRemove(t *testing.T) {
 				}
 				key := fmt.Sprintf("c%d-%d", w, i)
 				target := filepath.Join(dir, key)
-				err = s.MountRootfs(t.Context(), key, img, target)
+				err = s.MountRootfs(key, img, target, idmap.Mapping{})
 				if errdefs.IsNotFound(err) {
 					continue // removed since
 				} else if err != nil {
@@ -227,7 +229,7 @@ func BenchmarkRootfs(b *testing.B) {
 	target := filepath.Join(b.TempDir(), "t")
 	b.Run("mount+unmount", func(b *testing.B) {
 		for b.Loop() {
-			if err := s.MountRootfs(b.Context(), "k", img, target); err != nil {
+			if err := s.MountRootfs("k", img, target, idmap.Mapping{}); err != nil {
 				b.Fatal(err)
 			}
 			if err := s.UnmountRootfs(b.Context(), "k", target); err != nil {

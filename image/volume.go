@@ -1,7 +1,6 @@
 package image
 
 import (
-	"context"
 	"os"
 
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/idmap"
@@ -12,7 +11,7 @@ import (
 // files belong to the ids that ids gives those of the image. The key is of the
 // same kind as MountRootfs's, and has the same meaning: until UnmountRootfs with
 // it the layers stay, also over a restart. Errors are those of MountRootfs.
-func (s *Store) MountVolume(_ context.Context, key string, img Image, target string, ids idmap.Mapping) error {
+func (s *Store) MountVolume(key string, img Image, target string, ids idmap.Mapping) error {
 	return s.mountLayers(key, img, target, func(l layers, _ string) error {
 		return s.withLayers(ids, func(folder *os.File) error { return s.mounts.view(folder, l.lower, target) })
 	})

@@ -22,7 +22,7 @@ func podIDs() idmap.Mapping {
 func volume(t *testing.T, s *Store, key string, img Image, ids idmap.Mapping) string {
 	t.Helper()
 	target := filepath.Join(t.TempDir(), "volumes", key)
-	if err := s.MountVolume(t.Context(), key, img, target, ids); err != nil {
+	if err := s.MountVolume(key, img, target, ids); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = unmount(target) })
@@ -47,7 +47,7 @@ func TestMappedRootfs(t *testing.T) {
 	push(t, host+"/app", buildImage(t, v1.Config{}, gzipLayer(folder("etc", 0o755), owned("etc/root", 0)), gzipLayer(owned("etc/app", 1000))))
 	img := mustPull(t, s, host+"/app")
 	target := filepath.Join(t.TempDir(), "mapped")
-	if err := s.MountMappedRootfs(t.Context(), "mapped", img, target, podIDs()); err != nil {
+	if err := s.MountRootfs("mapped", img, target, podIDs()); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = unmount(target) })
@@ -71,7 +71,7 @@ func TestMappedRootfs(t *testing.T) {
 		t.Fatal(err)
 	}
 	few := []specs.LinuxIDMapping{{ContainerID: 5, HostID: 70000, Size: 1}}
-	if err := s.MountMappedRootfs(t.Context(), "few", img, target, idmap.Mapping{UIDs: few, GIDs: few}); err == nil {
+	if err := s.MountRootfs("few", img, target, idmap.Mapping{UIDs: few, GIDs: few}); err == nil {
 		t.Error("the image's root belongs to nobody in the pod, and was mounted")
 	}
 	if keys, _ := s.RootfsKeys(); len(keys) != 1 {

@@ -75,7 +75,7 @@ func (m *Manager) create(ctx context.Context, p *pod, cfg *runtimeapi.ContainerC
 	if err := m.fitGroup(p); err != nil {
 		return nil, fmt.Errorf("resize the pod's cgroup: %w", err)
 	}
-	if err := m.opts.Images.MountMappedRootfs(ctx, c.id(), img, m.paths.rootfs(p.id(), c.id()), p.ids()); err != nil {
+	if err := m.opts.Images.MountRootfs(c.id(), img, m.paths.rootfs(p.id(), c.id()), p.ids()); err != nil {
 		return nil, fmt.Errorf("mount root file system: %w", err)
 	}
 	resolved, err := m.resolve(ctx, c, img)

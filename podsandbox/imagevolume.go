@@ -60,7 +60,7 @@ func (m *Manager) mountImage(ctx context.Context, c *container, n int, mount *ru
 		return "", fmt.Errorf("make folder: %w", err)
 	}
 	crashpoint.Here("before image volume")
-	if err := m.opts.Images.MountVolume(ctx, v.key, img, v.target, c.pod.ids()); err != nil {
+	if err := m.opts.Images.MountVolume(v.key, img, v.target, c.pod.ids()); err != nil {
 		return "", err
 	}
 	crashpoint.Here("after image volume")
