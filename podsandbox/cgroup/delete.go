@@ -111,7 +111,7 @@ func killAll(dir string) error {
 
 func processes(dir string) (pids []int, err error) {
 	raw, err := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENODEV) {
+	if isGone(err) {
 		return nil, nil
 	}
 	for field := range strings.FieldsSeq(string(raw)) {

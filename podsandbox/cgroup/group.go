@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -61,8 +62,7 @@ func (h *host) create(parent, id string, limits Limits) (*Group, error) {
 			if err = h.makeFolders(m, g.path); err == nil {
 				break
 			}
-			gone := errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENODEV)
-			if !gone || try == 20 {
+			if !isGone(err) || try == 20 {
 				return nil, fmt.Errorf("create cgroup %s: %w", g.path, err)
 			}
 		}
@@ -187,6 +187,11 @@ func enableControllers(dir string) {
 
 // writeFile sets a control file. It does not create: a file that is not there
 // belongs to a controller that is not.
+// isGone tells that a group was removed: before its file was opened, or after.
+func isGone(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENODEV)
+}
+
 func writeFile(name, value string) error {
 	f, err := os.OpenFile(name, os.O_WRONLY, 0)
 	if err != nil {

@@ -200,6 +200,31 @@ func TestCreateMeetsDelete(t *testing.T) {
 	}
 }
 
+// TestUpdateMeetsDelete: limits for a pod that is just being removed are refused,
+// whether the group's files are gone already or go while one is written.
+func TestUpdateMeetsDelete(t *testing.T) {
+	for name, h := range realHosts(t) {
+		t.Run(name, func(t *testing.T) {
+			for range 100 {
+				g := mustMake(t, h, testParent, "pod", Limits{})
+				var refused error
+				done := make(chan struct{})
+				go func() {
+					defer close(done)
+					for refused == nil {
+						refused = g.Update(Limits{CPUShares: 512, CPUPeriod: 100_000, CPUQuota: 50_000, MemoryBytes: 1 << 20, PidsLimit: 100})
+					}
+				}()
+				mustDelete(t, g)
+				<-done
+				if !errdefs.IsFailedPrecondition(refused) {
+					t.Fatalf("%v, want ErrFailedPrecondition", refused)
+				}
+			}
+		})
+	}
+}
+
 func TestFailedCreateLeavesNothing(t *testing.T) {
 	for name, h := range realHosts(t) {
 		t.Run(name, func(t *testing.T) {

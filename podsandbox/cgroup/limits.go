@@ -3,7 +3,6 @@ package cgroup
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
 	"math"
 	"os"
@@ -64,13 +63,17 @@ func (g *Group) set(s setting) error {
 	if dir == "" {
 		return fmt.Errorf("controller is not mounted: %w", errdefs.ErrFailedPrecondition)
 	}
-	err := writeFile(filepath.Join(dir, s.file), s.value)
+	return refusal(writeFile(filepath.Join(dir, s.file), s.value))
+}
+
+// refusal says whose doing it is that the kernel does not take a value.
+func refusal(err error) error {
 	switch {
 	case err == nil:
 		return nil
 	case errors.Is(err, unix.EINVAL), errors.Is(err, unix.ERANGE):
 		return fmt.Errorf("%w: %w", errdefs.ErrInvalidArgument, err)
-	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.EBUSY):
+	case isGone(err), errors.Is(err, unix.EBUSY):
 		return fmt.Errorf("%w: %w", errdefs.ErrFailedPrecondition, err)
 	}
 	return err
