@@ -17,7 +17,7 @@ type container struct {
 	*record.Container
 	pod *pod
 
-	// ended is closed when the record says Exited.
+	// ended is closed when the status says Exited.
 	ended     chan struct{}
 	endedOnce sync.Once
 	stopTold  sync.Once // plugins were told of its end
@@ -43,7 +43,18 @@ func (c *container) markEnded()                          { c.endedOnce.Do(func()
 
 // apply moves the container along its life cycle, on disk and then in memory.
 func (c *container) apply(ev lifecycle.Event, change func(*record.ContainerStatus)) error {
-	_, err := c.Update(func(st *record.ContainerStatus) error {
+	_, err := c.Update(c.step(ev, change))
+	return err
+}
+
+// note is apply for what no disk can hold up: after record.ErrUnsaved the container
+// has moved in memory.
+func (c *container) note(ev lifecycle.Event, change func(*record.ContainerStatus)) error {
+	return c.Note(c.step(ev, change))
+}
+
+func (c *container) step(ev lifecycle.Event, change func(*record.ContainerStatus)) func(*record.ContainerStatus) error {
+	return func(st *record.ContainerStatus) error {
 		next, err := lifecycle.Container.Next(st.Phase, ev)
 		if err != nil {
 			return fmt.Errorf("container %s: %w", c.id(), err)
@@ -53,8 +64,7 @@ func (c *container) apply(ev lifecycle.Event, change func(*record.ContainerStatu
 			change(st)
 		}
 		return nil
-	})
-	return err
+	}
 }
 
 func (c *container) setStreams(s *logs.Streams) {

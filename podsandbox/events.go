@@ -2,12 +2,15 @@ package podsandbox
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
 
 	"github.com/containerd/errdefs"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/record"
 )
 
 // eventBacklog is how many events a subscriber may lag behind.
@@ -87,18 +90,19 @@ func (b *broadcaster) close() {
 
 // tell writes to a record of the pod or of one of its containers, by change, and
 // publishes what that means. Nothing comes between the two, so that the order of
-// a pod's events is that of its records. Nothing is published after an error, nor
-// of a pod that was never Ready and is being undone: nobody was told of it.
+// a pod's events is that of its records. Nothing is published after an error other
+// than record.ErrUnsaved, which is returned none the less, nor of a pod that was never Ready and is being undone: nobody was told of it.
 func (m *Manager) tell(p *pod, id string, what runtimeapi.ContainerEventType, change func() error) error {
 	p.telling.Lock()
 	defer p.telling.Unlock()
-	if err := change(); err != nil {
+	err := change()
+	if err != nil && !errors.Is(err, record.ErrUnsaved) {
 		return err
 	}
 	if !p.Status().Abandoned {
 		m.publish(p, id, what)
 	}
-	return nil
+	return err
 }
 
 // publish tells subscribers what became of a container, or of the pod itself

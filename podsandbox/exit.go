@@ -2,6 +2,7 @@ package podsandbox
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -89,40 +90,36 @@ func (m *Manager) containerEnded(c *container, e end) {
 		}
 	}
 	crashpoint.Here("after last words")
-	err := m.recordEnd(ctx, c, e)
-	if err == nil {
-		return
-	}
-	// The disk is at fault. The sandbox keeps the exit status meanwhile, also for the
-	// next daemon.
-	klog.ErrorS(err, "Record the end of a container; it will be tried again", "container", c.id())
-	m.persist(func(ctx context.Context) error { return m.recordEnd(ctx, c, e) })
-}
-
-// recordEnd is the rest of containerEnded, and can be repeated.
-func (m *Manager) recordEnd(ctx context.Context, c *container, e end) error {
 	err := m.tell(c.pod, c.id(), runtimeapi.ContainerEventType_CONTAINER_STOPPED_EVENT, func() error {
-		return c.apply(lifecycle.Ended, func(st *record.ContainerStatus) {
+		return c.note(lifecycle.Ended, func(st *record.ContainerStatus) {
 			st.FinishedAt, st.ExitCode = max(e.at.UnixNano(), c.Meta.CreatedAt, st.StartedAt), e.code
 			st.Reason, st.Message = e.reason, e.message
 		})
 	})
-	if errdefs.IsFailedPrecondition(err) {
-		return nil // another path was first
-	}
-	if err != nil {
-		return err
+	if err != nil && !errors.Is(err, record.ErrUnsaved) {
+		return // another path was first
 	}
 	c.markEnded()
-	// After the record: the sandbox keeps the exit status until then.
+	if err := m.forgetEnded(ctx, c); err != nil {
+		klog.ErrorS(err, "Record the end of a container; it will be tried again", "container", c.id())
+		m.persist(func(ctx context.Context) error { return m.forgetEnded(ctx, c) })
+	}
+	m.shrinkGroup(c.pod)
+	crashpoint.Here("after exit handling")
+	m.tellStopped(ctx, c)
+}
+
+// forgetEnded frees what a container whose end is on record has in the sandbox,
+// which keeps the exit status until then, for the next daemon. It can be repeated.
+func (m *Manager) forgetEnded(ctx context.Context, c *container) error {
+	if err := c.Save(); err != nil {
+		return err
+	}
 	if sb := c.pod.getSandbox(); sb != nil {
 		adjustOOMScore(c.pod, sb)
 		if err := sb.Destroy(ctx, c.id()); err != nil && !errdefs.IsUnavailable(err) && !errdefs.IsNotFound(err) {
 			klog.ErrorS(err, "Give back what an ended container held", "container", c.id())
 		}
 	}
-	m.shrinkGroup(c.pod)
-	crashpoint.Here("after exit handling")
-	m.tellStopped(ctx, c)
 	return nil
 }

@@ -7,6 +7,9 @@
 //
 //	request → record the intent → act → record the result → event
 //
+// A disk that cannot be written to refuses what is new. What ends, or is to end, ends
+// and is told all the same, and is recorded afterwards (record.Note).
+//
 // What an operation did is undone, or taken up again, from the record alone, so
 // a daemon that was killed at any instruction and a request that failed meet in
 // the same code: abandon, release and discard are idempotent, and recovery calls

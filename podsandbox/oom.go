@@ -170,7 +170,7 @@ func (m *Manager) oomKill(ctx context.Context, p *pod, id string, used, limit ui
 	}
 	if !c.Status().OOMKilled {
 		klog.InfoS("Container is over its memory limit and is killed", "pod", p.id(), "container", id, "bytes", used, "limit", limit)
-		_, err := c.Update(func(st *record.ContainerStatus) error {
+		err := c.Note(func(st *record.ContainerStatus) error {
 			if st.Phase != lifecycle.Running {
 				return fmt.Errorf("it is %s: %w", st.Phase, errdefs.ErrFailedPrecondition)
 			}
@@ -181,7 +181,7 @@ func (m *Manager) oomKill(ctx context.Context, p *pod, id string, used, limit ui
 			return nil
 		}
 		if err != nil {
-			return err
+			klog.ErrorS(err, "Record why a container is killed", "container", c.id())
 		}
 	}
 	return m.signal(ctx, c, int(unix.SIGKILL), true)

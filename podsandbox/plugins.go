@@ -3,6 +3,7 @@ package podsandbox
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	"github.com/containerd/errdefs"
@@ -176,7 +177,7 @@ func (m *Manager) evictForPlugin(ctx context.Context, id, reason string) error {
 	if err != nil {
 		return err
 	}
-	_, err = c.Update(func(st *record.ContainerStatus) error {
+	err = c.Note(func(st *record.ContainerStatus) error {
 		if st.Phase != lifecycle.Running && st.Phase != lifecycle.Starting {
 			return fmt.Errorf("container %s is %s: %w", c.id(), st.Phase, errdefs.ErrFailedPrecondition)
 		}
@@ -186,7 +187,7 @@ func (m *Manager) evictForPlugin(ctx context.Context, id, reason string) error {
 		}
 		return nil
 	})
-	if err != nil {
+	if err != nil && !errors.Is(err, record.ErrUnsaved) {
 		return err
 	}
 	return m.StopContainer(ctx, c.id(), 0)

@@ -48,7 +48,18 @@ func (p *pod) phase() lifecycle.Phase               { return p.Status().Phase }
 
 // apply moves the pod along its life cycle, on disk and then in memory.
 func (p *pod) apply(ev lifecycle.Event, change func(*record.PodStatus)) error {
-	_, err := p.Update(func(st *record.PodStatus) error {
+	_, err := p.Update(p.step(ev, change))
+	return err
+}
+
+// note is apply for what no disk can hold up: after record.ErrUnsaved the pod has
+// moved in memory.
+func (p *pod) note(ev lifecycle.Event, change func(*record.PodStatus)) error {
+	return p.Note(p.step(ev, change))
+}
+
+func (p *pod) step(ev lifecycle.Event, change func(*record.PodStatus)) func(*record.PodStatus) error {
+	return func(st *record.PodStatus) error {
 		next, err := lifecycle.Pod.Next(st.Phase, ev)
 		if err != nil {
 			return fmt.Errorf("pod %s: %w", p.id(), err)
@@ -58,8 +69,7 @@ func (p *pod) apply(ev lifecycle.Event, change func(*record.PodStatus)) error {
 			change(st)
 		}
 		return nil
-	})
-	return err
+	}
 }
 
 // enter admits a container operation. It holds off the end of a removal, not the

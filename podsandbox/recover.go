@@ -158,8 +158,8 @@ func (m *Manager) recoverContainer(ctx context.Context, c *container, sb engine.
 			return m.unstart(ctx, c, sb)
 		}
 		// Also when that cannot be told: the wait will.
-		err = c.apply(lifecycle.Started, func(st *record.ContainerStatus) { st.StartedAt = startedNow(c) })
-		if err != nil {
+		err = c.note(lifecycle.Started, func(st *record.ContainerStatus) { st.StartedAt = startedNow(c) })
+		if err != nil && !errors.Is(err, record.ErrUnsaved) {
 			return err
 		}
 		fallthrough
@@ -183,7 +183,7 @@ func (m *Manager) unstart(ctx context.Context, c *container, sb engine.Sandbox) 
 	if err := sb.Destroy(ctx, c.id()); err != nil { // the place that it was given
 		return err
 	}
-	if err := c.apply(lifecycle.Unstarted, nil); err != nil {
+	if err := c.note(lifecycle.Unstarted, nil); err != nil && !errors.Is(err, record.ErrUnsaved) {
 		return err
 	}
 	return m.reopenStreams(c)
@@ -233,8 +233,8 @@ func (m *Manager) endAfterReboot(ctx context.Context, p *pod) error {
 			m.containerEnded(c, end{at: time.Now(), code: 255, reason: reasonUnknown, message: why})
 		}
 	}
-	err := p.apply(lifecycle.Died, func(st *record.PodStatus) { st.Message = why })
-	if err != nil {
+	err := p.note(lifecycle.Died, func(st *record.PodStatus) { st.Message = why })
+	if err != nil && !errors.Is(err, record.ErrUnsaved) {
 		return err
 	}
 	return m.release(ctx, p)

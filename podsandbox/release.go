@@ -44,7 +44,9 @@ func (m *Manager) stop(ctx context.Context, p *pod) error {
 	case lifecycle.Creating:
 		return fmt.Errorf("it is still being created: %w", errdefs.ErrFailedPrecondition)
 	}
-	if err := p.apply(lifecycle.Stop, nil); err != nil {
+	// Whatever the disk says, nothing of the pod runs on. What is given back only on
+	// record fails then, and so does the request.
+	if err := p.note(lifecycle.Stop, nil); err != nil && !errors.Is(err, record.ErrUnsaved) {
 		return err
 	}
 	if err := m.release(ctx, p); err != nil {
@@ -125,7 +127,8 @@ func (m *Manager) abandon(ctx context.Context, p *pod) {
 // meanwhile, and joins.
 func (m *Manager) undo(ctx context.Context, p *pod) error {
 	if p.phase() == lifecycle.Creating {
-		if err := p.apply(lifecycle.Stop, func(st *record.PodStatus) { st.Abandoned = true }); err != nil {
+		err := p.note(lifecycle.Stop, func(st *record.PodStatus) { st.Abandoned = true })
+		if err != nil && !errors.Is(err, record.ErrUnsaved) {
 			return err
 		}
 	}
@@ -196,9 +199,18 @@ func (m *Manager) awaitEnd(ctx context.Context, c *container) error {
 
 // disconnect gives back the pod's addresses, then its namespace. The network's
 // own cache knows what to undo, also when the namespace is gone.
+//
+// Only a pod that is not Ready on record gives back its addresses. Else a daemon
+// that is started before the sandbox is killed would adopt it without a network.
+// And the network's cache is on the same disk: an attachment that cannot be taken
+// off it would claim addresses that another pod has by the time of the next DEL,
+// and some plugins delete rules by address alone.
 func (m *Manager) disconnect(ctx context.Context, p *pod) error {
 	if p.hostNetwork() {
 		return nil
+	}
+	if err := p.Save(); err != nil {
+		return fmt.Errorf("detach network: %w", err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, m.opts.Timeouts.Network)
 	defer cancel()

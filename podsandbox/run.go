@@ -274,20 +274,12 @@ func (m *Manager) watchSandbox(p *pod, sb engine.Sandbox) {
 // sandboxDied is the one path for the end of a sandbox process, asked for or
 // not. The containers that run learn of it through their own waits.
 func (m *Manager) sandboxDied(p *pod) {
-	if err := m.recordDeath(p); err != nil {
-		klog.ErrorS(err, "Record the end of a sandbox; it will be tried again", "pod", p.id())
-		m.persist(func(context.Context) error { return m.recordDeath(p) })
-	}
-}
-
-// recordDeath is sandboxDied's one attempt.
-func (m *Manager) recordDeath(p *pod) error {
 	message := "the sandbox process ended unexpectedly"
 	if podOOMKills(p) > 0 {
 		message = "the kernel killed the sandbox process: the pod was out of memory"
 	}
 	err := m.tell(p, p.id(), runtimeapi.ContainerEventType_CONTAINER_STOPPED_EVENT, func() error {
-		_, err := p.Update(func(st *record.PodStatus) (err error) {
+		return p.Note(func(st *record.PodStatus) (err error) {
 			if st.Phase != lifecycle.Ready {
 				return errAskedFor
 			}
@@ -295,17 +287,16 @@ func (m *Manager) recordDeath(p *pod) error {
 			st.Phase, err = lifecycle.Pod.Next(st.Phase, lifecycle.Died)
 			return err
 		})
-		return err
 	})
 	if errors.Is(err, errAskedFor) {
-		return nil
-	}
-	if err != nil {
-		return err
+		return
 	}
 	klog.InfoS("Sandbox process ended unexpectedly", "pod", p.id(), "why", message)
+	if err != nil {
+		klog.ErrorS(err, "Record the end of a sandbox; it will be tried again", "pod", p.id())
+		m.persist(func(context.Context) error { return p.Save() })
+	}
 	m.endCreated(p)
-	return nil
 }
 
 // errAskedFor: a stop or an undo ended the sandbox, and tells itself.

@@ -2,6 +2,7 @@ package podsandbox
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -45,9 +46,12 @@ func (m *Manager) start(ctx context.Context, c *container) error {
 		return err
 	}
 	err = m.tell(c.pod, c.id(), runtimeapi.ContainerEventType_CONTAINER_STARTED_EVENT, func() error {
-		return c.apply(lifecycle.Started, func(st *record.ContainerStatus) { st.StartedAt = startedNow(c) })
+		return c.note(lifecycle.Started, func(st *record.ContainerStatus) { st.StartedAt = startedNow(c) })
 	})
-	if err != nil {
+	if errors.Is(err, record.ErrUnsaved) {
+		klog.ErrorS(err, "Record the start of a container; it will be tried again", "container", c.id())
+		m.persist(func(context.Context) error { return c.Save() })
+	} else if err != nil {
 		return err
 	}
 	m.watchContainer(c, sandbox)

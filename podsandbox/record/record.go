@@ -16,7 +16,8 @@
 // (package lifecycle) nor do anything about them (package podsandbox).
 //
 // An update is: copy, modify, write to disk, and only then memory; readers never
-// see what a crash could take back. A file is replaced by rename, so it is whole
+// see what a crash could take back. What is so whatever the disk says is noted:
+// memory, and then the disk as soon as it can be written to (see Note). A file is replaced by rename, so it is whole
 // or old after kill -9. A status changes places with the one before, status.json.new,
 // whose blocks the next is written to: pods can be stopped and removed on a disk that
 // is full, which may be what empties it. It is not synced to the platter: after a power loss every
@@ -67,8 +68,9 @@ type entry[M, S any] struct {
 	dir  string
 	Meta M // immutable
 
-	mu     sync.Mutex
-	status S // guarded by mu
+	mu      sync.Mutex
+	status  S    // guarded by mu
+	unsaved bool // guarded by mu; the disk has an earlier one
 }
 
 // Status returns a copy.
@@ -90,8 +92,45 @@ func (e *entry[M, S]) Update(change func(*S) error) (S, error) {
 	if err := replaceJSON(filepath.Join(e.dir, statusFile), next); err != nil {
 		return e.status, err
 	}
-	e.status = next
+	e.status, e.unsaved = next, false
 	return next, nil
+}
+
+// ErrUnsaved says that a status has changed and is not on the disk, which is at
+// fault; the error that carries it says how.
+var ErrUnsaved = errors.New("the change is not on record")
+
+// Note changes the status also when the disk cannot be written to, which is
+// ErrUnsaved then. It is for what has happened, or must happen on any disk, and for
+// nothing that a daemon which reads the earlier status would not find out, or do,
+// by itself. When change returns an error, nothing has changed.
+func (e *entry[M, S]) Note(change func(*S) error) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	next := e.status
+	if err := change(&next); err != nil {
+		return err
+	}
+	e.status, e.unsaved = next, true
+	return e.saveLocked()
+}
+
+// Save writes what was noted to the disk, if it is not there yet.
+func (e *entry[M, S]) Save() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.saveLocked()
+}
+
+func (e *entry[M, S]) saveLocked() error {
+	if !e.unsaved {
+		return nil
+	}
+	if err := replaceJSON(filepath.Join(e.dir, statusFile), e.status); err != nil {
+		return fmt.Errorf("%w: %w", ErrUnsaved, err)
+	}
+	e.unsaved = false
+	return nil
 }
 
 // Delete removes the entry from disk. It is idempotent.

@@ -119,11 +119,24 @@ func TestAFullDisk(t *testing.T) {
 	}
 }
 
+// records is the folder of an environment's records.
+func records(e *testenv.Env) string { return filepath.Join(e.Root, "pods") }
+
+// setReadOnly is what an error of its disk does to a mounted file system.
+func setReadOnly(k kit, dir string) {
+	k.Helper()
+	k.must(unix.Mount("", dir, "", unix.MS_REMOUNT|unix.MS_RDONLY, ""))
+}
+
+func setWritable(k kit, dir string) {
+	k.Helper()
+	k.must(unix.Mount("", dir, "", unix.MS_REMOUNT, ""))
+}
+
 // TestRecordsThatCannotBeWritten, because their disk has become read-only: requests
-// fail and say so, what runs goes on, and what ended meanwhile is on record when the
-// disk can be written to again.
+// fail and say so, what runs goes on, what ends meanwhile is told, and is on record
+// when the disk can be written to again.
 func TestRecordsThatCannotBeWritten(t *testing.T) {
-	records := func(e *testenv.Env) string { return filepath.Join(e.Root, "pods") }
 	k := nodeOnDisk(t, records, "size=16m")
 	dir := t.TempDir()
 	k.must(os.Chmod(dir, 0o777))
@@ -136,50 +149,50 @@ func TestRecordsThatCannotBeWritten(t *testing.T) {
 	dead, _ := k.pod(func(p *runtimeapi.PodSandboxConfig) { p.Metadata.Name = "dead" })
 	pid := sandboxPID(k, dead)
 
-	k.must(unix.Mount("", records(k.env), "", unix.MS_REMOUNT|unix.MS_RDONLY, ""))
+	setReadOnly(k, records(k.env))
 	_, err := k.env.Client.RunPod(k.ctx, k.env.PodConfig("none"))
 	k.refused(err, codes.FailedPrecondition, "read-only")
 	_, err = k.create(id, pod, k.shell("none", "true"))
 	k.refused(err, codes.FailedPrecondition, "read-only")
-	_, err = k.runtime().StopPodSandbox(k.ctx, &runtimeapi.StopPodSandboxRequest{PodSandboxId: id})
-	k.refused(err, codes.FailedPrecondition, "read-only")
 	k.must(os.WriteFile(dir+"/go", nil, 0o644))
 	killPID(k, pid)
-	for deadline := time.Now().Add(limit); ; time.Sleep(10 * time.Millisecond) {
-		k.exec(stays, "true")
-		log := readFile(k, k.env.DaemonLog())
-		if containsAll(log, "Record the end of a container; it will be tried again", "Record the end of a sandbox; it will be tried again") {
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatal("the daemon did not say that it could not record an end")
-		}
-	}
-	k.must(unix.Mount("", records(k.env), "", unix.MS_REMOUNT, ""))
-
 	if st := k.wait(ends); st.ExitCode != 5 {
 		t.Errorf("what ended meanwhile: %v", st)
 	}
-	for deadline := time.Now().Add(limit); ; time.Sleep(10 * time.Millisecond) {
-		st, err := k.runtime().PodSandboxStatus(k.ctx, &runtimeapi.PodSandboxStatusRequest{PodSandboxId: dead})
-		k.must(err)
-		if st.Status.State == runtimeapi.PodSandboxState_SANDBOX_NOTREADY {
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatal("the pod whose sandbox died is Ready")
-		}
-	}
+	k.notReady(dead)
+	k.eventually("the daemon says that it cannot record an end", func() bool {
+		log := readFile(k, k.env.DaemonLog())
+		return strings.Contains(log, "Record the end of a container; it will be tried again") &&
+			strings.Contains(log, "Record the end of a sandbox; it will be tried again")
+	})
+	k.exec(stays, "true")
+	setWritable(k, records(k.env))
+
+	k.eventually("the ends are on record", func() bool {
+		return strings.Contains(readFile(k, filepath.Join(records(k.env), id, ends, "status.json")), `"exited"`) &&
+			strings.Contains(readFile(k, filepath.Join(records(k.env), dead, "status.json")), `"dead"`)
+	})
 	k.exec(stays, "true")
 	k.must(k.env.Client.RemoveAll(k.ctx))
 	k.must(k.env.Audit(k.ctx))
 }
 
-func containsAll(text string, words ...string) bool {
-	for _, w := range words {
-		if !strings.Contains(text, w) {
-			return false
+// notReady waits until a pod is reported as not ready.
+func (k kit) notReady(id string) {
+	k.Helper()
+	k.eventually("the pod is not ready", func() bool {
+		st, err := k.runtime().PodSandboxStatus(k.ctx, &runtimeapi.PodSandboxStatusRequest{PodSandboxId: id})
+		k.must(err)
+		return st.Status.State == runtimeapi.PodSandboxState_SANDBOX_NOTREADY
+	})
+}
+
+// eventually waits until something is so.
+func (k kit) eventually(what string, is func() bool) {
+	k.Helper()
+	for deadline := time.Now().Add(limit); !is(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			k.Fatalf("in vain waited until %s", what)
 		}
 	}
-	return true
 }
