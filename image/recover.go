@@ -12,15 +12,20 @@ import (
 	"github.com/containerd/containerd/v2/core/snapshots"
 	"github.com/containerd/errdefs"
 	"github.com/google/renameio/v2"
+	"github.com/opencontainers/go-digest"
 	"k8s.io/klog/v2"
 )
 
 // recover puts right what an earlier process left: leases of unfinished pulls,
+// downloads without a name,
 // half-unpacked layers, and holds on layers that are known from disk only.
 func (s *Store) recover(ctx context.Context) error {
 	s.doubtful.Store(true)
 	rebooted, err := s.adoptLeases(ctx)
 	if err != nil {
+		return err
+	}
+	if err := s.removeNamelessDownloads(); err != nil {
 		return err
 	}
 	if err := s.removeMappedLayers(); err != nil {
@@ -54,6 +59,31 @@ func (s *Store) recover(ctx context.Context) error {
 		return nil
 	}
 	return s.recordBoot()
+}
+
+// removeNamelessDownloads removes what a process left that died between making a
+// download's folder and writing its name into it: a collection goes by that name,
+// and a folder by the name's digest (containerd's plugins/content/local).
+func (s *Store) removeNamelessDownloads() error {
+	root := filepath.Join(s.opts.Root, "content", "ingest")
+	entries, err := os.ReadDir(root)
+	if err != nil && !os.IsNotExist(err) {
+		return fmt.Errorf("list downloads: %w", err)
+	}
+	for _, e := range entries {
+		dir := filepath.Join(root, e.Name())
+		name, err := os.ReadFile(filepath.Join(dir, "ref"))
+		if err != nil && !os.IsNotExist(err) {
+			return fmt.Errorf("read name of a download: %w", err)
+		}
+		if digest.FromBytes(name).Encoded() == e.Name() {
+			continue
+		}
+		if err := os.RemoveAll(dir); err != nil {
+			return fmt.Errorf("remove a download without a name: %w", err)
+		}
+	}
+	return nil
 }
 
 // adoptLeases keeps the downloads of interrupted pulls for a retry. After a

@@ -95,6 +95,19 @@ func TestOpenCleansUp(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	// Downloads that have not got their name yet, or half of it.
+	for name, ref := range map[string]string{"nameless": "", "half-named": "cri-sandbox/7/lay"} {
+		dir := filepath.Join(s.opts.Root, "content", "ingest", name)
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if ref == "" {
+			continue
+		}
+		if err := os.WriteFile(filepath.Join(dir, "ref"), []byte(ref), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
