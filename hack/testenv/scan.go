@@ -124,7 +124,7 @@ func (e *Env) links() ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	all, err := netlink.LinkList()
+	all, err := whole(netlink.LinkList)
 	if err != nil {
 		return nil, err
 	}

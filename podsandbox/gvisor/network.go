@@ -2,6 +2,7 @@ package gvisor
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -60,9 +61,22 @@ func (s *Sandbox) configureNetwork(ctx context.Context) error {
 	return nil
 }
 
+// scrapeTries is how often a namespace is read that changes meanwhile, as one does
+// when the check of a new IPv6 address for duplicates ends.
+const scrapeTries = 10
+
 // scrapeNetwork describes the network namespace of the calling thread. Links
 // that are down or have no address are left out.
-func scrapeNetwork() (networkArgs, error) {
+func scrapeNetwork() (args networkArgs, err error) {
+	for range scrapeTries {
+		if args, err = scrapeOnce(); !errors.Is(err, netlink.ErrDumpInterrupted) {
+			break
+		}
+	}
+	return args, err
+}
+
+func scrapeOnce() (networkArgs, error) {
 	var args networkArgs
 	links, err := netlink.LinkList()
 	if err != nil {
