@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -29,7 +30,8 @@ import (
 // fails the test.
 //
 // With `make soak` each step is died at each time that a life gets to it,
-// and then again, and the next daemon dies, too, while it takes over.
+// and then again, and the next daemon dies, too, while it takes over. CRASH_ONLY is
+// a part of the name of deaths, and then the others are left out.
 func TestDeathAtEveryStep(t *testing.T) {
 	steps, err := crashSteps(node.Repo)
 	if err != nil {
@@ -41,6 +43,9 @@ func TestDeathAtEveryStep(t *testing.T) {
 		nodes[i] = newCrashNode(t, armed)
 	}
 	deaths := planDeaths(t, nodes[0], steps)
+	if only := os.Getenv("CRASH_ONLY"); only != "" {
+		deaths = slices.DeleteFunc(deaths, func(d death) bool { return !strings.Contains(d.String(), only) })
+	}
 	t.Logf("%d steps, %d deaths", len(steps), len(deaths))
 
 	queue := make(chan death, len(deaths))
