@@ -105,6 +105,23 @@ func (m *Manager) tell(p *pod, id string, what runtimeapi.ContainerEventType, ch
 	return err
 }
 
+// tellEnd is tell for the end of a pod's sandbox, which counts once, whether it died
+// or was stopped, or first the one and then the other: for each event of an end the
+// kubelet looks through the whole pod.
+func (m *Manager) tellEnd(p *pod, change func() error) error {
+	p.telling.Lock()
+	defer p.telling.Unlock()
+	err := change()
+	if err != nil && !errors.Is(err, record.ErrUnsaved) {
+		return err
+	}
+	if !p.endTold && !p.Status().Abandoned {
+		m.publish(p, p.id(), runtimeapi.ContainerEventType_CONTAINER_STOPPED_EVENT)
+	}
+	p.endTold = true
+	return err
+}
+
 // publish tells subscribers what became of a container, or of the pod itself
 // when id is the pod's.
 func (m *Manager) publish(p *pod, id string, what runtimeapi.ContainerEventType) {

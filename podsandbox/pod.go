@@ -31,6 +31,7 @@ type pod struct {
 
 	stopTold sync.Once  // plugins were told of its end
 	telling  sync.Mutex // held over the write of a record and its event, see tell
+	endTold  bool       // guarded by telling; subscribers know that its sandbox ended
 
 	lost []string // containers that it may run and that have no record; for Recover alone
 
@@ -39,7 +40,13 @@ type pod struct {
 }
 
 func newPod(r *record.Pod) *pod {
-	return &pod{Pod: r, containers: map[string]*container{}, look: make(chan struct{}, 1)}
+	p := &pod{Pod: r, containers: map[string]*container{}, look: make(chan struct{}, 1)}
+	switch p.phase() {
+	case lifecycle.Creating, lifecycle.Ready:
+	default:
+		p.endTold = true // whoever lists knows
+	}
+	return p
 }
 
 func (p *pod) id() string                           { return p.Meta.ID }

@@ -52,9 +52,7 @@ func (m *Manager) stop(ctx context.Context, p *pod) error {
 	if err := m.release(ctx, p); err != nil {
 		return err
 	}
-	return m.tell(p, p.id(), runtimeapi.ContainerEventType_CONTAINER_STOPPED_EVENT, func() error {
-		return p.apply(lifecycle.Released, nil)
-	})
+	return p.apply(lifecycle.Released, nil)
 }
 
 // RemovePodSandbox deletes a pod with its containers, stopping it first. An
@@ -175,7 +173,7 @@ func (m *Manager) endSandbox(ctx context.Context, p *pod) error {
 		}
 	}
 	p.setSandbox(nil)
-	return nil
+	return m.tellEnd(p, func() error { return nil }) // the pod's record said it before
 }
 
 // awaitEnd waits until a container of an ended sandbox is recorded as Exited.

@@ -278,7 +278,7 @@ func (m *Manager) sandboxDied(p *pod) {
 	if podOOMKills(p) > 0 {
 		message = "the kernel killed the sandbox process: the pod was out of memory"
 	}
-	err := m.tell(p, p.id(), runtimeapi.ContainerEventType_CONTAINER_STOPPED_EVENT, func() error {
+	err := m.tellEnd(p, func() error {
 		return p.Note(func(st *record.PodStatus) (err error) {
 			if st.Phase != lifecycle.Ready {
 				return errAskedFor

@@ -165,11 +165,10 @@ func told(seen []string, now phase, isPod, old bool) bool {
 		absent:  {"CREATED STARTED STOPPED DELETED", "CREATED STOPPED DELETED", "CREATED DELETED"},
 	}
 	if isPod {
-		// A sandbox that died is stopped, and then its pod is.
 		lives = map[phase][]string{
 			ready:   {"CREATED STARTED"},
-			stopped: {"CREATED STARTED STOPPED", "CREATED STARTED STOPPED STOPPED"},
-			absent:  {"CREATED STARTED STOPPED DELETED", "CREATED STARTED STOPPED STOPPED DELETED"},
+			stopped: {"CREATED STARTED STOPPED"},
+			absent:  {"CREATED STARTED STOPPED DELETED"},
 		}
 	}
 	return slices.ContainsFunc(lives[now], func(life string) bool {
