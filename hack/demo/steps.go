@@ -260,9 +260,7 @@ func (d *demo) end(context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	// Chains that were there before are of some other run: they name nobody.
-	others := testenv.Observation{"chain": d.env.Baseline()["chain"]}
-	if left := o.Since(others); len(left) > 0 {
+	if left := o.Since(testenv.Observation{}); len(left) > 0 {
 		return "", fmt.Errorf("left behind: %s", strings.Join(left, ", "))
 	}
 	return o.String(), nil

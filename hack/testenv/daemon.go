@@ -50,6 +50,9 @@ func (e *Env) spawn() error {
 	if e.daemon != nil && e.daemon.alive() {
 		return errors.New("it is running")
 	}
+	if err := e.made.watch(e.Root); err != nil {
+		return err
+	}
 	log, err := os.OpenFile(e.DaemonLog(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		return err

@@ -92,6 +92,7 @@ type Env struct {
 	binaryEnv []string
 	daemon    *daemon
 	baseline  Observation
+	made      *podIDs
 	undo      cleanup.Cleanup
 }
 
@@ -123,6 +124,9 @@ func New(ctx context.Context, opts Options) (*Env, error) {
 	cu := cleanup.Make(func() { e.Close() })
 	defer cu.Clean()
 
+	if e.made, err = newPodIDs(); err != nil {
+		return nil, err
+	}
 	if err := e.startRegistry(); err != nil {
 		return nil, err
 	}
@@ -227,6 +231,9 @@ func (e *Env) Close() error {
 		errs = append(errs, e.Client.Close())
 	}
 	errs = append(errs, e.Stop(ctx), e.sweep())
+	if e.made != nil {
+		e.made.close()
+	}
 	e.undo.Clean()
 	errs = append(errs, os.RemoveAll(e.Dir))
 	if err := errors.Join(errs...); err != nil {

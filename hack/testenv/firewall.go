@@ -2,6 +2,8 @@ package testenv
 
 import (
 	"bytes"
+	"crypto/sha512"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -55,25 +57,63 @@ func containsAddress(line string, p netip.Prefix) bool {
 	return false
 }
 
-// orphanChains lists CNI chains that are empty and that no rule jumps to: what a
-// plugin's DEL leaves when it finds the rules gone but not the chain.
+// orphanChains lists the pods' chains that are empty and that no rule jumps to:
+// what a plugin's DEL leaves when it finds the rules gone but not the chain. Nothing
+// in such a chain says whose it is, but its name, see ownChains. With nftables the
+// plugins make no chain for a pod.
 func (e *Env) orphanChains() ([]string, error) {
+	own, err := e.ownChains()
+	if err != nil {
+		return nil, err
+	}
 	var out []string
 	for _, s := range savers[:2] {
 		text, err := output(s...)
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, orphanChains(s[0], text)...)
+		for _, c := range orphanChains(text) {
+			if own[c.name] {
+				out = append(out, s[0]+" "+c.table+" "+c.name)
+			}
+		}
 	}
 	return out, nil
 }
 
-// orphanChains finds them in the output of iptables-save. The shared chains of
-// the portmap and firewall plugins stay by design.
-func orphanChains(program, text string) []string {
+// ownChains are the names that the plugins give to the chains of the environment's
+// pods.
+func (e *Env) ownChains() (map[string]bool, error) {
+	if e.made == nil {
+		return nil, nil
+	}
+	pods, err := e.made.all()
+	if err != nil {
+		return nil, err
+	}
+	own := map[string]bool{}
+	for _, id := range pods {
+		own[chainName("", e.Name, id)] = true    // bridge and ptp, to masquerade
+		own[chainName("DN-", e.Name, id)] = true // portmap
+	}
+	return own, nil
+}
+
+// chainName is how the plugins name a pod's chain: the prefix, and as much of a
+// hash of network and pod as makes 28 characters.
+func chainName(prefix, network, id string) string {
+	sum := sha512.Sum512([]byte(network + id))
+	return ("CNI-" + prefix + hex.EncodeToString(sum[:]))[:28]
+}
+
+// chain is one of iptables.
+type chain struct{ table, name string }
+
+// orphanChains finds CNI's empty chains that no rule jumps to in the output of
+// iptables-save.
+func orphanChains(text string) []chain {
 	used := map[string]bool{}
-	var chains [][2]string
+	var chains []chain
 	table := ""
 	for line := range strings.Lines(text) {
 		f := strings.Fields(line)
@@ -82,21 +122,14 @@ func orphanChains(program, text string) []string {
 		case strings.HasPrefix(f[0], "*"):
 			table = f[0][1:]
 		case strings.HasPrefix(f[0], ":CNI-"):
-			chains = append(chains, [2]string{table, f[0][1:]})
+			chains = append(chains, chain{table, f[0][1:]})
 		case f[0] == "-A":
 			for _, w := range f[1:] {
 				used[table+" "+w] = true
 			}
 		}
 	}
-	var out []string
-	for _, c := range chains {
-		shared := strings.HasPrefix(c[1], "CNI-HOSTPORT-") || c[1] == "CNI-FORWARD" || c[1] == "CNI-ADMIN"
-		if !shared && !used[c[0]+" "+c[1]] {
-			out = append(out, program+" "+c[0]+" "+c[1])
-		}
-	}
-	return out
+	return slices.DeleteFunc(chains, func(c chain) bool { return used[c.table+" "+c.name] })
 }
 
 // output runs a program and returns its stdout; one that is not installed
@@ -117,8 +150,9 @@ func output(args ...string) (string, error) {
 
 // restoreScript turns the rules and chains of iptables-save that are the
 // environment's into an `iptables-restore --noflush` script that deletes them:
-// the rules that mention it, and the chains that then nobody uses.
-func (e *Env) restoreScript(text string) string {
+// the rules that mention it, and the chains that then nobody uses, or nobody uses
+// already and that are its own.
+func (e *Env) restoreScript(text string, own map[string]bool) string {
 	var script strings.Builder
 	table := ""
 	var rules, chains []string
@@ -152,5 +186,10 @@ func (e *Env) restoreScript(text string) string {
 		}
 	}
 	flush()
+	for _, c := range orphanChains(text) {
+		if own[c.name] {
+			fmt.Fprintf(&script, "*%s\n-X %s\nCOMMIT\n", c.table, c.name)
+		}
+	}
 	return script.String()
 }

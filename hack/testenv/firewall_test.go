@@ -41,8 +41,8 @@ func TestMentions(t *testing.T) {
 }
 
 func TestOrphanChains(t *testing.T) {
-	want := []string{"iptables-save nat CNI-dead456789abcdef01234567"}
-	if got := orphanChains("iptables-save", saved); !slices.Equal(got, want) {
+	want := []chain{{"nat", "CNI-dead456789abcdef01234567"}, {"nat", "CNI-HOSTPORT-MASQ"}}
+	if got := orphanChains(saved); !slices.Equal(got, want) {
 		t.Errorf("got %q", got)
 	}
 }
@@ -56,10 +56,14 @@ func TestRestoreScript(t *testing.T) {
 -X CNI-0123456789abcdef01234567
 COMMIT
 `
-	if got := e.restoreScript(saved); got != want {
+	if got := e.restoreScript(saved, nil); got != want {
 		t.Errorf("got\n%s", got)
 	}
-	if got := (&Env{Name: "csb01"}).restoreScript(saved); got != "" {
+	want += "*nat\n-X CNI-dead456789abcdef01234567\nCOMMIT\n"
+	if got := e.restoreScript(saved, map[string]bool{"CNI-dead456789abcdef01234567": true}); got != want {
+		t.Errorf("with a chain of its own: got\n%s", got)
+	}
+	if got := (&Env{Name: "csb01"}).restoreScript(saved, nil); got != "" {
 		t.Errorf("the rules of another network are touched:\n%s", got)
 	}
 }

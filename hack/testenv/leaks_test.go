@@ -53,6 +53,14 @@ var leak = map[string]func(t *testing.T, e *Env){
 			"-A POSTROUTING -s "+e.Subnet.Addr().Next().String()+"/32 -m comment --comment \"name: \\\"x\\\" id: \\\"y\\\"\" -j CNI-"+e.Name+"\n"+
 			"-A CNI-"+e.Name+" -d "+e.Subnet.String()+" -j ACCEPT\nCOMMIT\n")
 	},
+	"chain": func(t *testing.T, e *Env) {
+		// What it leaves when the rules are gone, of a pod that no client knows.
+		must(t, e.made.watch(e.Root))
+		pod := filepath.Join(e.Root, "pods", NewUID())
+		must(t, os.Mkdir(pod, 0o700))
+		must(t, os.Remove(pod))
+		iptables(t, "*nat\n:"+chainName("", e.Name, filepath.Base(pod))+" - [0:0]\nCOMMIT\n")
+	},
 	"cgroup": func(t *testing.T, e *Env) {
 		roots, err := cgroupRoots()
 		must(t, err)
@@ -133,6 +141,16 @@ func TestLeakIsFoundAndSwept(t *testing.T) {
 func TestAuditOfAnUntouchedNode(t *testing.T) {
 	e := bare(t)
 	must(t, e.Audit(context.Background()))
+}
+
+// TestAnothersChainIsNoLeak: the chains of environments side by side look alike.
+func TestAnothersChainIsNoLeak(t *testing.T) {
+	other, e := bare(t), bare(t)
+	leak["chain"](t, other)
+	must(t, e.Audit(context.Background()))
+	if left, err := other.orphanChains(); err != nil || len(left) != 1 {
+		t.Errorf("its own environment sees %q, %v", left, err)
+	}
 }
 
 func TestAuditComplains(t *testing.T) {

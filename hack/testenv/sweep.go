@@ -101,14 +101,15 @@ func (e *Env) removeBridge() error {
 // portmap and bridge plugins use nftables only where iptables is absent, and then
 // in tables of their own, which are not touched here.
 func (e *Env) removeRules() error {
-	var errs []error
+	own, err := e.ownChains()
+	errs := []error{err}
 	for _, v := range []string{"iptables", "ip6tables"} {
 		text, err := output(v + "-save")
 		if err != nil {
 			errs = append(errs, err)
 			continue
 		}
-		script := e.restoreScript(text)
+		script := e.restoreScript(text, own)
 		if script == "" {
 			continue
 		}
