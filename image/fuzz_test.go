@@ -1,9 +1,11 @@
 package image
 
 import (
+	"archive/tar"
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -209,6 +211,11 @@ func FuzzLayer(f *testing.F) {
 	if os.Geteuid() != 0 {
 		f.Skip("needs root")
 	}
+	many := make([]func(*tar.Writer), 600)
+	for i := range many {
+		many[i] = file(fmt.Sprintf("f%d", i), "")
+	}
+	f.Add(gzipLayer(many...).blob, false)
 	f.Fuzz(func(t *testing.T, blob []byte, upper bool) {
 		base := t.TempDir()
 		for _, dir := range []string{"layer", "below/a", "outside"} {

@@ -155,6 +155,8 @@ func FuzzDecodeAttachment(f *testing.F) {
 	}
 	f.Add(golden)
 	f.Add([]byte(`{"version":1}`))
+	f.Add(bytes.Replace(golden, []byte(`"version": 1`), []byte(`"version": 2`), 1))
+	f.Add(bytes.Replace(golden, []byte(`"version": 1`), []byte(`"version": 0`), 1))
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		a, err := decodeAttachment(raw)
 		if err != nil {

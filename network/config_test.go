@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/containerd/errdefs"
+	"github.com/containernetworking/cni/pkg/version"
 )
 
 func writeFile(t testing.TB, path, content string) {
@@ -101,6 +102,8 @@ func FuzzParseList(f *testing.F) {
 	f.Add([]byte(`{"cniVersion":"1.0.0","name":"a","plugins":[{"type":"bridge"}]}`))
 	f.Add([]byte(`{"name":"a","type":"ptp"}`))
 	f.Add([]byte(`{"cniVersions":[1],"name":"a","disableGC":"maybe"}`))
+	f.Add([]byte(`{"cniVersion":"1.0.0","name":"../a","plugins":[{"type":"bridge"}]}`))
+	f.Add([]byte(`{"cniVersion":"9.9.9","name":"a","plugins":[{"type":"bridge"}]}`))
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		if one, err := listOfOne(raw); err == nil {
 			_, _ = parseList(one)
@@ -111,6 +114,9 @@ func FuzzParseList(f *testing.F) {
 		}
 		if strings.ContainsAny(list.Name, "/\x00") {
 			t.Errorf("network name %q names no file", list.Name)
+		}
+		if v := list.CNIVersion; v != "" && !slices.Contains(version.All.SupportedVersions(), v) {
+			t.Errorf("version %q is taken", v)
 		}
 	})
 }

@@ -1,6 +1,7 @@
 package network
 
 import (
+	"net/netip"
 	"slices"
 	"testing"
 
@@ -58,6 +59,10 @@ func TestResultOf(t *testing.T) {
 func FuzzResultOf(f *testing.F) {
 	f.Add([]byte(`{"cniVersion":"1.0.0","interfaces":[null],"ips":[null,{"interface":0,"address":"10.1.0.5/24"}]}`))
 	f.Add([]byte(`{"cniVersion":"0.2.0","ip4":{"ip":"10.1.0.5/24"}}`))
+	f.Add([]byte(`{"cniVersion":"1.0.0","ips":[]}`))
+	f.Add([]byte(`{"cniVersion":"1.0.0","ips":[{}]}`))
+	f.Add([]byte(`{"cniVersion":"1.0.0","ips":[{"interface":-1,"address":"10.1.0.5/24"}]}`))
+	f.Add([]byte(`{"cniVersion":"1.0.0","ips":[{"interface":1,"address":"10.1.0.5/24"}]}`))
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		res, err := create.CreateFromBytes(raw)
 		if err != nil {
@@ -66,6 +71,11 @@ func FuzzResultOf(f *testing.F) {
 		got, err := resultOf(res, "eth0")
 		if (err == nil) != (len(got.IPs) > 0) {
 			t.Errorf("got %+v, %v", got, err)
+		}
+		for _, ip := range got.IPs {
+			if _, err := netip.ParseAddr(ip); err != nil {
+				t.Errorf("no address: %v", err)
+			}
 		}
 	})
 }

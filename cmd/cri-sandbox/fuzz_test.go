@@ -4,12 +4,13 @@ import (
 	"bytes"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/pelletier/go-toml/v2"
 )
 
-// FuzzConfig reads configurations of any content. One that is taken is written and
-// read again to the same.
+// FuzzConfig reads configurations of any content. One that is taken is what the
+// daemon relies on, and is written and read again to the same.
 func FuzzConfig(f *testing.F) {
 	var defaults bytes.Buffer
 	if err := toml.NewEncoder(&defaults).Encode(defaultConfig()); err != nil {
@@ -18,6 +19,9 @@ func FuzzConfig(f *testing.F) {
 	f.Add(defaults.Bytes())
 	f.Add([]byte("root = 'relative'\n"))
 	f.Add([]byte("[timeouts]\nnetwork = '-1s'\n"))
+	f.Add([]byte("[timeouts]\nsandbox = '0s'\n"))
+	f.Add([]byte("[registry]\nmax_concurrent_downloads = 0\n"))
+	f.Add([]byte("[streaming]\nport = 65536\n"))
 	f.Add([]byte("[streaming]\nport = 99999999999999999999\n"))
 	f.Add([]byte("[cni]\nbin_dirs = [[]]\n"))
 	f.Add([]byte("listen = 'unix://\x00'\n"))
@@ -27,6 +31,18 @@ func FuzzConfig(f *testing.F) {
 		cfg, err := loadConfig(path)
 		if err != nil || cfg.validate() != nil {
 			return
+		}
+		for _, d := range []duration{
+			cfg.Timeouts.Network, cfg.Timeouts.Sandbox, cfg.Timeouts.PullIdle, cfg.Timeouts.Drain,
+			cfg.Streaming.IdleTimeout, cfg.Streaming.CreationTimeout,
+		} {
+			if d <= 0 {
+				t.Errorf("a timeout of %v is taken", time.Duration(d))
+			}
+		}
+		if !filepath.IsAbs(cfg.Root) || !filepath.IsAbs(cfg.State) || cfg.Registry.MaxConcurrentDownloads < 1 ||
+			cfg.Streaming.Port < 0 || cfg.Streaming.Port > 65535 {
+			t.Errorf("taken: %+v", cfg)
 		}
 		var out bytes.Buffer
 		if err := toml.NewEncoder(&out).Encode(cfg); err != nil {

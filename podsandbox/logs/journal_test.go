@@ -55,6 +55,15 @@ func FuzzDecodeState(f *testing.F) {
 	a, b := empty.encode(), full.encode()
 	f.Add(append(a[:], b[:]...), false)
 	f.Add(b[:100], true)
+	for at := 0; at < encodedFields; at += 8 { // each field out of its range
+		strange := b
+		strange[at+7] ^= 0xff
+		f.Add(strange[:], true)
+	}
+	back := sampleState()
+	back.batch.end = back.streams[back.batch.stream].done - 1
+	a = back.encode()
+	f.Add(a[:], false)
 	f.Fuzz(func(t *testing.T, slots []byte, sum bool) {
 		if sum && len(slots) >= slotSize { // or no input would get past the checksum
 			resum(slots[:slotSize])
@@ -66,6 +75,9 @@ func FuzzDecodeState(f *testing.F) {
 		buf := s.encode()
 		if !bytes.Contains(slots, buf[:encodedFields]) {
 			t.Errorf("decoded %+v, which encodes to something else", s)
+		}
+		if b := s.batch; b.active && b.end < s.streams[b.stream].done {
+			t.Errorf("decoded %+v, whose batch ends before it begins", s)
 		}
 	})
 }

@@ -37,6 +37,10 @@ func FuzzLoad(f *testing.F) {
 	f.Add(good[0], good[1], good[2], good[3])
 	f.Add(good[0], []byte{}, good[2], []byte("{"))
 	f.Add([]byte("null"), []byte("null"), []byte("null"), []byte("null"))
+	for _, strange := range []string{`{"version":1,"id":"../p"}`, `{"version":99,"id":"p"}`, `{"version":99,"id":"c"}`, `{"id":"p"}`, `{"id":"c"}`} {
+		f.Add([]byte(strange), good[1], good[2], good[3])
+		f.Add(good[0], good[1], []byte(strange), good[3])
+	}
 	f.Fuzz(func(t *testing.T, pod, podStatus, container, containerStatus []byte) {
 		dir := t.TempDir()
 		if err := os.MkdirAll(filepath.Join(dir, "p", "c"), 0o700); err != nil {
@@ -55,20 +59,23 @@ func FuzzLoad(f *testing.F) {
 			t.Fatalf("first %d pods, then %d", len(first), len(again))
 		}
 		for i, l := range first {
-			if !lifecycle.Pod.Known(l.Pod.Status().Phase) || l.Pod.Meta.ID != "p" {
-				t.Errorf("pod %q is %q", l.Pod.Meta.ID, l.Pod.Status().Phase)
+			if !lifecycle.Pod.Known(l.Pod.Status().Phase) || l.Pod.Meta.ID != "p" || !written(l.Pod.Meta.Version) {
+				t.Errorf("pod %q of version %d is %q", l.Pod.Meta.ID, l.Pod.Meta.Version, l.Pod.Status().Phase)
 			}
 			if !proto.Equal(l.Pod.Meta.Config.Proto, again[i].Pod.Meta.Config.Proto) || len(l.Containers) != len(again[i].Containers) {
 				t.Error("a second look finds something else")
 			}
 			for _, c := range l.Containers {
-				if !lifecycle.Container.Known(c.Status().Phase) || c.Meta.ID != "c" {
-					t.Errorf("container %q is %q", c.Meta.ID, c.Status().Phase)
+				if !lifecycle.Container.Known(c.Status().Phase) || c.Meta.ID != "c" || !written(c.Meta.Version) {
+					t.Errorf("container %q of version %d is %q", c.Meta.ID, c.Meta.Version, c.Status().Phase)
 				}
 			}
 		}
 	})
 }
+
+// written tells the versions of records that there are.
+func written(version int) bool { return 1 <= version && version <= Version }
 
 func load1(t *testing.T, dir string) []Loaded {
 	s, err := Open(dir)

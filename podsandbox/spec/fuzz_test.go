@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math"
 	"path"
+	"slices"
 	"strings"
 	"testing"
 
@@ -81,6 +82,13 @@ func FuzzValidate(f *testing.F) {
 func FuzzResolveUser(f *testing.F) {
 	f.Add([]byte(testPasswd), []byte(testGroup), "alice:wheel", "", int64(-1), int64(0))
 	f.Add([]byte("a:x:1:-1\n"), []byte("a:x:1:a,b\n"), "1:1", "a", int64(1), int64(1))
+	f.Add([]byte("a:x:damaged:1::/:/bin/sh\n"), []byte(""), "a", "", int64(-1), int64(0))
+	f.Add([]byte("a:x:4294967295:1::/:/bin/sh\n"), []byte(""), "a", "", int64(-1), int64(0))
+	f.Add([]byte("a:x:1:4294967295::/:/bin/sh\n"), []byte(""), "a", "", int64(-1), int64(0))
+	f.Add([]byte("a:x:1:1::/\x00:/bin/sh\n"), []byte("g:x:4294967295:a\n"), "a", "", int64(-1), int64(0))
+	f.Add([]byte("a:x:1:1::/\x00:/bin/sh\n"), []byte(""), "a", "", int64(-1), int64(0))
+	f.Add([]byte(""), []byte(""), "4294967295:4294967295", "", int64(-1), int64(0))
+	f.Add([]byte(""), []byte(""), "", "", int64(math.MaxInt32)+1, int64(0))
 	f.Fuzz(func(t *testing.T, passwd, group []byte, imageUser, name string, uid, gid int64) {
 		a := accounts{passwd: passwd, group: group}
 		sc := &runtimeapi.LinuxContainerSecurityContext{RunAsUsername: name}
@@ -92,7 +100,7 @@ func FuzzResolveUser(f *testing.F) {
 			classified(t, err)
 			return
 		}
-		if u.UID > math.MaxInt32 || u.GID > math.MaxInt32 || len(u.Groups) == 0 || strings.ContainsRune(u.Home, 0) {
+		if u.UID > math.MaxInt32 || u.GID > math.MaxInt32 || len(u.Groups) == 0 || slices.Max(u.Groups) > math.MaxInt32 || strings.ContainsRune(u.Home, 0) {
 			t.Errorf("got %+v", u)
 		}
 		// Root only where a number says so.
