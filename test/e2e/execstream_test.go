@@ -123,6 +123,13 @@ func TestExecClientGoesAway(t *testing.T) {
 	running("sleep 1003")
 	r.conn.Close()
 	gone("sleep 1003")
+
+	resp, err := k.runtime().Exec(k.ctx, &runtimeapi.ExecRequest{ContainerId: cid, Cmd: []string{"/bin/sh", "-c", "sleep 1004; echo never"}, Stdout: true})
+	k.must(err)
+	ws := k.webSocket(resp.Url)
+	running("sleep 1004")
+	ws.Close()
+	gone("sleep 1004")
 }
 
 func TestBadExecAndAttach(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -145,22 +146,39 @@ func gone(k kit, before testenv.Observation) {
 // end in time, calls about all pods do not wait for it, it goes on when the fault
 // ends, and it can be stopped as it is.
 func TestAStoppedSandboxCostsOnlyItself(t *testing.T) {
-	k := ownNode(t, testenv.Options{Config: "[timeouts]\nsandbox = '2s'\n"})
+	k := ownNode(t, testenv.Options{Config: "[timeouts]\nsandbox = '2s'\nnetwork = '10m'\n"})
 	id, pod := k.pod()
 	cid := k.start(id, pod, k.shell("a", "exec sleep 600"))
 	other, otherPod := k.pod(func(p *runtimeapi.PodSandboxConfig) { p.Metadata.Name = "other" })
 	otherID := k.start(other, otherPod, k.shell("a", "exec sleep 600"))
 
+	running := make(chan error, 1)
+	go func() {
+		ctx, cancel := context.WithTimeout(k.ctx, limit)
+		defer cancel()
+		_, err := k.runtime().ExecSync(ctx, &runtimeapi.ExecSyncRequest{ContainerId: cid, Cmd: []string{"sleep", "1005"}, Timeout: 5})
+		running <- err
+	}()
+	for deadline := time.Now().Add(limit); !strings.Contains(k.exec(cid, "ps"), "sleep 1005"); {
+		if time.Now().After(deadline) {
+			t.Fatal("the command does not run")
+		}
+	}
 	pid := sandboxPID(k, id)
 	send(k, pid, unix.SIGSTOP)
 	for range 3 { // no call is queued behind another
-		_, err := k.runtime().ExecSync(k.ctx, &runtimeapi.ExecSyncRequest{ContainerId: cid, Cmd: []string{"true"}, Timeout: 1})
-		k.refused(err, codes.DeadlineExceeded)
+		ctx, cancel := context.WithTimeout(k.ctx, limit/2)
+		defer cancel()
+		_, err := k.runtime().ExecSync(ctx, &runtimeapi.ExecSyncRequest{ContainerId: cid, Cmd: []string{"true"}, Timeout: 1})
+		k.refused(err, codes.DeadlineExceeded, "timed out after 1s") // not by the caller's own deadline
 	}
+	k.refused(<-running, codes.DeadlineExceeded, "timed out after 5s")
 	created, err := k.create(id, pod, k.shell("b", "true")) // needs no answer of it
 	k.must(err)
-	_, err = k.runtime().StartContainer(k.ctx, &runtimeapi.StartContainerRequest{ContainerId: created})
-	k.refused(err, codes.DeadlineExceeded)
+	ctx, cancel := context.WithTimeout(k.ctx, limit)
+	defer cancel()
+	_, err = k.runtime().StartContainer(ctx, &runtimeapi.StartContainerRequest{ContainerId: created})
+	k.refused(err, codes.DeadlineExceeded, created) // not by the caller's own deadline
 	_, err = k.runtime().ListContainerStats(k.ctx, &runtimeapi.ListContainerStatsRequest{})
 	k.must(err)
 	_, err = k.runtime().ListPodSandboxStats(k.ctx, &runtimeapi.ListPodSandboxStatsRequest{})
@@ -178,8 +196,8 @@ func TestAStoppedSandboxCostsOnlyItself(t *testing.T) {
 	k.exec(otherID, "true")
 }
 
-// TestAGoferThatDies: a container whose file server is gone may fail; its pod can
-// be stopped, and the other one does not notice.
+// TestAGoferThatDies: a container whose file server is gone has ended, and its caller
+// is told; its pod can be stopped, and the other one does not notice.
 func TestAGoferThatDies(t *testing.T) {
 	k := ownNode(t, testenv.Options{})
 	id, pod := k.pod()
@@ -194,6 +212,9 @@ func TestAGoferThatDies(t *testing.T) {
 	t.Logf("exec without a gofer: %v", err)
 	if ctx.Err() != nil {
 		t.Error("exec without a gofer did not end")
+	}
+	if st := k.wait(cid); st.ExitCode != 137 {
+		t.Errorf("the container without a gofer: %v", st)
 	}
 	k.exec(otherID, "cat /etc/passwd")
 	_, err = k.runtime().StopContainer(k.ctx, &runtimeapi.StopContainerRequest{ContainerId: cid, Timeout: 1})
@@ -231,9 +252,17 @@ func TestDescriptorsRunOut(t *testing.T) {
 	k.must(k.env.Client.RemovePod(k.ctx, again))
 }
 
-// TestTheDaemonWatchesNoFiles: so no lack of inotify instances can hurt it.
+// TestTheDaemonWatchesNoFiles: so no lack of inotify instances can hurt it. The
+// library of CDI watches its folders unless it is told not to.
 func TestTheDaemonWatchesNoFiles(t *testing.T) {
-	k := newKit(t)
+	k, specs := cdiNode(t)
+	k.must(os.MkdirAll(specs, 0o755))
+	k.must(os.WriteFile(filepath.Join(specs, "vendor.json"), []byte(`{"cdiVersion": "0.7.0", "kind": "vendor.test/gpu",
+		"devices": [{"name": "0", "containerEdits": {"env": ["GPU=none"]}}]}`), 0o644))
+	id, pod := k.pod()
+	k.wants(k.run(id, pod, k.shell("device", "echo $GPU", func(c *runtimeapi.ContainerConfig) {
+		c.CDIDevices = []*runtimeapi.CDIDevice{{Name: "vendor.test/gpu=0"}}
+	})), "none")
 	dir := filepath.Join("/proc", strconv.Itoa(k.env.DaemonPID()), "fd")
 	entries, err := os.ReadDir(dir)
 	k.must(err)

@@ -88,10 +88,13 @@ func TestAFullDisk(t *testing.T) {
 			k.must(err)
 
 			free := fillDisk(k, folder(k.env))
+			full, err := k.env.Observe()
+			k.must(err)
 			_, err = k.env.Client.RunPod(k.ctx, k.env.PodConfig("none"))
 			k.refused(err, codes.ResourceExhausted, "no space left")
 			_, err = k.create(other, otherPod, k.shell("none", "true"))
 			k.refused(err, codes.ResourceExhausted, "no space left")
+			gone(k, full)
 			k.exec(otherID, "true")
 			_, err = k.runtime().StopContainer(k.ctx, &runtimeapi.StopContainerRequest{ContainerId: ends, Timeout: 30})
 			k.must(err)
