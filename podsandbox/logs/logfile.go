@@ -35,10 +35,7 @@ func openLog(folder, path string) (*os.File, error) {
 	defer root.Close()
 	file, err := openBelow(root, name)
 	if err != nil {
-		if errno := syscall.Errno(0); !errors.As(err, &errno) || errno == unix.ELOOP { // package os has no name for a link that leads out
-			err = fmt.Errorf("%w; no link may lead out of the pod's log folder: %w", err, errdefs.ErrFailedPrecondition)
-		}
-		return nil, fmt.Errorf("open log: %w", err)
+		return nil, fmt.Errorf("open log: %w", classifyOpen(err))
 	}
 	info, err := file.Stat()
 	if err == nil && !info.Mode().IsRegular() {
@@ -51,14 +48,35 @@ func openLog(folder, path string) (*os.File, error) {
 	return file, nil
 }
 
+// classifyOpen finds what others have put in the log's place or on the way to it.
+func classifyOpen(err error) error {
+	errno := syscall.Errno(0)
+	switch {
+	case !errors.As(err, &errno), errno == unix.ELOOP: // package os has no name for a link that leads out
+		return fmt.Errorf("%w; no link may lead out of the pod's log folder: %w", err, errdefs.ErrFailedPrecondition)
+	case errno == unix.EISDIR, errno == unix.ENXIO: // a folder, a FIFO or a socket
+		return fmt.Errorf("not a regular file: %w: %w", err, errdefs.ErrFailedPrecondition)
+	}
+	return err
+}
+
+// openBelow makes and opens a file. Package os follows a link at the end of a name,
+// whatever flags it is given, so the last step is taken without it.
 func openBelow(root *os.Root, name string) (*os.File, error) {
 	if err := root.MkdirAll(filepath.Dir(name), 0o755); err != nil {
 		return nil, err
 	}
-	if info, err := root.Lstat(name); err == nil && !info.Mode().IsRegular() {
-		return nil, &os.PathError{Op: "open", Path: name, Err: unix.ELOOP}
+	dir, err := root.Open(filepath.Dir(name))
+	if err != nil {
+		return nil, err
 	}
-	return root.OpenFile(name, os.O_WRONLY|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o640)
+	defer dir.Close()
+	const flags = unix.O_WRONLY | unix.O_CREAT | unix.O_NOFOLLOW | unix.O_NONBLOCK | unix.O_CLOEXEC
+	fd, err := unix.Openat(int(dir.Fd()), filepath.Base(name), flags, 0o640)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: name, Err: err}
+	}
+	return os.NewFile(uintptr(fd), filepath.Join(root.Name(), name)), nil
 }
 
 // identify returns a file's identity and its size in bytes.

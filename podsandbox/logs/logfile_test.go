@@ -1,11 +1,14 @@
 package logs
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 
 	"github.com/containerd/errdefs"
+	"golang.org/x/sys/unix"
 )
 
 // TestNoLinkLeadsOut: a container that can write to the log folder cannot make the
@@ -36,4 +39,75 @@ func TestNoLinkLeadsOut(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.Close()
+}
+
+// TestTheLogIsAFileOfItsOwn: neither a link to another file of the folder, which
+// would get this log's lines, nor anything that is no file.
+func TestTheLogIsAFileOfItsOwn(t *testing.T) {
+	for name, put := range map[string]func(path string) error{
+		"a link to another log": func(path string) error { return os.Symlink("other.log", path) },
+		"a link to nothing":     func(path string) error { return os.Symlink("made.log", path) },
+		"a FIFO":                func(path string) error { return unix.Mkfifo(path, 0o600) },
+		"a folder":              func(path string) error { return os.Mkdir(path, 0o700) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			folder := t.TempDir()
+			if err := os.WriteFile(filepath.Join(folder, "other.log"), nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if err := put(filepath.Join(folder, "0.log")); err != nil {
+				t.Fatal(err)
+			}
+			f, err := openLog(folder, filepath.Join(folder, "0.log"))
+			if err == nil {
+				f.Close()
+			}
+			if !errdefs.IsFailedPrecondition(err) {
+				t.Errorf("got %v, want FailedPrecondition", err)
+			}
+			if _, err := os.Lstat(filepath.Join(folder, "made.log")); err == nil {
+				t.Error("made the file that the link names")
+			}
+		})
+	}
+}
+
+// TestALogThatTurnsIntoALink: looking first is not enough, the container goes on
+// meanwhile.
+func TestALogThatTurnsIntoALink(t *testing.T) {
+	folder := t.TempDir()
+	log, link, other := filepath.Join(folder, "0.log"), filepath.Join(folder, "link"), filepath.Join(folder, "other.log")
+	err := errors.Join(os.WriteFile(log, nil, 0o600), os.WriteFile(other, nil, 0o600), os.Symlink("other.log", link))
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop := make(chan struct{})
+	var swaps sync.WaitGroup
+	swaps.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				_ = unix.Renameat2(unix.AT_FDCWD, log, unix.AT_FDCWD, link, unix.RENAME_EXCHANGE)
+			}
+		}
+	})
+	defer swaps.Wait()
+	defer close(stop)
+	theirs, err := os.Stat(other)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 5000 {
+		f, err := openLog(folder, log)
+		if err != nil {
+			continue
+		}
+		ours, err := f.Stat()
+		f.Close()
+		if err != nil || os.SameFile(ours, theirs) {
+			t.Fatalf("opened %s, %v", other, err)
+		}
+	}
 }
