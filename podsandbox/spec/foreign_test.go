@@ -13,7 +13,7 @@ func foreignBase() *specs.Spec {
 	return &specs.Spec{
 		Process: &specs.Process{Args: []string{"a"}, Env: []string{"A=b"}},
 		Mounts:  defaultMounts(),
-		Linux:   &specs.Linux{Namespaces: []specs.LinuxNamespace{{Type: specs.PIDNamespace}}, Resources: &specs.LinuxResources{}},
+		Linux:   &specs.Linux{Namespaces: []specs.LinuxNamespace{{Type: specs.PIDNamespace}, {Type: specs.IPCNamespace}}, Resources: &specs.LinuxResources{}},
 	}
 }
 
@@ -25,6 +25,11 @@ func TestAdoptForeign(t *testing.T) {
 		}
 	}
 	mount := func(m specs.Mount) func(*specs.Spec) { return func(s *specs.Spec) { s.Mounts = append(s.Mounts, m) } }
+	limit := func(kind string, soft, hard uint64) func(*specs.Spec) {
+		return func(s *specs.Spec) {
+			s.Process.Rlimits = []specs.POSIXRlimit{{Type: kind, Soft: soft, Hard: hard}}
+		}
+	}
 	for name, tc := range map[string]struct {
 		change func(*specs.Spec)
 		want   want
@@ -45,7 +50,8 @@ func TestAdoptForeign(t *testing.T) {
 		"namespace": {func(s *specs.Spec) {
 			s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: "network", Path: "/n"})
 		}, native("network namespace /n")},
-		"own PID namespace":  {func(s *specs.Spec) { s.Linux.Namespaces = nil }, want{}},
+		"own PID namespace":  {func(s *specs.Spec) { s.Linux.Namespaces = s.Linux.Namespaces[1:] }, want{}},
+		"host IPC namespace": {func(s *specs.Spec) { s.Linux.Namespaces = s.Linux.Namespaces[:1] }, native("ipc namespace of the host")},
 		"host PID namespace": {func(s *specs.Spec) { s.Linux.Namespaces[0].Path = "/proc/1/ns/pid" }, native("/proc/1/ns/pid")},
 		"sandbox's device":   {device("/dev/fuse", "c", 10, 229), want{}},
 		"host's device":      {device("/dev/kvm", "c", 10, 232), native("/dev/kvm (c 10:232)")},
@@ -62,9 +68,14 @@ func TestAdoptForeign(t *testing.T) {
 			s.Linux.UIDMappings = []specs.LinuxIDMapping{{HostID: 7, Size: 8}}
 			mount(specs.Mount{Destination: "/a", Source: dir, Options: []string{"bind", "ridmap"}})(s)
 		}, want{}},
-		"over /proc":     {mount(specs.Mount{Destination: "/proc/sys", Source: dir}), native("mount over /proc/sys")},
-		"over the image": {mount(specs.Mount{Destination: "/", Source: dir}), bad("hide")},
-		"relative":       {mount(specs.Mount{Destination: "a", Source: dir}), bad("absolute")},
+		"filter":          {func(s *specs.Spec) { s.Linux.Seccomp = &specs.LinuxSeccomp{DefaultAction: specs.ActErrno} }, want{}},
+		"filter, broken":  {func(s *specs.Spec) { s.Linux.Seccomp = &specs.LinuxSeccomp{DefaultAction: "SCMP_ACT_MAYBE"} }, bad("SCMP_ACT_MAYBE")},
+		"limit":           {limit("RLIMIT_NOFILE", 5, 5), want{}},
+		"limit, unknown":  {limit("RLIMIT_MOODS", 5, 5), bad("RLIMIT_MOODS")},
+		"limit, reversed": {limit("RLIMIT_NOFILE", 6, 5), bad("over its hard limit 5")},
+		"over /proc":      {mount(specs.Mount{Destination: "/proc/sys", Source: dir}), native("mount over /proc/sys")},
+		"over the image":  {mount(specs.Mount{Destination: "/", Source: dir}), bad("hide")},
+		"relative":        {mount(specs.Mount{Destination: "a", Source: dir}), bad("absolute")},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := foreignBase()

@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -77,8 +76,8 @@ func (n nriNode) testEvents(t *testing.T) {
 	k.must(err)
 	_, err = k.create(id, cfg, k.shell("never", forever))
 	k.must(err)
-	_, err = k.create(id, cfg, k.shell("bad", "", func(c *runtimeapi.ContainerConfig) { c.StopSignal = 99 }))
-	k.refused(err, codes.InvalidArgument) // plugins hear nothing of it
+	_, err = k.create(id, cfg, k.shell("bad", "", func(c *runtimeapi.ContainerConfig) { security(c).RunAsUsername = "nobody-here" }))
+	k.refused(err, codes.InvalidArgument) // and is undone before plugins heard of it
 	_, err = k.runtime().StopPodSandbox(k.ctx, &runtimeapi.StopPodSandboxRequest{PodSandboxId: id})
 	k.must(err)
 	ended := len(p.events("nri-events"))
@@ -107,18 +106,20 @@ func (n nriNode) testEvents(t *testing.T) {
 }
 
 // testEnds: a pod's end comes after those of its containers, which the sandbox took
-// with it.
+// with it; also when all of them have waited for a plugin that is being told what
+// there is, and go on at once, in no order.
 func (n nriNode) testEnds(t *testing.T) {
-	k, p := n.on(t), n.plugin(t)
+	k, dir := n.on(t), t.TempDir()
+	k.must(os.WriteFile(filepath.Join(dir, "orders"), []byte(`{"Synchronize": {"do": "linger"}}`), 0o644))
 	id, pod := k.pod()
 	const containers = 10
 	for i := range containers {
 		k.start(id, pod, k.shell(fmt.Sprint("c", i), forever))
 	}
-	before := len(p.events(pod.Metadata.Name))
+	p := n.pluginIn(t, dir) // it lingers now
 	_, err := k.runtime().StopPodSandbox(k.ctx, &runtimeapi.StopPodSandboxRequest{PodSandboxId: id})
 	k.must(err)
-	ends := p.events(pod.Metadata.Name)[before:]
+	ends := p.events(pod.Metadata.Name)
 	if len(ends) != containers+1 || ends[containers].Event != "StopPodSandbox" {
 		t.Errorf("ends are %v", names(ends))
 	}
@@ -150,12 +151,12 @@ func (n nriNode) testAdjust(t *testing.T) {
 		t.Errorf("told after the creation: %+v", e)
 	}
 	// The limit of the pod follows, so the kernel holds it, too.
-	out, err := k.env.Crictl(k.ctx, "inspectp", id)
-	k.must(err)
-	k.wants(out, fmt.Sprint(memory+64<<20))
+	if got := k.groupMemory(id); got != memory+64<<20 {
+		t.Errorf("the pod's cgroup has the limit %d", got)
+	}
 	// And the container that eats more than the plugin lets it is killed.
 	p.noOrders()
-	_, err = k.runtime().ExecSync(k.ctx, &runtimeapi.ExecSyncRequest{ContainerId: cid, Cmd: []string{"/bin/sh", "-c", "head -c 140000000 /dev/zero | tail"}, Timeout: 30})
+	_, err := k.runtime().ExecSync(k.ctx, &runtimeapi.ExecSyncRequest{ContainerId: cid, Cmd: []string{"/bin/sh", "-c", "head -c 140000000 /dev/zero | tail"}, Timeout: 30})
 	k.must(err)
 	if st := k.wait(cid); st.Reason != "OOMKilled" {
 		t.Errorf("status = %v", st)
@@ -172,10 +173,11 @@ func (n nriNode) testUpdate(t *testing.T) {
 	one, two := k.start(id, pod, k.shell("one", forever, limited)), k.start(id, pod, k.shell("two", forever, limited))
 	p.order("UpdateContainer", map[string]any{"memory": 222 << 20, "updateMemory": map[string]int64{two: 333 << 20}})
 	_, err := k.runtime().UpdateContainerResources(k.ctx, &runtimeapi.UpdateContainerResourcesRequest{
-		ContainerId: one, Linux: &runtimeapi.LinuxContainerResources{MemoryLimitInBytes: 111 << 20, CpuShares: 200},
+		ContainerId: one, Linux: &runtimeapi.LinuxContainerResources{MemoryLimitInBytes: 111 << 20, CpuShares: 200, OomScoreAdj: 7},
 	})
 	k.must(err)
-	if r := k.status(one).GetResources().GetLinux(); r.GetMemoryLimitInBytes() != 222<<20 || r.GetCpuShares() != 200 {
+	// The score is nothing that plugins are asked about.
+	if r := k.status(one).GetResources().GetLinux(); r.GetMemoryLimitInBytes() != 222<<20 || r.GetCpuShares() != 200 || r.GetOomScoreAdj() != 7 {
 		t.Errorf("the updated one has %v", r)
 	}
 	if r := k.status(two).GetResources().GetLinux(); r.GetMemoryLimitInBytes() != 333<<20 || r.GetCpuShares() != 100 {
@@ -221,15 +223,24 @@ func (n nriNode) testUnasked(t *testing.T) {
 	}
 }
 
-// testEvict: a plugin makes room for a container that is being created.
+// testEvict: a plugin makes room for a container that is being created, or updated.
 func (n nriNode) testEvict(t *testing.T) {
 	k, p := n.on(t), n.plugin(t)
 	id, pod := k.pod()
 	victim := k.start(id, pod, k.shell("victim", forever))
 	p.order("CreateContainer", map[string]any{"container": "guest", "evict": []string{victim}})
-	k.start(id, pod, k.shell("guest", forever))
+	guest := k.start(id, pod, k.shell("guest", forever))
 	if st := k.status(victim); st.State != runtimeapi.ContainerState_CONTAINER_EXITED || !strings.Contains(st.Message, "evicted") {
 		t.Errorf("status of the evicted container: %v", st)
+	}
+	last := k.start(id, pod, k.shell("last", forever))
+	p.order("UpdateContainer", map[string]any{"evict": []string{guest}})
+	_, err := k.runtime().UpdateContainerResources(k.ctx, &runtimeapi.UpdateContainerResourcesRequest{
+		ContainerId: last, Linux: &runtimeapi.LinuxContainerResources{CpuShares: 256},
+	})
+	k.must(err)
+	if st := k.status(guest); st.State != runtimeapi.ContainerState_CONTAINER_EXITED || !strings.Contains(st.Message, "evicted") {
+		t.Errorf("status of the container that an update evicted: %v", st)
 	}
 }
 
@@ -247,13 +258,17 @@ func (n nriNode) testRefuse(t *testing.T) {
 		"processes":    {map[string]any{"pids": 7}, []string{"limit of processes", "native"}},
 		"device":       {map[string]any{"device": map[string]any{"path": "/dev/kvm", "type": "c", "major": 10, "minor": 232}}, []string{"/dev/kvm (c 10:232)", "native"}},
 		"mount":        {map[string]any{"mounts": []map[string]any{{"destination": "/x", "source": "/nowhere", "type": "bind"}}}, []string{"/nowhere"}},
+		"limit":        {map[string]any{"memory": -5}, []string{"memory limit"}},
 		"other update": {map[string]any{"updateMemory": map[string]int64{"nosuch": 1}}, []string{"nosuch"}},
 	} {
 		p.order("CreateContainer", tc.order)
 		_, err := k.create(id, pod, k.shell("refused", "true"))
 		want := codes.FailedPrecondition
-		if wish == "other update" {
+		switch wish {
+		case "other update":
 			want = codes.NotFound
+		case "limit":
+			want = codes.InvalidArgument
 		}
 		k.refused(err, want, append(tc.words, "NRI")...)
 	}
@@ -277,7 +292,7 @@ func (n nriNode) testRefuse(t *testing.T) {
 }
 
 // testRestart: a new daemon tells a plugin of all pods, and of the containers that
-// have not ended.
+// have not ended, and updates those that the plugin wants to.
 func (n nriNode) testRestart(t *testing.T) {
 	k, p := n.on(t), n.plugin(t)
 	id, pod := k.pod()
@@ -289,100 +304,17 @@ func (n nriNode) testRestart(t *testing.T) {
 	_, err = k.env.Restart(k.ctx)
 	k.must(err)
 	<-p.done // the stub ends with its connection
-	p = n.plugin(t)
+	dir := t.TempDir()
+	k.must(os.WriteFile(filepath.Join(dir, "orders"), fmt.Appendf(nil, `{"Synchronize": {"updateMemory": {%q: %d}}}`, running, 111<<20), 0o644))
+	p = n.pluginIn(t, dir)
 	e := p.await("Synchronize", "")
 	if fmt.Sprint(e.Pods) != fmt.Sprintf("[%s]", name) || fmt.Sprint(e.Containers) != "[running created]" {
 		t.Errorf("synchronized with %v and %v", e.Pods, e.Containers)
 	}
+	k.until("the update that came with the registration", func() bool {
+		return k.status(running).GetResources().GetLinux().GetMemoryLimitInBytes() == 111<<20
+	})
 	_, err = k.runtime().StopContainer(k.ctx, &runtimeapi.StopContainerRequest{ContainerId: running})
 	k.must(err)
 	p.await("StopContainer", "running")
-}
-
-// testHang: a plugin that does not answer is disconnected after its time-out. The
-// request and those of other pods go on.
-func (n nriNode) testHang(t *testing.T) {
-	k, p := n.on(t), n.plugin(t)
-	id, pod := k.pod()
-	other, otherPod := k.pod(func(c *runtimeapi.PodSandboxConfig) { c.Metadata.Name += "-other" })
-	p.order("CreateContainer", map[string]any{"do": "hang", "container": "held"})
-	held := make(chan error, 1)
-	go func() {
-		ctx, cancel := context.WithTimeout(context.Background(), limit)
-		defer cancel()
-		_, err := k.runtime().CreateContainer(ctx, &runtimeapi.CreateContainerRequest{PodSandboxId: id, Config: k.shell("held", "true"), SandboxConfig: pod})
-		held <- err
-	}()
-	p.await("CreateContainer", "held")
-	k.run(other, otherPod, k.shell("other", "true"))
-	k.must(<-held)
-	for _, e := range p.events("") {
-		if e.Container == "other" {
-			t.Errorf("a plugin that hangs was told of %s", e.Event)
-		}
-	}
-	<-p.done
-}
-
-// testCrash: a plugin that dies takes nothing with it, and may come again.
-func (n nriNode) testCrash(t *testing.T) {
-	k, p := n.on(t), n.plugin(t)
-	id, pod := k.pod()
-	p.order("StartContainer", map[string]any{"do": "crash"})
-	cid := k.start(id, pod, k.shell("a", forever))
-	<-p.done
-	p = n.plugin(t)
-	if e := p.await("Synchronize", ""); fmt.Sprint(e.Containers) != "[a]" {
-		t.Errorf("synchronized with %v", e.Containers)
-	}
-	_, err := k.runtime().RemoveContainer(k.ctx, &runtimeapi.RemoveContainerRequest{ContainerId: cid})
-	k.must(err)
-	p.follows(p.events(pod.Metadata.Name), "StopContainer(a) RemoveContainer(a)")
-}
-
-// testOnce: what begins while a plugin is being told what there is, it learns from
-// the event.
-func (n nriNode) testOnce(t *testing.T) {
-	k, dir := n.on(t), t.TempDir()
-	k.must(os.WriteFile(filepath.Join(dir, "orders"), []byte(`{"Synchronize": {"do": "linger"}}`), 0o644))
-	id, pod := k.pod()
-	p := n.pluginIn(t, dir) // it lingers now
-	k.run(id, pod, k.shell("meanwhile", "true"))
-	p.await("StopContainer", "meanwhile")
-	p.follows(p.events(pod.Metadata.Name), "CreateContainer(meanwhile) PostCreateContainer(meanwhile) StartContainer(meanwhile)"+
-		" PostStartContainer(meanwhile) StopContainer(meanwhile)")
-	if e := p.await("Synchronize", ""); fmt.Sprint(e.Pods) != fmt.Sprintf("[%s]", pod.Metadata.Name) {
-		t.Errorf("synchronized with %v", e.Pods)
-	}
-}
-
-// testPolicy: a plugin may ask that requests fail without its answer.
-func (n nriNode) testPolicy(t *testing.T) {
-	k, p := n.on(t), n.plugin(t, "-fail-request")
-	id, pod := k.pod()
-	p.order("CreateContainer", map[string]any{"do": "hang"})
-	_, err := k.create(id, pod, k.shell("a", "true"))
-	k.refused(err, codes.DeadlineExceeded, "10-test", "CreateContainer")
-	<-p.done
-	k.run(id, pod, k.shell("a", "true"))
-}
-
-// TestNRIPluginFolder: a plugin that the daemon starts itself, with its
-// configuration, from before the first pod to the daemon's end.
-func TestNRIPluginFolder(t *testing.T) {
-	dir := t.TempDir()
-	log := filepath.Join(dir, "log")
-	n := newNRINode(t, fmt.Sprintf("[nri]\nplugin_dir = %q\nconfig_dir = %q\n", dir, dir))
-	program, err := os.ReadFile(n.program)
-	n.must(err)
-	n.must(os.WriteFile(filepath.Join(dir, "20-launched"), program, 0o755))
-	n.must(os.WriteFile(filepath.Join(dir, "20-launched.conf"), fmt.Appendf(nil, `{"log": %q}`, log), 0o644))
-	n.must(n.env.Stop(n.ctx))
-	_, err = n.env.Start(n.ctx)
-	n.must(err)
-	p := &nriPlugin{kit: n.kit, log: log}
-	p.await("Synchronize", "")
-	id, pod := n.pod()
-	n.run(id, pod, n.shell("a", "true"))
-	p.await("StopContainer", "a")
 }
