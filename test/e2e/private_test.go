@@ -47,6 +47,33 @@ func TestTheFoldersAreClosedToOthers(t *testing.T) {
 	}
 }
 
+// TestTheUmaskOfItsParentDoesNotMatter: a daemon that was started with one that
+// leaves nothing to others gives a pod's users the way to the pod's files all the
+// same, and makes folders of the node for them.
+func TestTheUmaskOfItsParentDoesNotMatter(t *testing.T) {
+	repo, err := testenv.RepoRoot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	wrapper := filepath.Join(dir, "cri-sandbox")
+	script := "#!/bin/sh\numask 077\nexec " + repo + "/bin/cri-sandbox \"$@\"\n"
+	if err := os.WriteFile(wrapper, []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	k := ownNode(t, testenv.Options{Binary: wrapper})
+	made := filepath.Join(dir, "made")
+	id, pod := k.pod(ownUsers)
+	k.wants(k.run(id, pod, k.shell("a", "cat /etc/hostname; ls -d /made", asApp, withMounts(
+		&runtimeapi.Mount{ContainerPath: "/made", HostPath: made},
+	))), pod.Hostname, "/made")
+	fi, err := os.Stat(made)
+	k.must(err)
+	if fi.Mode().Perm() != 0o755 {
+		t.Errorf("the folder that it made is %v", fi.Mode())
+	}
+}
+
 // openToOthers complains about what a user may read, or write, or connect to. A
 // container's root file system has the image's modes; a user needs its path, which
 // only root can list.

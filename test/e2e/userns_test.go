@@ -53,21 +53,7 @@ func TestUserNamespaceOwnsNothing(t *testing.T) {
 	c := k.shell("c", "echo made > /made; chown 1000:1000 /made; mkdir /sub; echo ready; exec sleep 600")
 	cid := k.start(id, pod, c)
 	k.logHas(pod, c, "ready")
-
-	pids := podProcesses(k, id)
-	if len(pids) < 2 {
-		t.Fatalf("processes of the pod: %v", pids)
-	}
-	for _, pid := range pids {
-		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-		k.must(err)
-		k.wants(string(status), fmt.Sprintf("Uid:\t%[1]d\t%[1]d\t%[1]d\t%[1]d", hostRoot), fmt.Sprintf("Gid:\t%[1]d\t%[1]d\t%[1]d\t%[1]d", hostRoot))
-		uids, err := os.ReadFile(fmt.Sprintf("/proc/%d/uid_map", pid))
-		k.must(err)
-		if got := strings.Join(strings.Fields(string(uids)), " "); got != fmt.Sprintf("0 %d 65536", hostRoot) {
-			t.Errorf("process %d has the map %s", pid, got)
-		}
-	}
+	ownNothing(k, id)
 	rootfs := filepath.Join(k.env.State, "pods", id, cid, "rootfs")
 	for name, want := range map[string]uint32{"made": hostRoot + 1000, "sub": hostRoot, "etc/passwd": hostRoot, "home/app": hostRoot + 1000} {
 		if uid, gid := ownerOf(k, filepath.Join(rootfs, name)); uid != want || gid != want {
@@ -77,6 +63,25 @@ func TestUserNamespaceOwnsNothing(t *testing.T) {
 	// In the pod it is as in any other.
 	k.wants(k.exec(cid, "id; stat -c '%n %u:%g' /made /sub /etc/passwd /home/app /etc/hosts /etc/hostname"),
 		"uid=0(root)", "/made 1000:1000", "/sub 0:0", "/etc/passwd 0:0", "/home/app 1000:1000", "/etc/hosts 0:0", "/etc/hostname 0:0")
+}
+
+// ownNothing checks the processes of a pod: they have its ids, and no others.
+func ownNothing(k kit, pod string) {
+	k.Helper()
+	pids := podProcesses(k, pod)
+	if len(pids) < 2 {
+		k.Fatalf("processes of the pod: %v", pids)
+	}
+	for _, pid := range pids {
+		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+		k.must(err)
+		k.wants(string(status), fmt.Sprintf("Uid:\t%[1]d\t%[1]d\t%[1]d\t%[1]d", hostRoot), fmt.Sprintf("Gid:\t%[1]d\t%[1]d\t%[1]d\t%[1]d", hostRoot))
+		uids, err := os.ReadFile(fmt.Sprintf("/proc/%d/uid_map", pid))
+		k.must(err)
+		if got := strings.Join(strings.Fields(string(uids)), " "); got != fmt.Sprintf("0 %d 65536", hostRoot) {
+			k.Errorf("process %d has the map %s", pid, got)
+		}
+	}
 }
 
 // podProcesses are the pids of a pod's sandbox process and gofers.
@@ -195,6 +200,7 @@ func TestUserNamespaceSurvivesRestart(t *testing.T) {
 	k.must(err)
 	k.logHas(pod, k.shell("late", ""), "shared")
 	k.logHas(pod, k.shell("late", ""), "/vol 0")
+	ownNothing(k, id)
 	k.must(k.env.Client.RemovePod(k.ctx, id))
 	k.must(k.env.Audit(k.ctx))
 }
