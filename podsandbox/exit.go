@@ -84,11 +84,7 @@ func (m *Manager) containerEnded(c *container, e end) {
 	crashpoint.Here("before exit handling")
 	// Before the record: who sees Exited can read the whole log.
 	finishTerminal(ctx, c)
-	if s := c.takeStreams(); s != nil {
-		if err := s.Finish(ctx); err != nil {
-			klog.ErrorS(err, "Drain the log of an ended container", "container", c.id())
-		}
-	}
+	m.finishStreams(ctx, c)
 	crashpoint.Here("after last words")
 	err := m.tell(c.pod, c.id(), runtimeapi.ContainerEventType_CONTAINER_STOPPED_EVENT, func() error {
 		return c.note(lifecycle.Ended, func(st *record.ContainerStatus) {
@@ -107,6 +103,31 @@ func (m *Manager) containerEnded(c *container, e end) {
 	m.shrinkGroup(c.pod)
 	crashpoint.Here("after exit handling")
 	m.tellStopped(ctx, c)
+}
+
+// finishStreams writes the rest of a container's output to its log. On a disk at
+// fault that goes on until the container is removed; its end is told meanwhile.
+func (m *Manager) finishStreams(ctx context.Context, c *container) {
+	s := c.takeStreams()
+	if s == nil {
+		return // another path is at it
+	}
+	err := s.Finish(ctx)
+	if err == nil {
+		return
+	}
+	klog.ErrorS(err, "Drain the log of an ended container; it will be tried again", "container", c.id())
+	c.setStreams(s) // for its removal, which closes them
+	m.persist(func(ctx context.Context) error {
+		if c.getStreams() != s {
+			return nil
+		}
+		if err := s.Finish(ctx); err != nil {
+			return err
+		}
+		c.takeStreams()
+		return nil
+	})
 }
 
 // forgetEnded frees what a container whose end is on record has in the sandbox,

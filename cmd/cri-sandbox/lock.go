@@ -16,7 +16,12 @@ const lockPatience = 2 * time.Second
 
 // lockFolder takes a folder for this process. The lock ends with the process,
 // however it ends. No program that it starts inherits it.
-func lockFolder(dir, flag string) (*os.File, error) {
+func lockFolder(dir, flag string) (_ *os.File, err error) {
+	defer func() {
+		if errors.Is(err, unix.EROFS) {
+			err = fmt.Errorf("--%s %s is on a read-only file system, where no pod can be run or removed; make it writable and start again, pods run on meanwhile: %w", flag, dir, err)
+		}
+	}()
 	if err := os.MkdirAll(dir, 0o711); err != nil {
 		return nil, fmt.Errorf("make folder: %w", err)
 	}

@@ -92,13 +92,14 @@ func (s *Streams) halt() {
 }
 
 // finish does the pump's work to the end: until the FIFO is empty and all of it
-// is in the log. It tries again until ctx ends.
+// is in the log. It tries again until ctx ends, but on a file system that is
+// read-only, which is not a matter of seconds.
 func (s *Streams) finish(ctx context.Context, st *stream) error {
 	failed := false
 	for pause := firstPause; ; pause = min(2*pause, longPause) {
 		err := s.finishOnce(ctx, st)
 		s.report(err, &failed)
-		if err == nil || errors.Is(err, errClosed) || ctx.Err() != nil {
+		if err == nil || errors.Is(err, errClosed) || errors.Is(err, unix.EROFS) || ctx.Err() != nil {
 			return err
 		}
 		select {

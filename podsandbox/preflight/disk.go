@@ -2,6 +2,7 @@ package preflight
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -48,7 +49,11 @@ func folders(_ context.Context, o Options) []Finding {
 
 func overlay(_ context.Context, o Options) []Finding {
 	dir := existing(o.Root)
-	if err := image.CheckRoot(dir); err != nil {
+	err := image.CheckRoot(dir)
+	if errors.Is(err, unix.EROFS) { // which ext4 does not say of itself after an error
+		return bad("Mount it read-write, after a check of the file system.", "%s is on a read-only file system", dir)
+	}
+	if err != nil {
 		return bad("Put the root on ext4, or on xfs with ftype=1, load the module overlay, and run as root.", "%v", err)
 	}
 	return good("on the file system of %s", dir)

@@ -18,7 +18,17 @@ import (
 // nodeOnDisk is a node that has one of its folders on a small disk of its own.
 func nodeOnDisk(t *testing.T, folder func(*testenv.Env) string, options string) kit {
 	t.Helper()
-	env, err := testenv.New(t.Context(), testenv.Options{NoStart: true})
+	return nodeOnMount(t, testenv.Options{}, func(k kit) {
+		k.must(os.MkdirAll(folder(k.env), 0o755))
+		k.must(unix.Mount("tmpfs", folder(k.env), "tmpfs", 0, options))
+	})
+}
+
+// nodeOnMount is a node below whose folder mount has mounted something.
+func nodeOnMount(t *testing.T, opts testenv.Options, mount func(kit)) kit {
+	t.Helper()
+	opts.NoStart = true
+	env, err := testenv.New(t.Context(), opts)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -31,9 +41,7 @@ func nodeOnDisk(t *testing.T, folder func(*testenv.Env) string, options string) 
 		}
 	})
 	k := newKitOn(t, env)
-	k.must(os.MkdirAll(folder(env), 0o755))
-	// Close unmounts it: a sandbox may have a copy of the mount by then.
-	k.must(unix.Mount("tmpfs", folder(env), "tmpfs", 0, options))
+	mount(k) // Close unmounts it: a sandbox may have a copy of the mount by then
 	_, err = env.Start(k.ctx)
 	k.must(err)
 	k.must(pullAll(k.ctx, env))

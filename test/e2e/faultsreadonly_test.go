@@ -1,12 +1,19 @@
 package e2e
 
 import (
+	"context"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
+	"time"
 
+	"golang.org/x/sys/unix"
 	"google.golang.org/grpc/codes"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/cri-sandbox/cri-sandbox/hack/testenv"
 )
 
 // TestWhatIsToEndEndsOnAReadOnlyDisk: a node whose disk has become read-only can be
@@ -89,4 +96,97 @@ func (k kit) ended(id string, code int32) {
 	if st := k.status(id); st.State != runtimeapi.ContainerState_CONTAINER_EXITED || st.ExitCode != code {
 		k.Errorf("want an end with %d, the container is: %v", code, st)
 	}
+}
+
+// TestADiskThatBreaksDown, with root and logs on it, as ext4 does after an error:
+// what runs is listed and can be entered, and ends when it is asked to. The daemon
+// does not start there, and says why.
+func TestADiskThatBreaksDown(t *testing.T) {
+	image := filepath.Join(t.TempDir(), "disk")
+	k := nodeOnMount(t, testenv.Options{}, func(k kit) { mountLoop(k, image) })
+	pod := k.env.PodConfig("a") // its daemon will not be there to remove it
+	id, err := k.env.Client.RunPod(k.ctx, pod)
+	k.must(err)
+	polite := k.shell("polite", "trap 'echo bye; exit 7' TERM; echo up; while :; do sleep 0.05; done")
+	politeID := k.start(id, pod, polite)
+	k.logHas(pod, polite, "up")
+	stays := k.start(id, pod, k.shell("stays", "exec sleep 600"))
+	pid := sandboxPID(k, id)
+	breakDown(k, image)
+
+	list, err := k.runtime().ListPodSandbox(k.ctx, &runtimeapi.ListPodSandboxRequest{})
+	k.must(err)
+	if len(list.Items) != 1 || list.Items[0].State != runtimeapi.PodSandboxState_SANDBOX_READY {
+		t.Errorf("the pods are %v", list.Items)
+	}
+	k.exec(stays, "true")
+	// Far less than would be waited for a disk that is only full.
+	ctx, cancel := context.WithTimeout(k.ctx, 20*time.Second)
+	defer cancel()
+	_, err = k.runtime().StopContainer(ctx, &runtimeapi.StopContainerRequest{ContainerId: politeID, Timeout: 10})
+	k.must(err)
+	k.ended(politeID, 7)
+	_, err = k.runtime().StopPodSandbox(k.ctx, &runtimeapi.StopPodSandboxRequest{PodSandboxId: id})
+	k.refused(err, codes.FailedPrecondition, "read-only")
+	k.ended(stays, 137)
+	k.notReady(id)
+	if _, err := os.Stat(filepath.Join("/proc", pid)); err == nil {
+		t.Errorf("sandbox process %s runs on", pid)
+	}
+
+	k.must(k.env.Kill())
+	if _, err := k.env.Start(k.ctx); err == nil {
+		t.Error("a daemon started on a read-only root")
+	}
+	k.wants(k.env.LogTail(1), "--root "+k.env.Root+" is on a read-only file system")
+}
+
+// mountLoop puts root and logs of a node on an ext4 file system in a file, which
+// fails as a real one does. The test is skipped where the machine gives no loop device.
+func mountLoop(k kit, image string) {
+	k.Helper()
+	k.must(os.WriteFile(image, nil, 0o600))
+	k.must(os.Truncate(image, 256<<20))
+	if out, err := exec.Command("mkfs.ext4", "-q", "-F", image).CombinedOutput(); err != nil {
+		k.Skipf("mkfs.ext4: %v: %s", err, out)
+	}
+	base := filepath.Join(k.env.Dir, "disk")
+	k.must(os.Mkdir(base, 0o755))
+	if out, err := exec.Command("mount", "-o", "loop,errors=remount-ro", image, base).CombinedOutput(); err != nil {
+		k.Skipf("no loop device: %v: %s", err, out)
+	}
+	for name, at := range map[string]string{"root": k.env.Root, "logs": k.env.LogDir} {
+		k.must(os.Mkdir(filepath.Join(base, name), 0o755))
+		k.must(unix.Mount(filepath.Join(base, name), at, "", unix.MS_BIND, ""))
+	}
+}
+
+// breakDown makes the file system find an error in itself, upon which it becomes
+// read-only under the feet of those who have files open.
+func breakDown(k kit, image string) {
+	k.Helper()
+	loop, err := exec.Command("losetup", "-n", "-O", "NAME", "-j", image).Output()
+	k.must(err)
+	trigger := "/sys/fs/ext4/" + filepath.Base(strings.TrimSpace(string(loop))) + "/trigger_fs_error"
+	if err := os.WriteFile(trigger, []byte("x"), 0); err != nil {
+		k.Skip(err)
+	}
+}
+
+// TestLastWordsWaitForTheDisk: what a container printed last on a full disk is in its
+// log when there is space again, although its end was told before.
+func TestLastWordsWaitForTheDisk(t *testing.T) {
+	opts := testenv.Options{Config: "[timeouts]\nsandbox = \"3s\"\n"} // after which the end is told
+	k := nodeOnMount(t, opts, func(k kit) { k.must(unix.Mount("tmpfs", k.env.LogDir, "tmpfs", 0, "size=1m")) })
+	id, pod := k.pod()
+	c := k.shell("a", "echo up; while [ ! -e /go ]; do sleep 0.02; done; head -c 100000 /dev/zero | tr '\\0' x; echo; echo last words")
+	a := k.start(id, pod, c)
+	k.logHas(pod, c, "up")
+	free := fillDisk(k, k.env.LogDir)
+	k.exec(a, "touch /go")
+	k.wait(a)
+	free()
+	k.logHas(pod, c, "last words")
+	k.must(k.env.Client.RemoveAll(k.ctx))
+	k.must(k.env.Audit(k.ctx))
 }
