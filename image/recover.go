@@ -17,8 +17,8 @@ import (
 )
 
 // recover puts right what an earlier process left: leases of unfinished pulls,
-// downloads without a name,
-// half-unpacked layers, and holds on layers that are known from disk only.
+// downloads without a name, half-unpacked layers, and holds on layers that are
+// known from disk only.
 func (s *Store) recover(ctx context.Context) error {
 	s.doubtful.Store(true)
 	rebooted, err := s.adoptLeases(ctx)
