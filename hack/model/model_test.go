@@ -17,7 +17,7 @@ func TestDaemonOnTheFakeEngine(t *testing.T) {
 	if why := fakenode.Missing(); why != "" {
 		t.Skip(why)
 	}
-	Check(t, Plan{New: newFake, Steps: 60, Duration: 15 * time.Second, Shrink: 2 * time.Minute})
+	Check(t, Plan{New: newFake, Steps: 60, Duration: 30 * time.Second, Shrink: 2 * time.Minute})
 }
 
 func newFake(t testing.TB) (Target, func() error) {
