@@ -91,7 +91,8 @@ func (b *broadcaster) close() {
 // tell writes to a record of the pod or of one of its containers, by change, and
 // publishes what that means. Nothing comes between the two, so that the order of
 // a pod's events is that of its records. Nothing is published after an error other
-// than record.ErrUnsaved, which is returned none the less, nor of a pod that was never Ready and is being undone: nobody was told of it.
+// than record.ErrUnsaved, which is returned none the less, nor of a pod that was
+// never Ready and is being undone: nobody was told of it.
 func (m *Manager) tell(p *pod, id string, what runtimeapi.ContainerEventType, change func() error) error {
 	p.telling.Lock()
 	defer p.telling.Unlock()

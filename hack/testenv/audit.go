@@ -22,8 +22,8 @@ var Kinds = []string{"process", "mount", "link", "lease", "rule", "chain", "cgro
 // among them. A link is attached to the bridge. A lease is an address file of
 // host-local. A rule (iptables, ip6tables, nftables) mentions the network, the
 // bridge or an address of its subnets; a chain is one of iptables that the plugins
-// made for a pod of the environment and that no rule belongs to. A cgroup is below the environment's parent or carries an id that
-// the client has seen. state and record are files and folders in the daemon's
+// made for a pod of the environment and that no rule belongs to. A cgroup is below
+// the environment's parent or carries an id that the client has seen. state and record are files and folders in the daemon's
 // --state and --root (less its images); rootfs are the writable layers and
 // snapshots.
 func (e *Env) scans() map[string]func() ([]string, error) {

@@ -159,7 +159,8 @@ func (s *Streams) start() {
 // Finish is called when the container has ended: it writes all that its FIFOs
 // and spools hold and an open line, and closes. It is idempotent, also over a
 // restart. When ctx ends first, and at once on a read-only file system, it returns
-// the reason why the output could not be written; nothing is lost and Finish can be called again.
+// the reason why the output could not be written; nothing is lost and Finish can be
+// called again.
 func (s *Streams) Finish(ctx context.Context) error {
 	s.halt()
 	s.mu.Lock()
