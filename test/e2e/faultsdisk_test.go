@@ -28,25 +28,13 @@ func nodeOnDisk(t *testing.T, folder func(*testenv.Env) string, options string) 
 func nodeOnMount(t *testing.T, opts testenv.Options, mount func(kit)) kit {
 	t.Helper()
 	opts.NoStart = true
-	env, err := testenv.New(t.Context(), opts)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if t.Failed() {
-			t.Logf("end of the daemon's log:\n%s", env.LogTail(40))
-		}
-		if err := env.Close(); err != nil {
-			t.Errorf("tear down the node: %v", err)
-		}
-	})
-	k := newKitOn(t, env)
+	k := emptyNode(t, opts)
 	mount(k) // Close unmounts it: a sandbox may have a copy of the mount by then
-	_, err = env.Start(k.ctx)
+	_, err := k.env.Start(k.ctx)
 	k.must(err)
-	k.must(pullAll(k.ctx, env))
-	k.must(env.Client.RemovePod(k.ctx, must(env.Client.RunPod(k.ctx, env.PodConfig("first")))(k)))
-	k.must(env.MarkBaseline())
+	k.must(pullAll(k.ctx, k.env))
+	k.must(k.env.Client.RemovePod(k.ctx, must(k.env.Client.RunPod(k.ctx, k.env.PodConfig("first")))(k)))
+	k.must(k.env.MarkBaseline())
 	return k
 }
 

@@ -32,6 +32,15 @@ func newKitOn(t *testing.T, env *testenv.Env) kit {
 // ownNode makes a node for a test that breaks it.
 func ownNode(t *testing.T, opts testenv.Options) kit {
 	t.Helper()
+	k := emptyNode(t, opts)
+	k.must(pullAll(k.ctx, k.env))
+	k.must(k.env.MarkBaseline())
+	return k
+}
+
+// emptyNode is ownNode without images.
+func emptyNode(t *testing.T, opts testenv.Options) kit {
+	t.Helper()
 	env, err := testenv.New(t.Context(), opts)
 	if err != nil {
 		t.Fatal(err)
@@ -44,10 +53,7 @@ func ownNode(t *testing.T, opts testenv.Options) kit {
 			t.Errorf("tear down the node: %v", err)
 		}
 	})
-	k := newKitOn(t, env)
-	k.must(pullAll(k.ctx, env))
-	k.must(env.MarkBaseline())
-	return k
+	return newKitOn(t, env)
 }
 
 func (k kit) must(err error) {
