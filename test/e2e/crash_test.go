@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -149,10 +150,23 @@ func (n crashNode) auditImages() error {
 	}
 	for _, item := range now {
 		if !slices.Contains(n.images, item) {
-			return fmt.Errorf("the image store holds %s", item)
+			return fmt.Errorf("the image store holds %s\n%s", item, contentOf(item))
 		}
 	}
 	return nil
+}
+
+// contentOf is what a file or the files of a folder begin with.
+func contentOf(path string) string {
+	var b strings.Builder
+	_ = filepath.WalkDir(path, func(name string, d fs.DirEntry, err error) error {
+		if err == nil && !d.IsDir() {
+			content, err := os.ReadFile(name)
+			fmt.Fprintf(&b, "%s: %.60q %v\n", d.Name(), content, err)
+		}
+		return nil
+	})
+	return b.String()
 }
 
 // imageFiles lists the blobs, the downloads under way and the leases of a daemon
