@@ -8,7 +8,6 @@ import (
 	"io"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -92,7 +91,7 @@ func check(ctx context.Context, cfg config, f checkFlags) (report, error) {
 	}
 	cni, err := network.NewCNI(network.Options{
 		ConfDir: cfg.CNI.ConfDir, BinDirs: cfg.CNI.BinDirs, CacheDir: filepath.Join(cfg.Root, "cni"),
-		Timeout: time.Duration(cfg.Timeouts.Network),
+		Timeout: cfg.Timeouts.Network.Duration,
 	})
 	if err != nil {
 		return report{}, fmt.Errorf("open network: %w", err)

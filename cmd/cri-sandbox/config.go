@@ -84,8 +84,9 @@ type streamingConfig struct {
 	CreationTimeout duration `toml:"creation_timeout" comment:"How long a client may take to open the streams it asked for"`
 }
 
-// duration is a time.Duration that reads and writes as "30s".
-type duration time.Duration
+// duration is a time.Duration that reads and writes as "30s". It is no number, so
+// that none is taken for nanoseconds.
+type duration struct{ time.Duration }
 
 // UnmarshalText implements encoding.TextUnmarshaler.
 func (d *duration) UnmarshalText(text []byte) error {
@@ -96,12 +97,12 @@ func (d *duration) UnmarshalText(text []byte) error {
 	if v <= 0 {
 		return fmt.Errorf("duration %q is not positive", text)
 	}
-	*d = duration(v)
+	d.Duration = v
 	return nil
 }
 
 // MarshalText implements encoding.TextMarshaler.
-func (d duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
+func (d duration) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
 
 func defaultConfig() config {
 	return config{
@@ -113,15 +114,15 @@ func defaultConfig() config {
 			ConfigDir: "/etc/cri-sandbox/certs.d", MaxConcurrentDownloads: 3,
 		},
 		Timeouts: timeoutsConfig{
-			Network: duration(60 * time.Second), Sandbox: duration(30 * time.Second),
-			PullIdle: duration(time.Minute), Drain: duration(10 * time.Second),
+			Network: duration{60 * time.Second}, Sandbox: duration{30 * time.Second},
+			PullIdle: duration{time.Minute}, Drain: duration{10 * time.Second},
 		},
 		CDI:      cdiConfig{SpecDirs: cdi.DefaultSpecDirs()},
 		Security: securityConfig{SeccompRoot: "/var/lib/kubelet/seccomp", PrivilegedPods: privilegedRefuse},
 		NRI:      defaultNRIConfig(),
 		Images:   defaultImagesConfig(),
 		Streaming: streamingConfig{
-			Address: "127.0.0.1", IdleTimeout: duration(4 * time.Hour), CreationTimeout: duration(30 * time.Second),
+			Address: "127.0.0.1", IdleTimeout: duration{4 * time.Hour}, CreationTimeout: duration{30 * time.Second},
 		},
 	}
 }

@@ -29,7 +29,7 @@ func TestDropInsWinOverTheFileInLexicalOrder(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if cfg.Root != "/c" || cfg.State != "/s" || cfg.LogLevel != 3 || time.Duration(cfg.Timeouts.Network) != 5*time.Second {
+	if cfg.Root != "/c" || cfg.State != "/s" || cfg.LogLevel != 3 || cfg.Timeouts.Network.Duration != 5*time.Second {
 		t.Errorf("config = %+v", cfg)
 	}
 	if cfg.Timeouts.Sandbox != defaultConfig().Timeouts.Sandbox {
@@ -43,6 +43,7 @@ func TestBadConfigsNameFileAndLine(t *testing.T) {
 		"unknown in table": {"[cni]\nconf = 1\n", `line 2: unknown key "cni.conf"`},
 		"wrong type":       {"log_level = 'high'\n", "line 1"},
 		"syntax":           {"root = /a\n", "line 1"},
+		"a number":         {"[timeouts]\nnetwork = 30\n", `missing unit in duration "30"`}, // the library knows no line
 		"negative":         {"[timeouts]\nnetwork = '-1s'\n", "not positive"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/pelletier/go-toml/v2"
 )
@@ -20,6 +19,7 @@ func FuzzConfig(f *testing.F) {
 	f.Add([]byte("root = 'relative'\n"))
 	f.Add([]byte("[timeouts]\nnetwork = '-1s'\n"))
 	f.Add([]byte("[timeouts]\nsandbox = '0s'\n"))
+	f.Add([]byte("[timeouts]\nnetwork = 30\n"))
 	f.Add([]byte("[registry]\nmax_concurrent_downloads = 0\n"))
 	f.Add([]byte("[streaming]\nport = 65536\n"))
 	f.Add([]byte("[streaming]\nport = 99999999999999999999\n"))
@@ -36,8 +36,8 @@ func FuzzConfig(f *testing.F) {
 			cfg.Timeouts.Network, cfg.Timeouts.Sandbox, cfg.Timeouts.PullIdle, cfg.Timeouts.Drain,
 			cfg.Streaming.IdleTimeout, cfg.Streaming.CreationTimeout,
 		} {
-			if d <= 0 {
-				t.Errorf("a timeout of %v is taken", time.Duration(d))
+			if d.Duration <= 0 {
+				t.Errorf("a timeout of %v is taken", d)
 			}
 		}
 		if !filepath.IsAbs(cfg.Root) || !filepath.IsAbs(cfg.State) || cfg.Registry.MaxConcurrentDownloads < 1 ||

@@ -3,7 +3,6 @@ package main
 import (
 	"fmt"
 	"path/filepath"
-	"time"
 
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/nri"
 )
@@ -20,7 +19,7 @@ type nriConfig struct {
 func defaultNRIConfig() nriConfig {
 	return nriConfig{
 		Socket: nri.DefaultSocket, PluginDir: nri.DefaultPluginDir, ConfigDir: nri.DefaultConfigDir,
-		RegistrationTimeout: duration(nri.DefaultRegistrationTimeout), RequestTimeout: duration(nri.DefaultRequestTimeout),
+		RegistrationTimeout: duration{nri.DefaultRegistrationTimeout}, RequestTimeout: duration{nri.DefaultRequestTimeout},
 	}
 }
 
@@ -40,6 +39,6 @@ func openPlugins(cfg nriConfig) (*nri.Plugins, error) {
 	}
 	return nri.New(nri.Options{
 		Version: version, Socket: cfg.Socket, PluginDir: cfg.PluginDir, ConfigDir: cfg.ConfigDir,
-		RegistrationTimeout: time.Duration(cfg.RegistrationTimeout), RequestTimeout: time.Duration(cfg.RequestTimeout),
+		RegistrationTimeout: cfg.RegistrationTimeout.Duration, RequestTimeout: cfg.RequestTimeout.Duration,
 	})
 }

@@ -68,7 +68,7 @@ func serve(cfg config) (err error) {
 		Root:                   filepath.Join(cfg.Root, "images"),
 		RegistryConfigDir:      cfg.Registry.ConfigDir,
 		MaxConcurrentDownloads: cfg.Registry.MaxConcurrentDownloads,
-		PullIdleTimeout:        time.Duration(cfg.Timeouts.PullIdle),
+		PullIdleTimeout:        cfg.Timeouts.PullIdle.Duration,
 		Limits:                 cfg.Images.limits(),
 		Pinned:                 cfg.Images.PinnedImages,
 	})
@@ -78,7 +78,7 @@ func serve(cfg config) (err error) {
 	defer func() { err = errors.Join(err, images.Close()) }()
 	cni, err := network.NewCNI(network.Options{
 		ConfDir: cfg.CNI.ConfDir, BinDirs: cfg.CNI.BinDirs, CacheDir: filepath.Join(cfg.Root, "cni"),
-		ConfTemplate: cfg.CNI.ConfTemplate, Timeout: time.Duration(cfg.Timeouts.Network),
+		ConfTemplate: cfg.CNI.ConfTemplate, Timeout: cfg.Timeouts.Network.Duration,
 	})
 	if err != nil {
 		return fmt.Errorf("open network: %w", err)
@@ -100,7 +100,7 @@ func serve(cfg config) (err error) {
 		Handlers: handlers, SeccompRoot: cfg.Security.SeccompRoot, PrivilegedInSandbox: cfg.Security.PrivilegedPods == privilegedSandbox,
 		Devices: cdi.Devices{SpecDirs: cfg.CDI.SpecDirs}, Plugins: plugins,
 		Timeouts: podsandbox.Timeouts{
-			Network: time.Duration(cfg.Timeouts.Network), Sandbox: time.Duration(cfg.Timeouts.Sandbox),
+			Network: cfg.Timeouts.Network.Duration, Sandbox: cfg.Timeouts.Sandbox.Duration,
 		},
 	})
 	if err != nil {
@@ -121,7 +121,7 @@ func serve(cfg config) (err error) {
 		Streaming: cri.StreamingOptions{
 			Address: cfg.Streaming.Address, Port: cfg.Streaming.Port,
 			CertFile: cfg.Streaming.TLSCertFile, KeyFile: cfg.Streaming.TLSKeyFile,
-			IdleTimeout: time.Duration(cfg.Streaming.IdleTimeout), CreationTimeout: time.Duration(cfg.Streaming.CreationTimeout),
+			IdleTimeout: cfg.Streaming.IdleTimeout.Duration, CreationTimeout: cfg.Streaming.CreationTimeout.Duration,
 		},
 	})
 }
@@ -166,7 +166,7 @@ func answer(ctx context.Context, cfg config, start time.Time, opts cri.Options) 
 	case <-ctx.Done():
 	}
 	klog.InfoS("Stopping; pods keep running")
-	server.Stop(time.Duration(cfg.Timeouts.Drain))
+	server.Stop(cfg.Timeouts.Drain.Duration)
 	return nil
 }
 
