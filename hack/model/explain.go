@@ -72,6 +72,19 @@ func (e *explanation) shared(o Op) bool {
 	return n > 1
 }
 
+// kills tells whether the step kills the container of a request.
+func (e *explanation) kills(o Op) bool {
+	return slices.ContainsFunc(e.answers, func(a answer) bool {
+		switch a.op.Kind {
+		case Die, StopPod, RemovePod:
+			return a.op.Pod == o.Pod
+		case Stop:
+			return a.op.Pod == o.Pod && a.op.Ctr == o.Ctr && a.op.Arg == 0
+		}
+		return false
+	})
+}
+
 // outcomes are the states that a request may lead to, given its answer.
 func (e *explanation) outcomes(s state, a answer) []state {
 	next, code := s.do(a.op)
@@ -92,6 +105,10 @@ func (e *explanation) outcomes(s state, a answer) []state {
 	switch {
 	case a.op.Kind == Start && a.code == codes.OK && e.shared(a.op):
 		return []state{s, next}
+	case ends && (a.code == code || slices.Contains(raceCodes, a.code)) && e.kills(a.op):
+		killed := s // before it has followed the signal that it got
+		killed.Pods[a.op.Pod].Ctrs[a.op.Ctr].exit(codeKilled)
+		return []state{next, killed}
 	case code == a.code, ends && slices.Contains(raceCodes, a.code):
 		return []state{next}
 	case !alone && slices.Contains(raceCodes, a.code):

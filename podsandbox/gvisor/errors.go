@@ -36,6 +36,10 @@ func classify(err error) error {
 	case has("no such file or directory", "permission denied", "not a directory", "exec format error", "is a directory", "not executable", "failed to load"):
 		// The program, working directory or mount point that the caller named.
 		return fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument)
+	case remote.message == "out of memory":
+		// The end of a pid namespace's first process, while its container is not yet
+		// known to have stopped: Linux, too, makes no process there then (ENOMEM).
+		return fmt.Errorf("its first process has ended: %w: %w", err, errdefs.ErrFailedPrecondition)
 	case isContainerMissing(remote.message):
 		return fmt.Errorf("%w: %w", err, errdefs.ErrNotFound)
 	}

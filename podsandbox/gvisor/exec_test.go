@@ -47,6 +47,29 @@ func TestExec(t *testing.T) {
 	}
 }
 
+// TestExecMeetsTheEnd of its container, at whatever point.
+func TestExecMeetsTheEnd(t *testing.T) {
+	p := startPod(t)
+	for range 30 {
+		spec := shell(newRootfs(t), "echo ready; sleep 1000")
+		spec.Linux.Namespaces = []specs.LinuxNamespace{{Type: specs.PIDNamespace}}
+		c := p.start(spec)
+		c.waitFor(t, "ready")
+		killed := make(chan error, 1)
+		go func() { killed <- p.Signal(testContext(t), c.ID, 9, false) }()
+		var err error
+		for err == nil {
+			_, _, err = p.sh(c.ID, "true")
+		}
+		if !errdefs.IsFailedPrecondition(err) {
+			t.Errorf("%v, want FailedPrecondition", err)
+		}
+		if err := <-killed; err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // An exec whose context ends leaves nothing of its tree, in whatever sessions and
 // groups, and touches nothing else, in either kind of pid namespace.
 func TestExecIsKilledAsATree(t *testing.T) {
