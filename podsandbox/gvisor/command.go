@@ -14,7 +14,7 @@ import (
 type command struct {
 	sandbox  *Sandbox
 	id       string // of the container
-	started  startedExec
+	started  *startedExec
 	terminal bool
 }
 
@@ -65,9 +65,10 @@ func (c *command) Signal(ctx context.Context, sig int) error {
 	if !c.terminal {
 		// An exec'd process leads a session and a group of its own, which has the
 		// number that it has in the root pid namespace.
-		arg.PID, arg.Mode = c.started.root, signalGroup
-		if c.started.root == 0 {
-			arg.PID, arg.Mode = c.started.pid, signalProcess
+		if root := c.started.rootPID(ctx); root != 0 {
+			arg.PID, arg.Mode = root, signalGroup
+		} else {
+			arg.Mode = signalProcess
 		}
 	}
 	if err := c.sandbox.control.call(ctx, methodSignal, arg, nil); err != nil {

@@ -65,7 +65,7 @@ func (s *Sandbox) exec(ctx context.Context, id string, p engine.Exec) (engine.Ex
 const killPatience = 2 * time.Second
 
 // killAbandoned kills what nobody waits for any more.
-func (s *Sandbox) killAbandoned(ctx context.Context, id string, e startedExec) {
+func (s *Sandbox) killAbandoned(ctx context.Context, id string, e *startedExec) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
 	defer cancel()
 	if err := s.killTree(ctx, id, e); err != nil && !s.proc.ended() {
@@ -98,36 +98,51 @@ func execArgsOf(id string, p engine.Exec) (*execArgs, error) {
 
 // startedExec names a process twice: by its pid in the container's pid namespace,
 // which is how it is waited for, and by its pid in the sandbox's root pid
-// namespace, which is how it is killed. root is 0 if it had ended by then.
+// namespace, which is how it is killed.
 type startedExec struct {
-	pid  int32
-	root int32
+	pid int32
+
+	found chan struct{} // closed when root is known
+	root  int32         // 0 if it had ended by then; see rootPID
+}
+
+// rootPID waits until root is known, and is 0 when ctx ends before.
+func (e *startedExec) rootPID(ctx context.Context) int32 {
+	select {
+	case <-e.found:
+		return e.root
+	case <-ctx.Done():
+		return 0
+	}
 }
 
 // startExec begins an exec and waits for that as long as ctx allows. If ctx ends
 // before the sandbox has answered, what it then may have started is killed when it
 // answers: the caller has no name for it.
-func (s *Sandbox) startExec(ctx context.Context, args *execArgs, files []*os.File) (startedExec, error) {
+func (s *Sandbox) startExec(ctx context.Context, args *execArgs, files []*os.File) (*startedExec, error) {
 	entry := s.container(args.ContainerID)
 	select {
 	case entry.execSlot <- struct{}{}:
 	case <-ctx.Done():
-		return startedExec{}, ctx.Err()
+		return nil, ctx.Err()
 	}
 	type result struct {
-		started startedExec
+		started *startedExec
 		err     error
 	}
 	begun := make(chan result, 1)
-	own, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
 	go func() {
 		defer func() { <-entry.execSlot }()
-		e, err := s.beginExec(own, entry, args, files)
+		own, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
+		defer cancel()
+		e, before, err := s.beginExec(own, entry, args, files)
 		begun <- result{e, err}
+		if err == nil { // its caller waits for its end meanwhile
+			s.findRoot(own, entry, e, before)
+		}
 	}()
 	select {
 	case r := <-begun:
-		cancel()
 		if errdefs.IsNotFound(r.err) {
 			s.forgetUnknown(entry)
 		}
@@ -135,35 +150,41 @@ func (s *Sandbox) startExec(ctx context.Context, args *execArgs, files []*os.Fil
 	case <-ctx.Done():
 	}
 	go func() {
-		defer cancel()
 		if r := <-begun; r.err == nil {
 			s.killAbandoned(ctx, args.ContainerID, r.started)
 		}
 	}()
-	return startedExec{}, ctx.Err()
+	return nil, ctx.Err()
 }
 
-// beginExec starts the process and finds its pid in the root pid namespace: it is
-// the one without a parent in the sandbox that was not there before. Only a
-// container's first process and exec'd ones have no parent, and execs of one
-// container begin one after the other. The caller holds the container's slot.
-func (s *Sandbox) beginExec(ctx context.Context, entry *container, args *execArgs, files []*os.File) (startedExec, error) {
-	before := entry.parentless
+// beginExec starts the process, and tells which ones findRoot shall not take for
+// it. The caller holds the container's slot.
+func (s *Sandbox) beginExec(ctx context.Context, entry *container, args *execArgs, files []*os.File) (_ *startedExec, before map[int32]bool, _ error) {
+	before = entry.parentless
 	entry.parentless = nil // what is known is not known any more if this fails
 	if before == nil {
 		ps, err := s.processes(ctx, args.ContainerID)
 		if err != nil {
-			return startedExec{}, err
+			return nil, nil, err
 		}
 		before = parentless(ps)
 	}
-	var e startedExec
+	e := &startedExec{found: make(chan struct{})}
 	if err := s.control.call(ctx, methodExec, args, &e.pid, files...); err != nil {
-		return e, s.explain(err)
+		return nil, nil, s.explain(err)
 	}
-	ps, err := s.processes(ctx, args.ContainerID)
+	return e, before, nil
+}
+
+// findRoot finds an exec'd process in the root pid namespace: it is the one without
+// a parent in the sandbox that was not there before. Only a container's first
+// process and exec'd ones have no parent, and execs of one container begin one
+// after the other: the caller still holds the slot.
+func (s *Sandbox) findRoot(ctx context.Context, entry *container, e *startedExec, before map[int32]bool) {
+	defer close(e.found)
+	ps, err := s.processes(ctx, entry.id)
 	if err != nil {
-		return e, nil // it runs; should it have to be killed, it is killed alone
+		return // should it have to be killed, it is killed alone
 	}
 	entry.parentless = parentless(ps)
 	for pid := range entry.parentless {
@@ -171,7 +192,6 @@ func (s *Sandbox) beginExec(ctx context.Context, entry *container, args *execArg
 			e.root = pid
 		}
 	}
-	return e, nil
 }
 
 // parentless are the pids of the processes that no process of the sandbox has

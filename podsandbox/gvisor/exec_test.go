@@ -151,7 +151,9 @@ func TestKillOfAnUnknownTree(t *testing.T) {
 	p := startPod(t)
 	c := p.start(shell(newRootfs(t), "echo ready; sleep 1000"))
 	c.waitFor(t, "ready")
-	if err := p.killTree(testContext(t), c.ID, startedExec{pid: 999}); err != nil {
+	e := &startedExec{pid: 999, found: make(chan struct{})}
+	close(e.found)
+	if err := p.killTree(testContext(t), c.ID, e); err != nil {
 		t.Error(err)
 	}
 	if out, _, err := p.sh(c.ID, "ps"); err != nil || !strings.Contains(out, "sleep 1000") {

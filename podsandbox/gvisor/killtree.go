@@ -18,8 +18,9 @@ import (
 // pids could be taken for those of another exec of a container with its own
 // namespace. A group never reaches beyond the tree, as an exec'd process leads a
 // session of its own.
-func (s *Sandbox) killTree(ctx context.Context, id string, e startedExec) error {
-	if e.root == 0 {
+func (s *Sandbox) killTree(ctx context.Context, id string, e *startedExec) error {
+	root := e.rootPID(ctx)
+	if root == 0 {
 		return s.killExec(ctx, id, e)
 	}
 	var groups []int32
@@ -29,7 +30,7 @@ func (s *Sandbox) killTree(ctx context.Context, id string, e startedExec) error 
 		if ps, err = s.processes(ctx, id); err != nil {
 			break // what is known is killed none the less: it must not stay stopped
 		}
-		fresh := newGroups(ps, e.root, groups)
+		fresh := newGroups(ps, root, groups)
 		if len(fresh) == 0 {
 			break
 		}
@@ -77,7 +78,7 @@ func (s *Sandbox) signalGroup(ctx context.Context, id string, group int32, sig u
 }
 
 // killExec kills the exec'd process alone, by the name that the sandbox gave it.
-func (s *Sandbox) killExec(ctx context.Context, id string, e startedExec) error {
+func (s *Sandbox) killExec(ctx context.Context, id string, e *startedExec) error {
 	arg := signalArgs{CID: id, Signo: int32(unix.SIGKILL), PID: e.pid, Mode: signalProcess}
 	err := s.explain(s.control.call(ctx, methodSignal, arg, nil))
 	if err != nil && (errdefs.IsNotFound(err) || errdefs.IsFailedPrecondition(err)) {

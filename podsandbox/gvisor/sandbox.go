@@ -45,7 +45,7 @@ type container struct {
 
 	// execSlot is filled while an exec is begun; a channel, because waiting for it
 	// ends with the caller's context. It guards parentless, the processes without
-	// a parent when they were last listed; see beginExec.
+	// a parent when they were last listed; see findRoot.
 	execSlot   chan struct{}
 	parentless map[int32]bool
 }
