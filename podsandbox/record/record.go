@@ -17,11 +17,11 @@
 //
 // An update is: copy, modify, write to disk, and only then memory; readers never
 // see what a crash could take back. What is so whatever the disk says is noted:
-// memory, and then the disk as soon as it can be written to (see Note). A file is replaced by rename, so it is whole
-// or old after kill -9. A status changes places with the one before, status.json.new,
-// whose blocks the next is written to: pods can be stopped and removed on a disk that
-// is full, which may be what empties it. It is not synced to the platter: after a power loss every
-// pod is dead anyhow, a status that is missing or torn counts as that, and the
+// memory, and then the disk as soon as it can be written to (see Note). A file is
+// replaced by rename, so it is whole or old after kill -9. A status changes places
+// with the one before, status.json.new, whose blocks the next is written to: pods can
+// be stopped and removed on a disk that is full, which may be what empties it. It is
+// not synced to the platter: after a power loss every pod is dead anyhow, a status that is missing or torn counts as that, and the
 // addresses of a lost record are freed by CNI GC.
 //
 // Locks: an entry's mutex guards its own status and is never held while another
