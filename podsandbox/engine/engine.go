@@ -166,6 +166,9 @@ type Container struct {
 	ID   string
 	Spec *specs.Spec // Root.Path is the mounted root file system on the host
 
+	// Writes says where what the container writes goes.
+	Writes Writes
+
 	// Stdio are stdin, stdout and stderr; with Spec.Process.Terminal only the
 	// first counts, the terminal's slave side. Needed by Start alone. The sandbox
 	// holds stdout and stderr open until Destroy, so that what was written last can
@@ -177,6 +180,42 @@ type Container struct {
 	// name of the caller's: for what must outlive the daemon, such as a
 	// terminal's master side. See Held and Release.
 	Hold map[string]*os.File
+}
+
+// Writes says where what a container writes goes. Its zero value is the host: what
+// is written to the root file system is written at Spec.Root.Path.
+type Writes struct {
+	// Layers keep what is written in the sandbox, over file systems of the host
+	// that are only read then, by the destination of the mount; "/" is the root
+	// file system. A mount without one is written where it is. A layer over a
+	// read-only mount takes Seed alone.
+	Layers map[string]Layer `json:"layers,omitempty"`
+
+	// Seed is in the layer of the root file system before the container starts.
+	Seed []SeedEntry `json:"seed,omitempty"`
+}
+
+// Layer is what a container has written, as a file system inside the sandbox. The
+// host has none of its files.
+type Layer struct {
+	// File is a file on the host that holds the contents of all its files. It
+	// belongs to the layer alone, is emptied at Start, and sparse. Without one the
+	// contents are in the sandbox's memory.
+	File string `json:"file,omitempty"`
+
+	// Bytes and Inodes are how many there may be, and what the container is told
+	// of its free space by; what goes beyond fails with ENOSPC. Zero is no limit.
+	Bytes  uint64 `json:"bytes,omitempty"`
+	Inodes uint64 `json:"inodes,omitempty"`
+}
+
+// SeedEntry is a file or folder of the container's root (uid 0, gid 0 of the
+// container). It takes the place of a file of the image; a folder that the image
+// has stays as it is.
+type SeedEntry struct {
+	Path    string      `json:"path"` // absolute and clean; links of the image are followed up to its last element
+	Mode    os.FileMode `json:"mode"` // permissions, and os.ModeDir
+	Content []byte      `json:"content,omitempty"`
 }
 
 // Exec is a process to run in a running container.

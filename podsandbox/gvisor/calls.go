@@ -92,12 +92,19 @@ const (
 	lowerErofs  = 2
 )
 
+// Where what is written over a mount goes; see mountConf.
+const (
+	upperNone   = 0 // to the mount itself
+	upperMemory = 1 // to the sandbox's memory
+	upperFile   = 3 // to a file that travels with the start of the container
+)
+
 // mountConf says how the root (the first one) and each bind or EROFS mount of a
-// container is served, in the order of the spec. Upper layers are not used.
+// container is served, in the order of the spec.
 type mountConf struct {
 	Lower int    `json:"lower"`
 	Upper int    `json:"upper"`
-	Size  string `json:"size,omitempty"`
+	Size  string `json:"size,omitempty"` // of the upper layer, a tmpfs: its option "size" and what follows it
 }
 
 // containerConf is the part of gVisor's configuration that belongs to a
@@ -115,10 +122,12 @@ type containerConf struct {
 }
 
 type startArgs struct {
-	Spec            *specs.Spec
-	Conf            containerConf
-	CID             string
-	GoferMountConfs []mountConf
+	Spec                        *specs.Spec
+	Conf                        containerConf
+	CID                         string
+	GoferMountConfs             []mountConf
+	NumGoferFilestoreFDs        int
+	IsRootfsUpperTarFilePresent bool
 }
 
 type waitPIDArgs struct {

@@ -52,11 +52,8 @@ func (s *Sandbox) prepare(ctx context.Context, entry *container, c engine.Contai
 		return err
 	}
 	defer p.close()
-	if entry.gofer, err = s.spawnGofer(c.ID, p); err != nil {
-		return err
-	}
-	entry.gofer.spec, entry.gofer.conf = p.spec, confOf(p)
-	return nil
+	entry.gofer, err = s.spawnGofer(c.ID, p)
+	return err
 }
 
 // Start implements engine.Sandbox.
@@ -106,26 +103,62 @@ func (s *Sandbox) start(ctx context.Context, c engine.Container) error {
 		defer cancel()
 		_ = s.control.call(ctx, methodDestroy, c.ID, nil)
 	})
-	files := g.conns
-	if !c.Spec.Process.Terminal {
-		files = append(stdio, files...)
+	args, files, err := g.startArgs(c, stdio)
+	if err != nil {
+		return err
 	}
-	g.spec.Mounts = g.mounts
+	defer closeAll(files.own)
 	g.follow(s.proc.pid)
 	if err := s.hold(c); err != nil {
 		s.engine.log.Warn("Keep the streams of a container", "container", c.ID, "err", err)
 	}
 	crashpoint.Here("before container start")
-	err = s.control.call(ctx, methodStart, startArgs{
-		Spec: g.spec, Conf: g.conf, CID: c.ID, GoferMountConfs: g.confs,
-	}, nil, files...)
-	if err != nil {
+	if err := s.control.call(ctx, methodStart, args, nil, files.all...); err != nil {
 		return s.explain(err)
 	}
 	crashpoint.Here("after container start")
 	cu.Release()
 	g.closeConns()
 	return nil
+}
+
+// startFiles are what travels with the start of a container.
+type startFiles struct {
+	all []*os.File
+	own []*os.File // those that were opened for it
+}
+
+// startArgs is the request that starts a container whose gofer serves. The order of
+// the files is gVisor's: stdio, layers, seed, connections to the gofer.
+func (g *gofer) startArgs(c engine.Container, stdio []*os.File) (startArgs, startFiles, error) {
+	p := g.prepared
+	spec := *p.spec
+	root := *spec.Root
+	spec.Mounts, spec.Root, root.Path = g.mounts, &root, "/" // not the host's to know
+	args := startArgs{Spec: &spec, Conf: confOf(p), CID: c.ID, GoferMountConfs: p.confs}
+	var files startFiles
+	cu := cleanup.Make(func() { closeAll(files.own) })
+	defer cu.Clean()
+	layers, err := p.openLayers()
+	files.own = append(files.own, layers...)
+	if err != nil {
+		return args, files, err
+	}
+	args.NumGoferFilestoreFDs = len(layers)
+	seed, err := p.seedFile()
+	if err != nil {
+		return args, files, err
+	}
+	if seed != nil {
+		files.own = append(files.own, seed)
+		args.IsRootfsUpperTarFilePresent = true
+	}
+	if !c.Spec.Process.Terminal {
+		files.all = append(files.all, stdio...)
+	}
+	files.all = append(append(files.all, files.own...), g.conns...)
+	cu.Release()
+	return args, files, nil
 }
 
 // confOf is a container's configuration. It must agree with configFlags.

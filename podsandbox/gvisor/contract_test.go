@@ -47,7 +47,9 @@ func sent() map[string]any {
 			},
 			Conf:            confOf(&preparedSpec{emptyProcFiles: []string{"meminfo", "stat"}}),
 			CID:             "c",
-			GoferMountConfs: []mountConf{{Lower: lowerLisafs}, {Lower: lowerErofs}},
+			GoferMountConfs: []mountConf{{Lower: lowerLisafs, Upper: upperFile, Size: "4096,nr_inodes=7"}, {Lower: lowerErofs}, {Lower: lowerLisafs, Upper: upperMemory}},
+
+			NumGoferFilestoreFDs: 1, IsRootfsUpperTarFilePresent: true,
 		},
 		"wait_pid": waitPIDArgs{PID: 7, CID: "c"},
 		"signal":   signalArgs{CID: "c", Signo: 9, PID: 7, Mode: signalGroup},
@@ -61,7 +63,7 @@ func sent() map[string]any {
 		"log":         logArgs{SetLevel: true, Level: "debug"},
 		"heap":        heapArgs{Delay: 7},
 		"profile":     profileArgs{Duration: 7},
-		"conf_flags":  confList([]mountConf{{Lower: lowerLisafs}, {Lower: lowerErofs}}),
+		"conf_flags":  confList([]mountConf{{Lower: lowerLisafs}, {Lower: lowerErofs}, {Lower: lowerLisafs, Upper: upperFile}}),
 	}
 }
 

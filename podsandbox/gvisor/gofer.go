@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strings"
 	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -18,29 +17,27 @@ import (
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/crashpoint"
 )
 
-// gofer is the process that serves a container's root and bind mounts. It is
-// started at Create, well before the container, because it takes most of the
+// gofer is the process that serves a container's root and bind mounts, from a tree
+// of its own (tree.go). It is started at Create, well before the container, because it takes most of the
 // time of a start. It ends by itself once the sandbox has closed its ends of
 // their connections, or once this daemon has, before the sandbox got them.
 type gofer struct {
-	proc  *process
-	spec  *specs.Spec // as it is sent to the sandbox, but for the mounts
-	conf  containerConf
-	confs []mountConf
-	conns []*os.File // the sandbox's ends, root first; nil once handed over
-	exit  *os.File   // over which the gofer gets a pidfd of the Sentry
+	proc     *process
+	prepared *preparedSpec
+	conns    []*os.File // the sandbox's ends, root first; nil once handed over
+	exit     *os.File   // over which the gofer gets a pidfd of the Sentry
 
 	opener *opener // answers its questions while it makes its mounts
 
 	// ready is closed when the gofer has made its mounts, or failed to.
 	ready  chan struct{}
-	mounts []specs.Mount // resolved; valid once ready is closed
+	mounts []specs.Mount // as the sandbox gets them; valid once ready is closed
 	err    error         // valid once ready is closed
 }
 
 // spawnGofer starts the gofer of a prepared spec and does not wait for it.
 func (s *Sandbox) spawnGofer(id string, p *preparedSpec) (*gofer, error) {
-	g := &gofer{confs: p.confs, ready: make(chan struct{})}
+	g := &gofer{prepared: p, ready: make(chan struct{})}
 	cu := cleanup.Make(func() { g.closeConns() })
 	defer cu.Clean()
 
@@ -50,8 +47,8 @@ func (s *Sandbox) spawnGofer(id string, p *preparedSpec) (*gofer, error) {
 	if err := s.configFlags(d, "gofer-"+id+".log"); err != nil {
 		return nil, err
 	}
-	d.flag("gofer", "--bundle=/", "--gofer-mount-confs="+confList(p.confs))
-	spec, err := specFile(p.spec)
+	d.flag("gofer", "--bundle=/", "--gofer-mount-confs="+p.goferConfs())
+	spec, err := specFile(p.goferSpec())
 	if err != nil {
 		return nil, err
 	}
@@ -65,7 +62,7 @@ func (s *Sandbox) spawnGofer(id string, p *preparedSpec) (*gofer, error) {
 	if err := g.connect(d, p); err != nil {
 		return nil, err
 	}
-	if g.opener, err = newOpener(d, p.spec.Mounts); err != nil {
+	if g.opener, err = newOpener(d, p.served); err != nil {
 		return nil, err
 	}
 	cu.Add(g.opener.close)
@@ -124,15 +121,19 @@ func (g *gofer) controlSockets(d *donation, s *Sandbox) error {
 	return nil
 }
 
-// readMounts waits for the list of mounts as the gofer resolved them inside the
-// container's root. An empty list means that the gofer has died.
+// maxMounts is how much of a gofer's list of mounts is read, in bytes.
+const maxMounts = 4 << 20
+
+// readMounts waits for the list of mounts that the gofer has made. An empty list
+// means that it has died.
 func (s *Sandbox) readMounts(g *gofer, resolved *os.File, logged int64) {
 	defer close(g.ready)
 	defer resolved.Close()
-	b, err := io.ReadAll(resolved)
+	b, err := io.ReadAll(io.LimitReader(resolved, maxMounts))
 	if err == nil && len(b) > 0 {
-		err = json.Unmarshal(b, &g.mounts)
-		if err == nil {
+		var made []specs.Mount
+		if err = json.Unmarshal(b, &made); err == nil {
+			g.mounts, g.err = g.prepared.sentryMounts(made)
 			return
 		}
 	}
@@ -213,18 +214,6 @@ func (c *container) stopGofer(ctx context.Context, sentryDead bool) error {
 	}
 	c.gofer = nil
 	return nil
-}
-
-// confList is the form of the gofer's flag.
-func confList(confs []mountConf) string {
-	words := make([]string, len(confs))
-	for i, c := range confs {
-		words[i] = "lisafs:none"
-		if c.Lower == lowerErofs {
-			words[i] = "erofs:none"
-		}
-	}
-	return strings.Join(words, ",")
 }
 
 func socketPair(kind int) (ours, theirs *os.File, err error) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"math"
 	"os"
 	"path"
 	"slices"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/idmap"
 )
 
 // preparedSpec is a container's spec in the form that gofer and Sentry obey.
@@ -22,8 +24,16 @@ type preparedSpec struct {
 	// order of the spec; images are the files of the image mounts, in that order.
 	confs  []mountConf
 	images []*os.File
+	// served are those that the gofer serves, the root first.
+	served []served
+	// below are paths inside of the sources of binds, by destination; see served.
+	below map[string]string
 	// emptyProcFiles are names in /proc that are masked.
 	emptyProcFiles []string
+	// layers are by destination, seed is what the root's begins with.
+	layers map[string]engine.Layer
+	seed   []engine.SeedEntry
+	ids    idmap.Mapping // of the pod
 }
 
 // prepareSpec rewrites an OCI spec. The Sentry ignores masked and readonly
@@ -43,12 +53,15 @@ func (s *Sandbox) prepareSpec(ctx context.Context, c engine.Container) (*prepare
 	spec.Hostname = ""
 	spec.Annotations = annotationsOf(c, s.cfg.ID)
 
-	mounts, err := translateMounts(c.Spec.Mounts)
+	mounts, err := translateMounts(c.Spec.Root.Path, c.Spec.Mounts)
 	if err != nil {
 		return nil, err
 	}
 	spec.Mounts = mounts
-	p := &preparedSpec{spec: &spec}
+	p := &preparedSpec{spec: &spec, ids: s.cfg.IDs, seed: c.Writes.Seed, layers: map[string]engine.Layer{}, below: map[string]string{}}
+	for destination, layer := range c.Writes.Layers {
+		p.layers[canonical(c.Spec.Root.Path, destination)] = layer
+	}
 	if err := s.restrict(ctx, p, c.Spec); err != nil {
 		p.close()
 		return nil, err
@@ -58,7 +71,7 @@ func (s *Sandbox) prepareSpec(ctx context.Context, c engine.Container) (*prepare
 		linux.Seccomp, linux.Devices = l.Seccomp, l.Devices
 	}
 	spec.Linux = linux
-	p.confs = confsOf(spec.Mounts)
+	p.serveAll()
 	return p, nil
 }
 
@@ -105,8 +118,8 @@ func namespacesOf(spec *specs.Spec) []specs.LinuxNamespace {
 }
 
 // translateMounts rewrites the mounts that the Sentry would refuse or take for
-// something else.
-func translateMounts(in []specs.Mount) ([]specs.Mount, error) {
+// something else. Their destinations are those in the root file system at root.
+func translateMounts(root string, in []specs.Mount) ([]specs.Mount, error) {
 	cgroup := specs.Mount{Destination: "/sys/fs/cgroup", Type: "cgroup2", Source: "cgroup", Options: []string{"ro", "nosuid", "noexec"}}
 	var out []specs.Mount
 	for _, m := range in {
@@ -114,6 +127,7 @@ func translateMounts(in []specs.Mount) ([]specs.Mount, error) {
 		if !path.IsAbs(m.Destination) {
 			return nil, fmt.Errorf("mount destination %q is not absolute: %w", m.Destination, errdefs.ErrInvalidArgument)
 		}
+		m.Destination = canonical(root, m.Destination)
 		m.Options = slices.Clone(m.Options)
 		switch {
 		case m.Type == "cgroup" || m.Type == "cgroup2":
@@ -157,17 +171,48 @@ func isBind(m specs.Mount) bool {
 
 const imageMountType = "erofs"
 
-// confsOf lists how the root and the mounts are served. All but binds and images
-// are file systems of the Sentry itself, and not listed.
-func confsOf(mounts []specs.Mount) []mountConf {
-	confs := []mountConf{{Lower: lowerLisafs}}
-	for _, m := range mounts {
-		switch {
+// isGoferMount reports whether a mount is served by a gofer. All but those and
+// images are file systems of the Sentry itself.
+func isGoferMount(m specs.Mount) bool { return isBind(m) && m.Source != "" }
+
+// serveAll says how the root and the mounts are served, and by whom.
+func (p *preparedSpec) serveAll() {
+	access := "rw"
+	if p.spec.Root.Readonly {
+		access = "ro"
+	}
+	root := specs.Mount{Destination: "/", Type: "bind", Source: p.spec.Root.Path, Options: []string{"bind", access, "rprivate"}}
+	for _, m := range append([]specs.Mount{root}, p.spec.Mounts...) {
+		conf := mountConf{Lower: lowerLisafs}
+		switch layer, ok := p.layers[m.Destination]; {
 		case m.Type == imageMountType:
-			confs = append(confs, mountConf{Lower: lowerErofs})
-		case isBind(m) && m.Source != "":
-			confs = append(confs, mountConf{Lower: lowerLisafs})
+			conf.Lower = lowerErofs
+		case !isGoferMount(m):
+			continue
+		case ok:
+			conf.Upper, conf.Size = upperOf(layer)
+		}
+		p.confs = append(p.confs, conf)
+		if conf.Lower == lowerLisafs {
+			p.serve(m, conf, p.below[m.Destination])
 		}
 	}
-	return confs
+}
+
+// upperOf is a layer in the Sentry's words. It is a tmpfs there, and that has more
+// options than a size: all go where the size goes.
+func upperOf(l engine.Layer) (upper int, size string) {
+	upper = upperMemory
+	if l.File != "" {
+		upper = upperFile
+	}
+	// Without numbers there is nothing that a container could be told of free space.
+	return upper, fmt.Sprintf("%d,nr_inodes=%d", orMost(l.Bytes), orMost(l.Inodes))
+}
+
+func orMost(n uint64) uint64 {
+	if n == 0 || n > math.MaxInt64 {
+		return math.MaxInt64
+	}
+	return n
 }

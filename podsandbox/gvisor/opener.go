@@ -2,7 +2,6 @@ package gvisor
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -16,10 +15,10 @@ import (
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/idmap"
 )
 
-// While a gofer makes a container's mounts, it asks over its rpc-fd for those that
-// it cannot make with its own rights: sources that its user namespace may not
-// reach, and copies of mount trees with a mapping of ids. A question is a request
-// of the control protocol, and the answer carries one descriptor.
+// While a gofer makes a container's mounts, it asks over its rpc-fd for what it is to
+// mount: a file or folder, or for one with a mapping of ids a copy of its mount tree
+// that is attached nowhere. A question is a request of the control protocol, and the
+// answer carries one descriptor.
 
 const methodOpenMount = "goferToHostRPC.OpenMount"
 
@@ -52,7 +51,7 @@ func readOnlyBelow(m *specs.Mount) {
 // else, whatever it is asked.
 type opener struct {
 	conn   *net.UnixConn
-	mounts []specs.Mount
+	served []served
 
 	// The namespace of the last mapping: all mounts of a pod have the same. Of
 	// serve alone.
@@ -64,7 +63,7 @@ type opener struct {
 }
 
 // newOpener gives one end of a connection to the gofer to be.
-func newOpener(d *donation, mounts []specs.Mount) (*opener, error) {
+func newOpener(d *donation, served []served) (*opener, error) {
 	ours, theirs, err := socketPair(unix.SOCK_STREAM)
 	if err != nil {
 		return nil, err
@@ -75,15 +74,22 @@ func newOpener(d *donation, mounts []specs.Mount) (*opener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open connection to gofer: %w", err)
 	}
-	return &opener{conn: conn.(*net.UnixConn), mounts: mounts}, nil
+	return &opener{conn: conn.(*net.UnixConn), served: served}, nil
 }
 
 func (o *opener) close() { o.conn.Close() }
 
 // serve answers until the gofer hangs up, which it does when its mounts are made.
+// It works in the gofer's mount namespace, where what it opens can be mounted.
 func (o *opener) serve(gofer int) {
 	defer o.close()
 	defer func() { o.userNS.Close() }() // nil answers an error
+	if err := inMountNS(gofer, o.answerAll); err != nil {
+		o.refuse(err) // it has ended, or is about to, without its mounts
+	}
+}
+
+func (o *opener) answerAll() error {
 	requests := json.NewDecoder(o.conn)
 	for {
 		var r struct {
@@ -91,14 +97,14 @@ func (o *opener) serve(gofer int) {
 			Arg    openMountArgs `json:"arg"`
 		}
 		if requests.Decode(&r) != nil {
-			return
+			return nil
 		}
-		tree, err := o.open(gofer, r.Method, r.Arg)
+		tree, err := o.open(r.Method, r.Arg)
 		if err != nil {
 			o.refuse(err)
 		}
 		if o.answer(tree, err) != nil {
-			return
+			return nil
 		}
 	}
 }
@@ -121,53 +127,33 @@ func (o *opener) answer(tree *os.File, err error) error {
 	return send(o.conn, body, []*os.File{tree})
 }
 
-func (o *opener) open(gofer int, method string, arg openMountArgs) (*os.File, error) {
+func (o *opener) open(method string, arg openMountArgs) (*os.File, error) {
 	if method != methodOpenMount || arg.Mount == nil {
-		return nil, fmt.Errorf("gofer asks for %s: %w", method, errdefs.ErrInvalidArgument)
+		return nil, fmt.Errorf("gofer asks for %.40q: %w", method, errdefs.ErrInvalidArgument)
 	}
-	i := slices.IndexFunc(o.mounts, func(m specs.Mount) bool {
-		return m.Destination == arg.Mount.Destination && m.Source == arg.Mount.Source
-	})
+	i := slices.IndexFunc(o.served, func(s served) bool { return s.mount.Source == arg.Mount.Source })
 	if i < 0 {
-		return nil, fmt.Errorf("gofer asks for %s at %s, which its spec does not have: %w", arg.Mount.Source, arg.Mount.Destination, errdefs.ErrInvalidArgument)
+		return nil, fmt.Errorf("gofer asks for %.40q, which its spec does not have: %w", arg.Mount.Source, errdefs.ErrInvalidArgument)
 	}
-	var tree *os.File
-	err := inMountNS(gofer, func() error {
-		var err error
-		tree, err = o.openMount(o.mounts[i])
-		return err
-	})
+	source, err := o.served[i].openSource()
 	if err != nil {
-		return nil, fmt.Errorf("open mount %s: %w", arg.Mount.Destination, err)
+		return nil, err
 	}
-	return tree, nil
-}
-
-// openMount opens the source of a bind in the calling thread's mount namespace, with
-// the rights of the daemon.
-func (o *opener) openMount(m specs.Mount) (*os.File, error) {
-	ids := idmap.Mapping{UIDs: m.UIDMappings, GIDs: m.GIDMappings}
+	ids := o.served[i].ids()
 	if ids.IsZero() {
-		fd, err := unix.Open(m.Source, unix.O_PATH|unix.O_CLOEXEC, 0)
-		if errors.Is(err, unix.ENOENT) {
-			return nil, fmt.Errorf("open %s: %w: %w", m.Source, err, errdefs.ErrInvalidArgument)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("open %s: %w", m.Source, err)
-		}
-		return os.NewFile(uintptr(fd), m.Source), nil
+		return source, nil
 	}
+	defer source.Close()
 	attr := idmap.Attributes{
-		Recursive: slices.Contains(m.Options, "rbind"),
-		ReadOnly:  slices.Contains(m.Options, "ro"),
+		Recursive: slices.Contains(o.served[i].mount.Options, "rbind"),
+		ReadOnly:  slices.Contains(o.served[i].mount.Options, "ro"),
 	}
 	if !ids.IsIdentity() {
-		var err error
 		if attr.UserNS, err = o.namespace(ids); err != nil {
 			return nil, err
 		}
 	}
-	return idmap.OpenTree(m.Source, attr)
+	return idmap.CopyTree(source, attr)
 }
 
 // namespace returns a user namespace with a mapping; it stays the opener's.

@@ -19,7 +19,11 @@ import (
 func askOpener(t *testing.T, mounts []specs.Mount) (*opener, func(method string, m *specs.Mount) (reply, *os.File)) {
 	t.Helper()
 	d := newDonation(nil)
-	o, err := newOpener(d, mounts)
+	var p preparedSpec
+	for _, m := range mounts {
+		p.serve(m, mountConf{Lower: lowerLisafs}, "")
+	}
+	o, err := newOpener(d, p.served)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,7 +82,8 @@ func TestOpenerOpensWhatTheSpecNames(t *testing.T) {
 	mapped := specs.Mount{Destination: "/mapped", Source: dir, Options: []string{"rbind", "rw"}, UIDMappings: ids, GIDMappings: ids}
 	readonly := specs.Mount{Destination: "/ro", Source: dir, Options: []string{"rbind", "ro"}, UIDMappings: all.UIDs, GIDMappings: all.GIDs}
 	o, ask := askOpener(t, []specs.Mount{plain, mapped, readonly})
-	for _, m := range []specs.Mount{plain, mapped, mapped, readonly} {
+	for _, n := range []int{0, 1, 1, 2} {
+		m := o.served[n].mount
 		r, f := ask(methodOpenMount, &m)
 		if !r.Success || f == nil {
 			t.Fatalf("%s: %+v", m.Destination, r)
@@ -87,11 +92,11 @@ func TestOpenerOpensWhatTheSpecNames(t *testing.T) {
 		if err := unix.Fstatat(int(f.Fd()), "file", &st, 0); err != nil {
 			t.Fatal(err)
 		}
-		if want := map[bool]uint32{true: 70000, false: 0}[m.Destination == "/mapped"]; st.Uid != want {
+		if want := map[bool]uint32{true: 70000, false: 0}[n == 1]; st.Uid != want {
 			t.Errorf("%s: the file belongs to %d, want %d", m.Destination, st.Uid, want)
 		}
 		var fs unix.Statfs_t
-		if err := unix.Fstatfs(int(f.Fd()), &fs); err != nil || (fs.Flags&unix.ST_RDONLY != 0) != (m.Destination == "/ro") {
+		if err := unix.Fstatfs(int(f.Fd()), &fs); err != nil || (fs.Flags&unix.ST_RDONLY != 0) != (n == 2) {
 			t.Errorf("%s: mount flags %#x, %v", m.Destination, fs.Flags, err)
 		}
 	}
@@ -106,15 +111,16 @@ func TestOpenerRefuses(t *testing.T) {
 	given := specs.Mount{Destination: "/vol", Source: t.TempDir(), Options: []string{"rbind", "ro"}}
 	gone := specs.Mount{Destination: "/gone", Source: "/no/such/source"}
 	o, ask := askOpener(t, []specs.Mount{given, gone})
-	other, moved := given, given
-	other.Source, moved.Destination = "/etc", "/elsewhere"
+	other := given
+	other.Source = "/etc"
 	for _, tc := range []struct {
 		method string
 		mount  *specs.Mount
 		words  string
 	}{
-		{methodOpenMount, &other, "does not have"}, {methodOpenMount, &moved, "does not have"},
-		{methodOpenMount, nil, "asks for"}, {"goferToHostRPC.Other", &given, "asks for"}, {methodOpenMount, &gone, "no such file"},
+		{methodOpenMount, &other, "does not have"}, {methodOpenMount, &given, "does not have"}, // by its path on the host
+		{methodOpenMount, nil, "asks for"}, {"goferToHostRPC.Other", &given, "asks for"},
+		{methodOpenMount, &o.served[1].mount, "no such file"},
 	} {
 		if r, f := ask(tc.method, tc.mount); r.Success || f != nil || !strings.Contains(r.Err, tc.words) {
 			t.Errorf("%s %+v: %+v", tc.method, tc.mount, r)

@@ -3,13 +3,13 @@ package gvisor
 import (
 	"context"
 	"fmt"
-	"os"
 	"path"
+	"slices"
 	"strings"
 
-	"github.com/containerd/continuity/fs"
 	"github.com/containerd/errdefs"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/idmap"
 )
@@ -76,13 +76,14 @@ func (s *Sandbox) protect(ctx context.Context, p *preparedSpec, own []specs.Moun
 	case found.kind == absent, found.readonly:
 	case strings.HasPrefix(target, "/sys/"), target == "/sys":
 		// The Sentry's sysfs has nothing that can be written.
-	case found.host == "":
+	case found.source == "":
 		return fmt.Errorf("it lies in a file system of the sandbox, which can only be mounted read-only as a whole: %w", errdefs.ErrInvalidArgument)
 	default:
 		p.spec.Mounts = append(p.spec.Mounts, specs.Mount{
-			Destination: target, Type: "bind", Source: found.host, Options: []string{"rbind", "ro"},
+			Destination: target, Type: "bind", Source: found.source, Options: []string{"rbind", "ro"},
 			UIDMappings: found.ids.UIDs, GIDMappings: found.ids.GIDs,
 		})
+		p.below[target] = found.below
 	}
 	return nil
 }
@@ -97,10 +98,13 @@ const (
 
 // location is where a path of a container leads.
 type location struct {
-	kind     pathKind
-	host     string // its path on the host; empty for the sandbox's own file systems
-	readonly bool
-	ids      idmap.Mapping // through which the mount that holds it is seen
+	kind pathKind
+	// source is the place on the host of the mount that holds it, and below its
+	// path in there, which others may change meanwhile; see served. Empty for the
+	// sandbox's own file systems.
+	source, below string
+	readonly      bool
+	ids           idmap.Mapping // through which the mount that holds it is seen
 }
 
 // lookUp finds a path as the container will see it, by the mount that holds it.
@@ -112,23 +116,7 @@ func (s *Sandbox) lookUp(ctx context.Context, root string, mounts []specs.Mount,
 		}
 	}
 	if isBind(holder) {
-		host, err := fs.RootPath(holder.Source, strings.TrimPrefix(target, holder.Destination))
-		if err != nil {
-			return location{}, nil // not reachable, so not there
-		}
-		loc := location{host: host, ids: idmap.Mapping{UIDs: holder.UIDMappings, GIDs: holder.GIDMappings}}
-		for _, o := range holder.Options {
-			loc.readonly = loc.readonly || o == "ro"
-		}
-		switch st, err := os.Lstat(host); {
-		case err != nil:
-			return location{}, nil
-		case st.IsDir():
-			loc.kind = folder
-		default:
-			loc.kind = file
-		}
-		return loc, nil
+		return lookUpOnHost(holder, target)
 	}
 	switch holder.Type {
 	case "proc", "sysfs", "cgroup2":
@@ -139,6 +127,28 @@ func (s *Sandbox) lookUp(ctx context.Context, root string, mounts []specs.Mount,
 		return location{kind: folder}, nil
 	}
 	return location{}, nil // a fresh tmpfs is empty
+}
+
+func lookUpOnHost(holder specs.Mount, target string) (location, error) {
+	loc := location{
+		source: holder.Source, below: strings.TrimPrefix(strings.TrimPrefix(target, holder.Destination), "/"),
+		ids:      idmap.Mapping{UIDs: holder.UIDMappings, GIDs: holder.GIDMappings},
+		readonly: slices.Contains(holder.Options, "ro"),
+	}
+	found, err := (served{source: loc.source, below: loc.below}).openSource()
+	if err != nil {
+		return location{}, nil // not reachable, so not there
+	}
+	defer found.Close()
+	var st unix.Stat_t
+	if err := unix.Fstat(int(found.Fd()), &st); err != nil {
+		return location{}, fmt.Errorf("look at %s: %w", found.Name(), err)
+	}
+	loc.kind = file
+	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
+		loc.kind = folder
+	}
+	return loc, nil
 }
 
 func within(target, dir string) bool {

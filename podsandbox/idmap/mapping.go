@@ -41,6 +41,25 @@ func (m Mapping) ToHost(uid, gid uint32) (hostUID, hostGID uint32, ok bool) {
 	return hostUID, hostGID, okUID && okGID
 }
 
+// ToContainer is the way back: the ids by which the pod knows a user and a group of
+// the node.
+func (m Mapping) ToContainer(uid, gid uint32) (podUID, podGID uint32, ok bool) {
+	if m.IsZero() {
+		return uid, gid, true
+	}
+	podUID, okUID := toHost(inverse(m.UIDs), uid)
+	podGID, okGID := toHost(inverse(m.GIDs), gid)
+	return podUID, podGID, okUID && okGID
+}
+
+func inverse(ranges []specs.LinuxIDMapping) []specs.LinuxIDMapping {
+	out := make([]specs.LinuxIDMapping, len(ranges))
+	for i, r := range ranges {
+		out[i] = specs.LinuxIDMapping{ContainerID: r.HostID, HostID: r.ContainerID, Size: r.Size}
+	}
+	return out
+}
+
 func toHost(ranges []specs.LinuxIDMapping, id uint32) (uint32, bool) {
 	for _, r := range ranges {
 		if id >= r.ContainerID && id-r.ContainerID < r.Size {

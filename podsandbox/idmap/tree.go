@@ -28,11 +28,23 @@ type Attributes struct {
 // has it, and returns the copy's root. It is attached nowhere; see Attach. A file
 // system that cannot be mapped is errdefs.ErrFailedPrecondition.
 func OpenTree(path string, a Attributes) (*os.File, error) {
-	flags := uint(unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC)
+	fd, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open mount tree: %w", &os.PathError{Op: "open", Path: path, Err: err})
+	}
+	root := os.NewFile(uintptr(fd), path)
+	defer root.Close()
+	return CopyTree(root, a)
+}
+
+// CopyTree is OpenTree of an open file or folder, which may be open with O_PATH.
+func CopyTree(root *os.File, a Attributes) (*os.File, error) {
+	path := root.Name()
+	flags := uint(unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC | unix.AT_EMPTY_PATH)
 	if a.Recursive {
 		flags |= unix.AT_RECURSIVE
 	}
-	fd, err := unix.OpenTree(unix.AT_FDCWD, path, flags)
+	fd, err := unix.OpenTree(int(root.Fd()), "", flags)
 	if err != nil {
 		return nil, fmt.Errorf("copy mount tree %s: %w", path, err)
 	}

@@ -53,8 +53,12 @@ func TestContractOfRequests(t *testing.T) {
 		c.InSandboxCgroup != config.InSandboxCgroupV2 || c.HostFifo != config.HostFifoOpen || c.OverrideProcs != "meminfo,stat" {
 		t.Errorf("conf: %+v", c)
 	}
-	if g := start.GoferMountConfs; len(g) != 2 || !g[0].ShouldUseLisafs() || !g[1].ShouldUseErofs() {
+	if g := start.GoferMountConfs; len(g) != 3 || !g[0].ShouldUseLisafs() || !g[0].IsFilestorePresent() || g[0].IsSelfBacked() || g[0].Size != "4096,nr_inodes=7" ||
+		!g[1].ShouldUseErofs() || !g[2].ShouldUseOverlayfs() || g[2].IsFilestorePresent() {
 		t.Errorf("mounts: %v", g)
+	}
+	if start.NumGoferFilestoreFDs != 1 || !start.IsRootfsUpperTarFilePresent {
+		t.Errorf("start: %+v", start)
 	}
 	if v := decode[boot.WaitPIDArgs](t, "wait_pid"); v.PID != 7 || v.CID != "c" {
 		t.Errorf("wait: %+v", v)
@@ -82,7 +86,7 @@ func TestContractOfRequests(t *testing.T) {
 		t.Errorf("profile: %+v, %+v", cpu, trace)
 	}
 	var confs specutils.GoferMountConfFlags
-	if err := confs.Set(decode[string](t, "conf_flags")); err != nil || len(confs) != 2 || !confs[1].ShouldUseErofs() {
+	if err := confs.Set(decode[string](t, "conf_flags")); err != nil || len(confs) != 3 || !confs[1].ShouldUseErofs() || confs[0].ShouldUseOverlayfs() || !confs[2].ShouldUseOverlayfs() {
 		t.Errorf("conf flags: %v, %v", confs, err)
 	}
 }

@@ -1,0 +1,203 @@
+package gvisor
+
+import (
+	"archive/tar"
+	"bytes"
+	"fmt"
+	"os"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/pkg/cleanup"
+
+	"github.com/containerd/continuity/fs"
+	"github.com/containerd/errdefs"
+
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/idmap"
+)
+
+// What a container writes over a file system that is only read is in an overlay of
+// the Sentry's own. Its names and attributes are in the Sentry's memory, and the
+// contents of all its files are the pages of one sparse file.
+
+// openLayers opens the files of the layers, emptied, in the order in which the
+// Sentry asks for them.
+func (p *preparedSpec) openLayers() ([]*os.File, error) {
+	var files []*os.File
+	cu := cleanup.Make(func() { closeAll(files) })
+	defer cu.Clean()
+	for _, destination := range p.layered() {
+		name := p.layers[destination].File
+		if name == "" {
+			continue
+		}
+		// What an earlier start has left in it belongs to nobody.
+		f, err := os.OpenFile(name, os.O_RDWR|os.O_TRUNC|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+		if err != nil {
+			return nil, fmt.Errorf("open the layer of %s: %w", destination, err)
+		}
+		files = append(files, f)
+		if st, err := f.Stat(); err != nil || !st.Mode().IsRegular() {
+			return nil, fmt.Errorf("the layer of %s, %s, is no file: %w", destination, name, errdefs.ErrInvalidArgument)
+		}
+		mapOnce(f)
+	}
+	cu.Release()
+	return files, nil
+}
+
+// layered are the destinations with a layer, in the order of the spec.
+func (p *preparedSpec) layered() []string {
+	list := []string{"/"}
+	for _, m := range p.spec.Mounts {
+		if isGoferMount(m) {
+			list = append(list, m.Destination)
+		}
+	}
+	return slices.DeleteFunc(list, func(d string) bool { _, ok := p.layers[d]; return !ok })
+}
+
+// mapOnce maps a page for execution. A kernel that measures what is executed (IMA)
+// reads the whole file at the first such mapping, which would be the Sentry's, of a
+// large file; gVisor's seccomp filter does not allow this there.
+func mapOnce(f *os.File) {
+	if b, err := unix.Mmap(int(f.Fd()), 0, os.Getpagesize(), unix.PROT_EXEC, unix.MAP_SHARED); err == nil {
+		_ = unix.Munmap(b)
+	}
+}
+
+// seedFile returns what the root's layer begins with as a tar archive in memory, or
+// nil if that is nothing.
+func (p *preparedSpec) seedFile() (*os.File, error) {
+	if len(p.seed) == 0 {
+		return nil, nil
+	}
+	if _, ok := p.layers["/"]; !ok {
+		return nil, fmt.Errorf("the root file system has files to begin with and no layer: %w", errdefs.ErrInvalidArgument)
+	}
+	s := seeder{root: p.spec.Root.Path, ids: p.ids, dirs: map[string]bool{}}
+	s.tar = tar.NewWriter(&s.out)
+	for _, e := range p.seed {
+		if err := s.add(e); err != nil {
+			return nil, fmt.Errorf("put %s into the root file system: %w", e.Path, err)
+		}
+	}
+	if err := s.tar.Close(); err != nil {
+		return nil, fmt.Errorf("write archive: %w", err)
+	}
+	if s.empty() {
+		return nil, nil
+	}
+	return readOnlyMemoryFile("seed", s.out.Bytes())
+}
+
+// seeder writes a seed as gVisor's tmpfs reads one: names begin with "./", those of
+// folders end with a slash, and each folder has an entry. A folder of the image gets
+// the attributes that it has there, since those of the layer count.
+type seeder struct {
+	root string
+	ids  idmap.Mapping
+	out  bytes.Buffer
+	tar  *tar.Writer
+	dirs map[string]bool // written, by name in the archive
+}
+
+func (s *seeder) empty() bool { return len(s.dirs) == 0 }
+
+func (s *seeder) add(e engine.SeedEntry) error {
+	dir, name := path.Split(path.Clean(e.Path))
+	if name == "" || !path.IsAbs(e.Path) {
+		return fmt.Errorf("it is no absolute path: %w", errdefs.ErrInvalidArgument)
+	}
+	if e.Mode.IsDir() {
+		switch isDir, err := s.hasFolder(e.Path); {
+		case err != nil:
+			return err
+		case isDir:
+			return nil
+		}
+	}
+	dir = canonical(s.root, path.Clean(dir))
+	if err := s.folders(dir); err != nil {
+		return err
+	}
+	full := path.Join(dir, name)
+	if e.Mode.IsDir() {
+		return s.folder(full, int64(e.Mode.Perm()), 0, 0, time.Now())
+	}
+	h := &tar.Header{
+		Typeflag: tar.TypeReg, Name: "." + full, Mode: int64(e.Mode.Perm()), Size: int64(len(e.Content)), ModTime: time.Now(),
+	}
+	if err := s.tar.WriteHeader(h); err != nil {
+		return err
+	}
+	_, err := s.tar.Write(e.Content)
+	return err
+}
+
+// hasFolder reports whether the image has a folder at a path.
+func (s *seeder) hasFolder(name string) (bool, error) {
+	real, err := fs.RootPath(s.root, name)
+	if err != nil {
+		return false, fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument)
+	}
+	st, err := os.Lstat(real)
+	switch {
+	case os.IsNotExist(err):
+		return false, nil
+	case err != nil:
+		return false, err
+	case !st.IsDir():
+		return false, fmt.Errorf("the image has a file there: %w", errdefs.ErrInvalidArgument)
+	}
+	return true, nil
+}
+
+// folders writes the folders down to dir, which is canonical.
+func (s *seeder) folders(dir string) error {
+	for at, rest := "/", strings.TrimPrefix(dir, "/"); ; {
+		if err := s.imageFolder(at); err != nil {
+			return err
+		}
+		if rest == "" {
+			return nil
+		}
+		var next string
+		next, rest, _ = strings.Cut(rest, "/")
+		at = path.Join(at, next)
+	}
+}
+
+// imageFolder writes a folder as the image has it, or one of the pod's root.
+func (s *seeder) imageFolder(dir string) error {
+	var st unix.Stat_t
+	switch err := unix.Lstat(path.Join(s.root, dir), &st); {
+	case err == unix.ENOENT:
+		return s.folder(dir, 0o755, 0, 0, time.Now())
+	case err != nil:
+		return err
+	case st.Mode&unix.S_IFMT != unix.S_IFDIR:
+		return fmt.Errorf("the image has a file at %s: %w", dir, errdefs.ErrInvalidArgument)
+	}
+	uid, gid, ok := s.ids.ToContainer(st.Uid, st.Gid)
+	if !ok {
+		return fmt.Errorf("%s belongs to %d:%d, which the pod's user namespace does not have: %w", dir, st.Uid, st.Gid, errdefs.ErrFailedPrecondition)
+	}
+	return s.folder(dir, int64(st.Mode&0o7777), int(uid), int(gid), time.Unix(st.Mtim.Unix()))
+}
+
+func (s *seeder) folder(dir string, mode int64, uid, gid int, modified time.Time) error {
+	name := "./" + strings.TrimPrefix(dir, "/")
+	if dir != "/" {
+		name += "/"
+	}
+	if s.dirs[name] {
+		return nil
+	}
+	s.dirs[name] = true
+	return s.tar.WriteHeader(&tar.Header{Typeflag: tar.TypeDir, Name: name, Mode: mode, Uid: uid, Gid: gid, ModTime: modified})
+}
