@@ -100,7 +100,7 @@ func (m *mounter) probe() (string, error) {
 
 // mount joins the layer folders lower (relative to the folder layers, topmost
 // first) and the folder dir (relative to the root, with fs and work in it) at
-// target. Device nodes that an image brings along stay without effect.
+// target.
 func (m *mounter) mount(layers *os.File, lower []string, dir, target string) error {
 	root := fmt.Sprintf("/proc/self/fd/%d/", m.root.Fd())
 	list := root + "empty"
@@ -110,11 +110,11 @@ func (m *mounter) mount(layers *os.File, lower []string, dir, target string) err
 	return m.overlay(target, 0, "lowerdir="+list+",upperdir="+root+dir+"/fs,workdir="+root+dir+"/work"+m.options, len(lower))
 }
 
-// view joins layer folders for reading only. Nothing in it runs.
-func (m *mounter) view(layers *os.File, lower []string, target string) error {
-	const flags = unix.MS_RDONLY | unix.MS_NOSUID | unix.MS_NOEXEC
+// view joins layer folders for reading only.
+func (m *mounter) view(layers *os.File, lower []string, target string, flags uintptr) error {
+	flags |= unix.MS_RDONLY
 	if len(lower) == 0 {
-		return unix.Mount("tmpfs", target, "tmpfs", unix.MS_NODEV|flags, "mode=755")
+		return unix.Mount("tmpfs", target, "tmpfs", guestFlags|flags, "mode=755")
 	}
 	// Without an upper folder, an overlay has two different lower ones at least.
 	list := inFolder(layers, lower) + ":" + inFolder(m.root, []string{"empty"})
@@ -126,11 +126,16 @@ func inFolder(folder *os.File, names []string) string {
 	return prefix + strings.Join(names, ":"+prefix)
 }
 
+// guestFlags are those of every mount that shows files of an image or a container.
+// A set-uid program or a device among them has its effect in the sandbox, on whose
+// kernel it runs, and none on the host, for whoever gets at the mount.
+const guestFlags = unix.MS_NODEV | unix.MS_NOSUID
+
 func (m *mounter) overlay(target string, flags uintptr, data string, layers int) error {
 	if len(data) >= os.Getpagesize() {
 		return fmt.Errorf("an image with %d layers has more than one mount can take: %w", layers, errdefs.ErrFailedPrecondition)
 	}
-	return unix.Mount("overlay", target, "overlay", unix.MS_NODEV|flags, data)
+	return unix.Mount("overlay", target, "overlay", guestFlags|flags, data)
 }
 
 // flush writes all dirty data of the file system below the root to disk.

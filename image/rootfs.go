@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
@@ -100,7 +99,7 @@ func (s *Store) makeUpper(dir string, l layers, ids idmap.Mapping) error {
 	}
 	// The root folder that a container sees is the upper one, so it takes over
 	// owner and mode of the image's.
-	upper := filepath.Join(dir, "fs")
+	upper := filepath.Join(dir, "fs") // see upperDir
 	if err := os.Mkdir(upper, 0o755); err != nil {
 		return err
 	}
@@ -148,22 +147,6 @@ func (s *Store) UnmountRootfs(_ context.Context, key, target string) error {
 	}
 	crashpoint.Here("after rootfs removal")
 	return nil
-}
-
-// RootfsUsage measures the writable layer of a root file system by walking it.
-// An unknown key is errdefs.ErrNotFound.
-func (s *Store) RootfsUsage(ctx context.Context, key string) (Usage, error) {
-	if err := checkKey(key); err != nil {
-		return Usage{}, err
-	}
-	t := newTally()
-	if err := t.walk(ctx, filepath.Join(s.rootfsDir(key), "fs")); err != nil {
-		return Usage{}, fmt.Errorf("measure rootfs %s: %w", key, err)
-	}
-	if t.inodes == 0 {
-		return Usage{}, fmt.Errorf("rootfs %s: %w", key, errdefs.ErrNotFound)
-	}
-	return Usage{Mountpoint: s.opts.Root, Bytes: t.bytes, Inodes: t.inodes, Time: time.Now()}, nil
 }
 
 // RootfsKeys names all root file systems on disk, mounted or not, so that those

@@ -3,6 +3,8 @@ package image
 import (
 	"os"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/idmap"
 )
 
@@ -13,6 +15,6 @@ import (
 // it the layers stay, also over a restart. Errors are those of MountRootfs.
 func (s *Store) MountVolume(key string, img Image, target string, ids idmap.Mapping) error {
 	return s.mountLayers(key, img, target, func(l layers, _ string) error {
-		return s.withLayers(ids, func(folder *os.File) error { return s.mounts.view(folder, l.lower, target) })
+		return s.withLayers(ids, func(folder *os.File) error { return s.mounts.view(folder, l.lower, target, unix.MS_NOEXEC) })
 	})
 }
