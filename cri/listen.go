@@ -40,7 +40,7 @@ func Listen(url, group string) (net.Listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen: %w", err)
 	}
-	if err := protect(path, gid); err != nil {
+	if err := errors.Join(protect(path, gid), letThrough(filepath.Dir(path), gid)); err != nil {
 		l.Close()
 		return nil, fmt.Errorf("protect socket: %w", err)
 	}
@@ -55,6 +55,16 @@ func protect(path string, gid int) error {
 	}
 	// In this order: never writable by a group that is not meant.
 	return errors.Join(os.Chmod(path, 0o600), os.Chown(path, -1, gid), os.Chmod(path, 0o660))
+}
+
+// letThrough lets the group pass through the folder of the socket, if that is closed
+// to all but root, as the daemon's own are.
+func letThrough(dir string, gid int) error {
+	fi, err := os.Stat(dir)
+	if err != nil || gid < 0 || fi.Mode().Perm()&0o077 != 0 {
+		return err
+	}
+	return errors.Join(os.Chown(dir, -1, gid), os.Chmod(dir, 0o710))
 }
 
 // lookupGroup returns -1 for no group.

@@ -44,7 +44,7 @@ func CreateNamespace(path string) error {
 
 // makeMountPoint leaves an empty file at path, and never touches any other kind.
 func makeMountPoint(path string) error {
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
 	}
 	f, err := os.OpenFile(path, os.O_RDONLY|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o444)

@@ -6,6 +6,7 @@ import (
 
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/lifecycle"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/logs"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/record"
@@ -21,6 +22,9 @@ type container struct {
 	ended     chan struct{}
 	endedOnce sync.Once
 	stopTold  sync.Once // plugins were told of its end
+
+	layerOnce sync.Once
+	layer     bool // see hasLayer
 
 	mu       sync.Mutex
 	streams  *logs.Streams      // nil before Created, and after the end
@@ -65,6 +69,16 @@ func (c *container) step(ev lifecycle.Event, change func(*record.ContainerStatus
 		}
 		return nil
 	}
+}
+
+// hasLayer tells whether what it writes to its root file system is kept in the
+// sandbox. It is asked when the container has been created.
+func (c *container) hasLayer() bool {
+	c.layerOnce.Do(func() {
+		w, err := c.Writes()
+		c.layer = err == nil && w.Layers["/"] != (engine.Layer{})
+	})
+	return c.layer
 }
 
 func (c *container) setStreams(s *logs.Streams) {

@@ -2,10 +2,10 @@ package podsandbox
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -75,8 +75,8 @@ func (m *Manager) create(ctx context.Context, p *pod, cfg *runtimeapi.ContainerC
 	if err := m.fitGroup(p); err != nil {
 		return nil, fmt.Errorf("resize the pod's cgroup: %w", err)
 	}
-	if err := m.opts.Images.MountRootfs(c.id(), img, m.paths.rootfs(p.id(), c.id()), p.ids()); err != nil {
-		return nil, fmt.Errorf("mount root file system: %w", err)
+	if err := m.mountRoot(c, img); err != nil {
+		return nil, err
 	}
 	resolved, err := m.resolve(ctx, c, img)
 	if err != nil {
@@ -85,13 +85,13 @@ func (m *Manager) create(ctx context.Context, p *pod, cfg *runtimeapi.ContainerC
 	if err := m.adjustContainer(ctx, c, resolved.spec); err != nil {
 		return nil, err
 	}
-	if err := c.SaveSpec(resolved.spec); err != nil {
+	if err := errors.Join(c.SaveWrites(resolved.writes), c.SaveSpec(resolved.spec)); err != nil {
 		return nil, err
 	}
 	if err := m.openStreams(c); err != nil {
 		return nil, err
 	}
-	if err := sandbox.Create(ctx, engine.Container{ID: c.id(), Spec: resolved.spec}); err != nil {
+	if err := sandbox.Create(ctx, engine.Container{ID: c.id(), Spec: resolved.spec, Writes: resolved.writes}); err != nil {
 		return nil, fmt.Errorf("create in the sandbox: %w", err)
 	}
 	if ph := p.phase(); ph != lifecycle.Ready {
@@ -130,7 +130,7 @@ func (m *Manager) recordContainer(p *pod, cfg *runtimeapi.ContainerConfig, img i
 	}
 	c := newContainer(p, r)
 	m.addContainer(c)
-	if err := os.Mkdir(m.paths.container(p.id(), id), 0o711); err != nil {
+	if err := os.Mkdir(m.paths.container(p.id(), id), 0o700); err != nil {
 		m.dropContainer(c)
 		c.Delete()
 		return nil, fmt.Errorf("make container folder: %w", err)
@@ -150,8 +150,9 @@ func imageRef(img image.Image) string {
 
 // resolved is what a request means on this image and node.
 type resolved struct {
-	spec *specs.Spec
-	user *record.Message[*runtimeapi.ContainerUser]
+	spec   *specs.Spec
+	writes engine.Writes
+	user   *record.Message[*runtimeapi.ContainerUser]
 }
 
 // resolve turns the request into an OCI spec. The root file system is mounted.
@@ -165,7 +166,7 @@ func (m *Manager) resolve(ctx context.Context, c *container, img image.Image) (*
 	if err := m.mountImages(ctx, c, mounts); err != nil {
 		return nil, err
 	}
-	volumes, err := m.makeImageVolumes(c, img, mounts)
+	plan, err := m.planWrites(c, img, mounts)
 	if err != nil {
 		return nil, err
 	}
@@ -186,8 +187,7 @@ func (m *Manager) resolve(ctx context.Context, c *container, img image.Image) (*
 	}
 	s, err := spec.Container(spec.Input{
 		ID: id, SandboxID: pod, Pod: c.pod.config(), Container: c.config(), Image: img.Config,
-		User: user, RootPath: rootfs, Mounts: mounts, Volumes: volumes, Hostname: hostname,
-		ResolvConf: m.paths.resolvConf(pod), HostnameFile: m.paths.hostname(pod), Hosts: m.paths.hosts(pod),
+		User: user, RootPath: rootfs, Mounts: mounts, Volumes: plan.volumes, Files: plan.files, Hostname: hostname,
 		SeccompRoot: m.opts.SeccompRoot, Devices: devices,
 	})
 	if err != nil {
@@ -197,24 +197,7 @@ func (m *Manager) resolve(ctx context.Context, c *container, img image.Image) (*
 		return nil, err
 	}
 	user.Groups = s.Process.User.AdditionalGids
-	return &resolved{spec: s, user: &record.Message[*runtimeapi.ContainerUser]{Proto: spec.LinuxContainerUser(user)}}, nil
-}
-
-// makeImageVolumes gives every VOLUME of the image that the request does not
-// mount a folder of the container's own, filled with what the image has there.
-func (m *Manager) makeImageVolumes(c *container, img image.Image, mounts []*runtimeapi.Mount) (map[string]string, error) {
-	volumes := map[string]string{}
-	for i, dest := range spec.ImageVolumes(img.Config, mounts) {
-		dir := filepath.Join(m.paths.volumes(c.pod.id(), c.id()), strconv.Itoa(i))
-		if err := os.MkdirAll(filepath.Dir(dir), 0o711); err != nil {
-			return nil, fmt.Errorf("make image volume: %w", err)
-		}
-		if err := copyFromRootfs(m.paths.rootfs(c.pod.id(), c.id()), dest, dir, c.pod.ids()); err != nil {
-			return nil, fmt.Errorf("fill image volume %s: %w", dest, err)
-		}
-		volumes[dest] = dir
-	}
-	return volumes, nil
+	return &resolved{spec: s, writes: plan.Writes, user: &record.Message[*runtimeapi.ContainerUser]{Proto: spec.LinuxContainerUser(user)}}, nil
 }
 
 // openStreams makes the container's FIFOs and starts its log.

@@ -56,7 +56,7 @@ func (m *Manager) mountImage(ctx context.Context, c *container, n int, mount *ru
 		return "", fmt.Errorf("find image: %w", err)
 	}
 	v := m.imageVolume(c.pod.id(), c.id(), n)
-	if err := os.MkdirAll(filepath.Dir(v.target), 0o711); err != nil {
+	if err := os.MkdirAll(filepath.Dir(v.target), 0o700); err != nil {
 		return "", fmt.Errorf("make folder: %w", err)
 	}
 	crashpoint.Here("before image volume")
@@ -97,14 +97,18 @@ func pathInImage(root, sub string) (string, error) {
 }
 
 func openBeneath(dir int, sub string) (int, error) {
-	how := unix.OpenHow{
+	return openat2(dir, sub, unix.OpenHow{
 		Flags:   unix.O_PATH | unix.O_CLOEXEC,
 		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_MAGICLINKS | unix.RESOLVE_NO_XDEV,
-	}
-	// EAGAIN: a rename or mount anywhere on the machine got in between.
+	})
+}
+
+// openat2 is openat2(2), tried again as that page asks for: EAGAIN is a rename or
+// mount anywhere on the machine that got in between.
+func openat2(dir int, name string, how unix.OpenHow) (int, error) {
 	const attempts = 32
 	for i := 0; ; i++ {
-		fd, err := unix.Openat2(dir, sub, &how)
+		fd, err := unix.Openat2(dir, name, &how)
 		if (err == unix.EAGAIN || err == unix.EINTR) && i < attempts {
 			continue
 		}

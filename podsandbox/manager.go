@@ -72,6 +72,9 @@ type Options struct {
 	// stops them. Nil means none.
 	Plugins *nri.Plugins
 
+	// Layers say where what containers write goes.
+	Layers LayerOptions
+
 	// SeccompRoot is where relative names of localhost profiles are looked up.
 	SeccompRoot string
 

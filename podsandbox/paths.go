@@ -9,15 +9,18 @@ import (
 
 // paths knows every place on the host that belongs to pods:
 //
+// Nobody but root walks into any of these folders: what a sandbox uses of them, it
+// gets by descriptor.
+//
 //	<root>/pods/                        records
 //	<state>/netns/<pod>                 the pinned network namespace
 //	<state>/pods/<pod>/
 //	├── engine/                         the engine's: control socket, panic log
 //	├── cgroup                          the parent cgroup, for when the record is lost
-//	├── resolv.conf hostname hosts      bound into the containers
+//	├── resolv.conf hostname hosts      what the containers' root file systems begin with
 //	└── <container>/
 //	    ├── rootfs/                     the mounted root file system
-//	    ├── volumes/<n>/                what the image declares as volumes
+//	    ├── volumes/empty/              below volumes that the image has no folder for
 //	    ├── images/<n>/                 images that the request mounts
 //	    └── streams/                    FIFOs, spools, journal
 type paths struct{ root, state string }
@@ -41,7 +44,7 @@ func (p paths) streams(pod, id string) string   { return filepath.Join(p.contain
 
 func (p paths) make() error {
 	for _, dir := range []string{p.root, p.state, p.records(), p.namespaces(), p.pods()} {
-		if err := os.MkdirAll(dir, 0o711); err != nil {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return fmt.Errorf("make folder: %w", err)
 		}
 	}

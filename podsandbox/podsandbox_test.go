@@ -5,8 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -17,7 +15,6 @@ import (
 
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/cgroup"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
-	"github.com/cri-sandbox/cri-sandbox/podsandbox/idmap"
 )
 
 func TestJoinSharesWorkAndOutlivesItsCaller(t *testing.T) {
@@ -155,43 +152,4 @@ func TestFindTakesAnUnambiguousPrefix(t *testing.T) {
 	if _, err := find(all, "pod", ""); !errdefs.IsInvalidArgument(err) {
 		t.Errorf("empty: %v", err)
 	}
-}
-
-func TestImageVolumesAreCopiedWithoutLeavingTheRoot(t *testing.T) {
-	rootfs, secret := t.TempDir(), t.TempDir()
-	must := func(err error) {
-		t.Helper()
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	must(os.WriteFile(filepath.Join(secret, "key"), []byte("host"), 0o600))
-	must(os.MkdirAll(filepath.Join(rootfs, "data", "sub"), 0o750))
-	must(os.WriteFile(filepath.Join(rootfs, "data", "sub", "f"), []byte("image"), 0o640))
-	must(os.Symlink("sub/f", filepath.Join(rootfs, "data", "link")))
-	must(unix.Mkfifo(filepath.Join(rootfs, "data", "fifo"), 0o600))
-	must(os.Symlink(secret, filepath.Join(rootfs, "escape")))
-
-	dst := filepath.Join(t.TempDir(), "v")
-	must(copyFromRootfs(rootfs, "/data", dst, idmap.Mapping{}))
-	if data, err := os.ReadFile(filepath.Join(dst, "sub", "f")); err != nil || string(data) != "image" {
-		t.Errorf("copy reads %q, %v", data, err)
-	}
-	if fi, err := os.Stat(filepath.Join(dst, "sub", "f")); err != nil || fi.Mode().Perm() != 0o640 {
-		t.Errorf("mode %v, %v", fi.Mode(), err)
-	}
-	if to, err := os.Readlink(filepath.Join(dst, "link")); err != nil || to != "sub/f" {
-		t.Errorf("link to %q, %v", to, err)
-	}
-	if _, err := os.Lstat(filepath.Join(dst, "fifo")); err == nil {
-		t.Error("a FIFO was copied")
-	}
-
-	out := filepath.Join(t.TempDir(), "out")
-	err := copyFromRootfs(rootfs, "/escape", out, idmap.Mapping{})
-	if _, serr := os.Stat(filepath.Join(out, "key")); serr == nil {
-		t.Fatalf("a file of the host was copied into a volume (%v)", err)
-	}
-	// What the image does not have makes an empty volume.
-	must(copyFromRootfs(rootfs, "/none", filepath.Join(t.TempDir(), "none"), idmap.Mapping{}))
 }

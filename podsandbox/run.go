@@ -130,53 +130,6 @@ func (m *Manager) recordPod(cfg *runtimeapi.PodSandboxConfig, handler string) (*
 	return p, nil
 }
 
-// makePodFiles writes what the pod's containers see in /etc.
-func (m *Manager) makePodFiles(p *pod) error {
-	if err := os.MkdirAll(m.paths.engine(p.id()), 0o700); err != nil {
-		return fmt.Errorf("make pod folder: %w", err)
-	}
-	// Bind sources are opened by the gofer, which is root of its namespace only.
-	if err := os.Chmod(m.paths.pod(p.id()), 0o711); err != nil {
-		return fmt.Errorf("make pod folder: %w", err)
-	}
-	hostResolv, err := os.ReadFile("/etc/resolv.conf")
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("read the node's resolv.conf: %w", err)
-	}
-	hostname, err := podHostname(p)
-	if err != nil {
-		return err
-	}
-	crashpoint.Here("after pod folder")
-	return errors.Join(
-		writePodFile(m.paths.resolvConf(p.id()), spec.ResolvConf(p.config().GetDnsConfig(), hostResolv)),
-		writePodFile(m.paths.hostname(p.id()), []byte(hostname+"\n")),
-	)
-}
-
-// makeHosts writes /etc/hosts for containers that get none from the kubelet.
-// The addresses are known by now.
-func (m *Manager) makeHosts(p *pod) error {
-	hostname, err := podHostname(p)
-	if err != nil {
-		return err
-	}
-	content := spec.HostsFile(hostname, p.Status().IPs)
-	if p.hostNetwork() {
-		if content, err = os.ReadFile("/etc/hosts"); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return fmt.Errorf("read the node's hosts: %w", err)
-		}
-	}
-	return writePodFile(m.paths.hosts(p.id()), content)
-}
-
-func writePodFile(path string, content []byte) error {
-	if err := os.WriteFile(path, content, 0o644); err != nil {
-		return fmt.Errorf("write pod file: %w", err)
-	}
-	return nil
-}
-
 func podHostname(p *pod) (string, error) {
 	node, err := os.Hostname()
 	if err != nil {

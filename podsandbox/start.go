@@ -66,6 +66,10 @@ func (m *Manager) startInSandbox(ctx context.Context, sandbox engine.Sandbox, c 
 	if err != nil {
 		return err
 	}
+	writes, err := c.Writes()
+	if err != nil {
+		return err
+	}
 	if err := m.opts.Plugins.StartContainer(ctx, m.pluginPod(c.pod), pluginContainer(c, spec)); err != nil {
 		return err
 	}
@@ -78,7 +82,7 @@ func (m *Manager) startInSandbox(ctx context.Context, sandbox engine.Sandbox, c 
 		return fmt.Errorf("open streams: %w", err)
 	}
 	defer files.close()
-	if err := sandbox.Start(ctx, engine.Container{ID: c.id(), Spec: spec, Stdio: files.stdio, Hold: files.hold}); err != nil {
+	if err := sandbox.Start(ctx, engine.Container{ID: c.id(), Spec: spec, Writes: writes, Stdio: files.stdio, Hold: files.hold}); err != nil {
 		return err
 	}
 	return files.connect(c)

@@ -18,10 +18,12 @@ import (
 )
 
 // How old an answer may be. Usage comes from one call to each sandbox, the size
-// of a writable layer from a walk over it.
+// of a writable layer from a walk over it, or a look at the file that it is; the
+// inodes in that are counted by a program inside the sandbox.
 const (
 	maxUsageAge = time.Second
 	maxLayerAge = 10 * time.Second
+	maxInodeAge = 30 * time.Second
 )
 
 // collectParallel is how many sandboxes are asked at once.
@@ -35,6 +37,7 @@ type collector struct {
 	mu     sync.Mutex
 	pods   map[string]*podSample
 	layers map[string]*layerSample
+	inodes map[string]*inodeSample // by pod
 }
 
 // podSample is what one look at a pod gave.
@@ -54,12 +57,35 @@ type layerSample struct {
 	usage *runtimeapi.FilesystemUsage
 }
 
+// inodeSample is how many inodes each container of a pod has in its layer.
+type inodeSample struct {
+	once  sync.Once
+	time  time.Time
+	count map[string]uint64
+	done  atomic.Bool // count may be read
+}
+
+// fresh tells whether a sample answers for a container: one that was started after
+// it is not in it.
+func (s *inodeSample) fresh(id string) bool {
+	if s == nil {
+		return false
+	}
+	age := time.Since(s.time)
+	if s.done.Load() && age > maxUsageAge {
+		if _, ok := s.count[id]; !ok {
+			return false
+		}
+	}
+	return age <= maxInodeAge
+}
+
 // pod returns a sample that is at most maxUsageAge old. Callers at the same time
 // share one look.
 func (c *collector) pod(ctx context.Context, p *pod) *podSample {
 	c.mu.Lock()
 	if c.pods == nil {
-		c.pods, c.layers = map[string]*podSample{}, map[string]*layerSample{}
+		c.pods, c.layers, c.inodes = map[string]*podSample{}, map[string]*layerSample{}, map[string]*inodeSample{}
 	}
 	s := c.pods[p.id()]
 	if s == nil || time.Since(s.time) > maxUsageAge {
@@ -112,8 +138,10 @@ func nanocores(before, now, span time.Duration) uint64 {
 	return uint64(float64(now-before) / span.Seconds())
 }
 
-// layer returns the size of a container's writable layer.
-func (c *collector) layer(ctx context.Context, id string) *runtimeapi.FilesystemUsage {
+// layer returns the size of a container's writable layer. A sandbox was looked at
+// before.
+func (c *collector) layer(ctx context.Context, of *container) *runtimeapi.FilesystemUsage {
+	id := of.id()
 	c.mu.Lock()
 	s := c.layers[id]
 	if s == nil || time.Since(s.time) > maxLayerAge {
@@ -127,6 +155,11 @@ func (c *collector) layer(ctx context.Context, id string) *runtimeapi.Filesystem
 			klog.V(2).InfoS("Read the size of a writable layer", "container", id, "err", err)
 			return
 		}
+		if of.hasLayer() {
+			if n, ok := c.inodesOf(ctx, of)[id]; ok {
+				u.Inodes = n
+			}
+		}
 		s.usage = &runtimeapi.FilesystemUsage{
 			Timestamp: u.Time.UnixNano(), FsId: &runtimeapi.FilesystemIdentifier{Mountpoint: u.Mountpoint},
 			UsedBytes: &runtimeapi.UInt64Value{Value: u.Bytes}, InodesUsed: &runtimeapi.UInt64Value{Value: u.Inodes},
@@ -135,12 +168,51 @@ func (c *collector) layer(ctx context.Context, id string) *runtimeapi.Filesystem
 	return s.usage
 }
 
+// inodesOf counts the inodes in the layers of the containers of a pod, of which one
+// is asked about.
+func (c *collector) inodesOf(ctx context.Context, of *container) map[string]uint64 {
+	p := of.pod
+	c.mu.Lock()
+	s := c.inodes[p.id()]
+	if !s.fresh(of.id()) {
+		s = &inodeSample{time: time.Now()}
+		c.inodes[p.id()] = s
+	}
+	c.mu.Unlock()
+	s.once.Do(func() {
+		s.count = countInodes(ctx, p)
+		s.done.Store(true)
+	})
+	return s.count
+}
+
+func countInodes(ctx context.Context, p *pod) map[string]uint64 {
+	sb := p.getSandbox()
+	if sb == nil || p.phase() != lifecycle.Ready {
+		return nil
+	}
+	var ids []string
+	for _, c := range p.members() {
+		if c.phase() == lifecycle.Running && c.hasLayer() {
+			ids = append(ids, c.id())
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	count, err := sb.Inodes(ctx, ids)
+	if err != nil {
+		klog.V(2).InfoS("Count the inodes of a sandbox", "pod", p.id(), "err", err)
+	}
+	return count
+}
+
 // forget drops the samples of a removed pod or container.
 func (c *collector) forget(id string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.pods, id)
 	delete(c.layers, id)
+	delete(c.inodes, id)
 }
 
 // ContainerStats reports the use of one container.
@@ -207,7 +279,7 @@ func (m *Manager) containerStats(ctx context.Context, c *container, s *podSample
 			Id: c.id(), Metadata: c.config().GetMetadata(),
 			Labels: c.config().GetLabels(), Annotations: c.config().GetAnnotations(),
 		},
-		WritableLayer: m.stats.layer(ctx, c.id()),
+		WritableLayer: m.stats.layer(ctx, c),
 	}
 	u, ok := s.use[c.id()]
 	if !ok {

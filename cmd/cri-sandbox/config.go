@@ -37,6 +37,8 @@ type config struct {
 	NRI      nriConfig      `toml:"nri" comment:"Programs of the node that are told of pods and containers and may adjust these (Node Resource Interface)"`
 	Images   imagesConfig   `toml:"images"`
 
+	Containers containersConfig `toml:"containers"`
+
 	Debug debugConfig `toml:"debug" comment:"Looking into sandboxes; see cri-sandbox debug"`
 
 	Streaming streamingConfig `toml:"streaming" comment:"Where exec, attach and port-forward are served; the kubelet connects to it on this node"`
@@ -121,6 +123,8 @@ func defaultConfig() config {
 		Security: securityConfig{SeccompRoot: "/var/lib/kubelet/seccomp", PrivilegedPods: privilegedRefuse},
 		NRI:      defaultNRIConfig(),
 		Images:   defaultImagesConfig(),
+
+		Containers: defaultContainersConfig(),
 		Streaming: streamingConfig{
 			Address: "127.0.0.1", IdleTimeout: duration{4 * time.Hour}, CreationTimeout: duration{30 * time.Second},
 		},
@@ -208,7 +212,7 @@ func (c config) validate() error {
 	if !slices.Contains([]string{privilegedRefuse, privilegedSandbox}, c.Security.PrivilegedPods) {
 		return fmt.Errorf("config: security.privileged_pods %q is neither %s nor %s", c.Security.PrivilegedPods, privilegedRefuse, privilegedSandbox)
 	}
-	return errors.Join(c.NRI.validate(), c.Images.validate(), c.Streaming.validate())
+	return errors.Join(c.NRI.validate(), c.Images.validate(), c.Containers.validate(), c.Streaming.validate())
 }
 
 func (c streamingConfig) validate() error {

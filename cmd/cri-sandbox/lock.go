@@ -22,12 +22,11 @@ func lockFolder(dir, flag string) (_ *os.File, err error) {
 			err = fmt.Errorf("--%s %s is on a read-only file system, where no pod can be run or removed; make it writable and start again, pods run on meanwhile: %w", flag, dir, err)
 		}
 	}()
-	if err := os.MkdirAll(dir, 0o711); err != nil {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make folder: %w", err)
 	}
-	// Who made the folder may have left it open. What containers run with another
-	// user's rights must pass through it, and nobody has to list it.
-	if err := os.Chmod(dir, 0o711); err != nil {
+	// Who made the folder, an earlier version among them, may have left it open.
+	if err := os.Chmod(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("close folder to others: %w", err)
 	}
 	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)

@@ -48,7 +48,7 @@ import (
 type Options struct {
 	// Binary is the daemon's program; empty means bin/cri-sandbox of the repository.
 	Binary string
-	// Config is the daemon's configuration file; the machine's own is never read.
+	// Config is the text of the daemon's configuration; the machine's own is never read.
 	Config string
 	// DaemonArgs follow the flags that New passes to `serve`.
 	DaemonArgs []string

@@ -152,6 +152,11 @@ type Sandbox interface {
 	// is absent.
 	Stats(ctx context.Context) (map[string]Usage, error)
 
+	// Inodes counts what each of these containers has in the layer of its root file
+	// system; see Writes. Without such a layer the number means nothing. A container
+	// that is not running is absent.
+	Inodes(ctx context.Context, ids []string) (map[string]uint64, error)
+
 	// SetOOMScoreAdj says how readily the host's kernel takes the sandbox when it
 	// is out of memory: proc(5), oom_score_adj. A score that the daemon may not
 	// set is raised to the lowest that it may.
@@ -210,12 +215,13 @@ type Layer struct {
 }
 
 // SeedEntry is a file or folder of the container's root (uid 0, gid 0 of the
-// container). It takes the place of a file of the image; a folder that the image
-// has stays as it is.
+// container). It takes the place of a file of the image, unless it is optional; a
+// folder that the image has stays as it is.
 type SeedEntry struct {
-	Path    string      `json:"path"` // absolute and clean; links of the image are followed up to its last element
-	Mode    os.FileMode `json:"mode"` // permissions, and os.ModeDir
-	Content []byte      `json:"content,omitempty"`
+	Path     string      `json:"path"` // absolute and clean; links of the image are followed up to its last element
+	Mode     os.FileMode `json:"mode"` // permissions, os.ModeDir, os.ModeSticky
+	Content  []byte      `json:"content,omitempty"`
+	Optional bool        `json:"optional,omitempty"`
 }
 
 // Exec is a process to run in a running container.

@@ -80,6 +80,11 @@ func (s *Sandbox) spawn(netns *os.File) (*os.File, error) {
 	if s.engine.opts.Profile {
 		d.flag("--profile")
 	}
+	if s.hostNetwork() {
+		// Which of its containers have NET_RAW is not known yet, and this cannot be
+		// given to a sandbox that runs.
+		d.flag("--net-raw")
+	}
 	d.flag("boot", "--bundle=/", "--setup-root", "--apply-caps=true", "--gofer-mount-confs=erofs:none")
 	d.flag(s.sizeFlags()...)
 
@@ -121,9 +126,9 @@ func (s *Sandbox) spawn(netns *os.File) (*os.File, error) {
 // log descriptors. The stderr of either goes to the panic log and nowhere else.
 func (s *Sandbox) configFlags(d *donation, debugLog string) error {
 	// All of these must agree with containerConf, and network=host is the one
-	// that weakens the isolation.
+	// that weakens the isolation. Why allow-suid is on: docs/architecture.md.
 	d.flag("--root="+s.cfg.Dir, "--ignore-cgroups=true", "--platform=systrap",
-		"--oci-seccomp", "--allow-suid", "--net-raw", "--host-fifo=open", "--in-sandbox-cgroup=v2")
+		"--oci-seccomp", "--allow-suid", "--in-sandbox-cgroup=v2")
 	if s.hostNetwork() {
 		d.flag("--network=host")
 	}

@@ -117,9 +117,11 @@ type containerConf struct {
 	OCISeccomp       bool
 	EnableRaw        bool
 	InSandboxCgroup  int    // 1: cgroup v2
-	HostFifo         int    // 1: FIFOs in volumes may be opened
+	HostFifo         int    // hostFIFOOpen, or 0: no FIFO of the host can be opened
 	OverrideProcs    string // files of /proc to show empty, separated by commas
 }
+
+const hostFIFOOpen = 1
 
 type startArgs struct {
 	Spec                        *specs.Spec

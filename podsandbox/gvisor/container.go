@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"gvisor.dev/gvisor/pkg/cleanup"
 
 	"github.com/containerd/errdefs"
@@ -163,11 +165,30 @@ func (g *gofer) startArgs(c engine.Container, stdio []*os.File) (startArgs, star
 
 // confOf is a container's configuration. It must agree with configFlags.
 func confOf(p *preparedSpec) containerConf {
-	return containerConf{
+	conf := containerConf{
 		Platform: "systrap", DirectFS: true, FileAccessMounts: 1, DCache: -1,
-		OCISeccomp: true, EnableRaw: true, InSandboxCgroup: 1, HostFifo: 1,
+		OCISeccomp: true, EnableRaw: hasNetRaw(p.spec.Process), InSandboxCgroup: 1,
 		OverrideProcs: strings.Join(p.emptyProcFiles, ","),
 	}
+	if p.hostFIFOs {
+		conf.HostFifo = hostFIFOOpen
+	}
+	return conf
+}
+
+// hasNetRaw tells whether raw sockets are among a process's capabilities. gVisor
+// takes that one away where they are not turned on.
+func hasNetRaw(p *specs.Process) bool {
+	if p == nil || p.Capabilities == nil {
+		return false
+	}
+	c := p.Capabilities
+	for _, set := range [][]string{c.Bounding, c.Effective, c.Permitted, c.Inheritable, c.Ambient} {
+		if slices.Contains(set, "CAP_NET_RAW") {
+			return true
+		}
+	}
+	return false
 }
 
 // takePlace makes the container known to the sandbox. One that is known and was

@@ -45,7 +45,10 @@ func sent() map[string]any {
 				Mounts:  []specs.Mount{{Destination: "/vol", Type: "bind", Source: "/src", Options: []string{"ro"}}},
 				Linux:   &specs.Linux{Namespaces: []specs.LinuxNamespace{{Type: specs.PIDNamespace}}},
 			},
-			Conf:            confOf(&preparedSpec{emptyProcFiles: []string{"meminfo", "stat"}}),
+			Conf: confOf(&preparedSpec{
+				spec:      &specs.Spec{Process: &specs.Process{Capabilities: &specs.LinuxCapabilities{Bounding: []string{"CAP_NET_RAW"}}}},
+				hostFIFOs: true, emptyProcFiles: []string{"meminfo", "stat"},
+			}),
 			CID:             "c",
 			GoferMountConfs: []mountConf{{Lower: lowerLisafs, Upper: upperFile, Size: "4096,nr_inodes=7"}, {Lower: lowerErofs}, {Lower: lowerLisafs, Upper: upperMemory}},
 

@@ -93,7 +93,7 @@ func (e *Engine) prepare() error {
 		return fmt.Errorf("mark inherited descriptors: %w", err)
 	}
 	var err error
-	if err := os.MkdirAll(e.opts.StateDir, 0o755); err != nil {
+	if err := os.MkdirAll(e.opts.StateDir, 0o700); err != nil {
 		return fmt.Errorf("create folder: %w", err)
 	}
 	if e.program, err = stageProgram(e.opts.ProgramDir); err != nil {

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/gvisor/guest"
 )
 
 func TestDeadSandbox(t *testing.T) {
@@ -152,8 +153,9 @@ func TestBootSaysWhyItFailed(t *testing.T) {
 
 func TestBootOfABrokenProgram(t *testing.T) {
 	e := newTestEngine(t)
+	// It takes its first argument for a file, which it cannot open.
 	program := filepath.Join(t.TempDir(), "program")
-	if err := os.WriteFile(program, []byte("#!/bin/sh\necho the reason >&2\nexit 3\n"), 0o755); err != nil {
+	if err := os.WriteFile(program, guest.SetFiles(), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	e.program = program
@@ -162,7 +164,7 @@ func TestBootOfABrokenProgram(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err := e.Boot(testContext(t), cfg)
-	if !errdefs.IsUnavailable(err) || !strings.Contains(err.Error(), "status 3") || !strings.Contains(err.Error(), "the reason") {
+	if !errdefs.IsUnavailable(err) || !strings.Contains(err.Error(), "status 1") || !strings.Contains(err.Error(), "the reason") {
 		t.Errorf("%v, want Unavailable with the status and the panic log", err)
 	}
 }
@@ -170,7 +172,7 @@ func TestBootOfABrokenProgram(t *testing.T) {
 func TestBootIsBounded(t *testing.T) {
 	e := newTestEngine(t)
 	program := filepath.Join(t.TempDir(), "program")
-	if err := os.WriteFile(program, []byte("#!/bin/sh\nsleep 1000\n"), 0o755); err != nil {
+	if err := os.WriteFile(program, guest.Pause(), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	e.program = program

@@ -3,6 +3,7 @@ package gvisor
 import (
 	"archive/tar"
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"path"
@@ -10,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/cleanup"
 
@@ -73,15 +75,15 @@ func mapOnce(f *os.File) {
 // seedFile returns what the root's layer begins with as a tar archive in memory, or
 // nil if that is nothing.
 func (p *preparedSpec) seedFile() (*os.File, error) {
-	if len(p.seed) == 0 {
-		return nil, nil
-	}
 	if _, ok := p.layers["/"]; !ok {
-		return nil, fmt.Errorf("the root file system has files to begin with and no layer: %w", errdefs.ErrInvalidArgument)
+		if len(p.seed) > 0 {
+			return nil, fmt.Errorf("the root file system has files to begin with and no layer: %w", errdefs.ErrInvalidArgument)
+		}
+		return nil, nil
 	}
 	s := seeder{root: p.spec.Root.Path, ids: p.ids, dirs: map[string]bool{}}
 	s.tar = tar.NewWriter(&s.out)
-	for _, e := range p.seed {
+	for _, e := range slices.Concat(p.seed, p.mountPoints()) {
 		if err := s.add(e); err != nil {
 			return nil, fmt.Errorf("put %s into the root file system: %w", e.Path, err)
 		}
@@ -89,10 +91,36 @@ func (p *preparedSpec) seedFile() (*os.File, error) {
 	if err := s.tar.Close(); err != nil {
 		return nil, fmt.Errorf("write archive: %w", err)
 	}
-	if s.empty() {
+	if len(s.dirs) == 0 {
 		return nil, nil
 	}
 	return readOnlyMemoryFile("seed", s.out.Bytes())
+}
+
+// mountPoints are those of the root file system, if it is only read: the Sentry makes
+// what is missing of them, but not there. /tmp is one that it mounts by itself.
+func (p *preparedSpec) mountPoints() []engine.SeedEntry {
+	if !p.spec.Root.Readonly {
+		return nil
+	}
+	points := []engine.SeedEntry{{Path: "/tmp", Mode: os.ModeDir | 0o777 | os.ModeSticky, Optional: true}}
+	n := 1
+	for _, m := range p.spec.Mounts {
+		e := engine.SeedEntry{Path: m.Destination, Mode: os.ModeDir | 0o755, Optional: true}
+		if isGoferMount(m) {
+			if !p.served[n].isFolder() {
+				e.Mode = 0o644
+			}
+			n++
+		}
+		inOther := func(o specs.Mount) bool {
+			return o.Destination != m.Destination && within(m.Destination, o.Destination)
+		}
+		if !slices.ContainsFunc(p.spec.Mounts, inOther) {
+			points = append(points, e)
+		}
+	}
+	return points
 }
 
 // seeder writes a seed as gVisor's tmpfs reads one: names begin with "./", those of
@@ -106,20 +134,18 @@ type seeder struct {
 	dirs map[string]bool // written, by name in the archive
 }
 
-func (s *seeder) empty() bool { return len(s.dirs) == 0 }
-
 func (s *seeder) add(e engine.SeedEntry) error {
 	dir, name := path.Split(path.Clean(e.Path))
 	if name == "" || !path.IsAbs(e.Path) {
 		return fmt.Errorf("it is no absolute path: %w", errdefs.ErrInvalidArgument)
 	}
-	if e.Mode.IsDir() {
-		switch isDir, err := s.hasFolder(e.Path); {
-		case err != nil:
-			return err
-		case isDir:
-			return nil
-		}
+	switch kind, err := s.kindOf(e.Path); {
+	case err != nil:
+		return err
+	case kind == folder && e.Mode.IsDir(), kind != absent && e.Optional:
+		return nil
+	case kind == file && e.Mode.IsDir():
+		return fmt.Errorf("the image has a file there: %w", errdefs.ErrInvalidArgument)
 	}
 	dir = canonical(s.root, path.Clean(dir))
 	if err := s.folders(dir); err != nil {
@@ -127,7 +153,7 @@ func (s *seeder) add(e engine.SeedEntry) error {
 	}
 	full := path.Join(dir, name)
 	if e.Mode.IsDir() {
-		return s.folder(full, int64(e.Mode.Perm()), 0, 0, time.Now())
+		return s.folder(full, unixMode(e.Mode), 0, 0, time.Now())
 	}
 	h := &tar.Header{
 		Typeflag: tar.TypeReg, Name: "." + full, Mode: int64(e.Mode.Perm()), Size: int64(len(e.Content)), ModTime: time.Now(),
@@ -139,22 +165,31 @@ func (s *seeder) add(e engine.SeedEntry) error {
 	return err
 }
 
-// hasFolder reports whether the image has a folder at a path.
-func (s *seeder) hasFolder(name string) (bool, error) {
+// kindOf tells what the image has at a path.
+func (s *seeder) kindOf(name string) (pathKind, error) {
 	real, err := fs.RootPath(s.root, name)
 	if err != nil {
-		return false, fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument)
+		return absent, fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument)
 	}
 	st, err := os.Lstat(real)
 	switch {
-	case os.IsNotExist(err):
-		return false, nil
+	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ENOTDIR):
+		return absent, nil
 	case err != nil:
-		return false, err
-	case !st.IsDir():
-		return false, fmt.Errorf("the image has a file there: %w", errdefs.ErrInvalidArgument)
+		return absent, err
+	case st.IsDir():
+		return folder, nil
 	}
-	return true, nil
+	return file, nil
+}
+
+// unixMode is the form of a mode in an archive.
+func unixMode(m os.FileMode) int64 {
+	mode := int64(m.Perm())
+	if m&os.ModeSticky != 0 {
+		mode |= unix.S_ISVTX
+	}
+	return mode
 }
 
 // folders writes the folders down to dir, which is canonical.

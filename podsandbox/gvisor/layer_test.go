@@ -168,6 +168,41 @@ func TestSeed(t *testing.T) {
 	}
 }
 
+// A read-only root gets the mount points that it lacks.
+func TestMountPointsOfAReadOnlyRoot(t *testing.T) {
+	p := startPod(t)
+	root, dir := newRootfs(t), t.TempDir()
+	for _, name := range []string{"proc", "sys", "dev", "tmp", "run"} {
+		if err := os.Remove(filepath.Join(root, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink("nowhere/yet", filepath.Join(root, "run")); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(dir, "file")
+	if err := os.WriteFile(file, []byte("of the host\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	spec := shell(root, `cat /run/f /made/file/deep /vol/file /vol/sub/file; ls /proc/self/status /dev/null; echo x > /tmp/x && cat /tmp/x; echo > /x || echo read-only`)
+	spec.Root.Readonly = true
+	for source, destination := range map[string]string{"f": "/run/f", "d": "/made/file/deep", "v": "/vol", "s": "/vol/sub"} {
+		from := file
+		if source == "v" || source == "s" {
+			from = dir
+		}
+		spec.Mounts = append(spec.Mounts, specs.Mount{Destination: destination, Type: "bind", Source: from, Options: []string{"rbind", "ro"}})
+	}
+	if err := os.Mkdir(filepath.Join(dir, "sub"), 0o755); err != nil { // as on Linux: nobody makes it in a volume that is only read
+		t.Fatal(err)
+	}
+	c := p.layered(spec, engine.Writes{Layers: map[string]engine.Layer{"/": {}}})
+	out, _ := p.finish(c)
+	if want := strings.Repeat("of the host\n", 4) + "/dev/null\n/proc/self/status\nx\n"; !strings.HasPrefix(out, want) || !strings.HasSuffix(out, "read-only\n") {
+		t.Errorf("output %q", out)
+	}
+}
+
 // A folder of a read-only root may have a layer of its own, as volumes of images do.
 func TestALayerOfAMount(t *testing.T) {
 	p := startPod(t)
@@ -189,5 +224,26 @@ func TestALayerOfAMount(t *testing.T) {
 	}
 	if b, _ := os.ReadFile(filepath.Join(data, "old")); string(b) != "of the image\n" {
 		t.Errorf("the image has %q", b)
+	}
+}
+
+// The files that a container makes are counted, by whoever asks.
+func TestInodesOfALayer(t *testing.T) {
+	p := startPod(t)
+	start := func(script string) *running {
+		c := p.layered(shell(newRootfs(t), script+"; echo made; sleep 1000"), engine.Writes{Layers: map[string]engine.Layer{"/": {File: layerFile(t)}}})
+		c.waitFor(t, "made")
+		return c
+	}
+	few, many := start("true"), start("i=0; while [ $i -lt 300 ]; do echo > /f$i; i=$((i+1)); done")
+	got, err := p.Inodes(testContext(t), []string{few.ID, "unknown", many.ID})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(got) != 2 || got[few.ID] == 0 || got[few.ID] > 10 || got[many.ID] != got[few.ID]+300 {
+		t.Errorf("counted %v", got)
+	}
+	if got, err := p.Inodes(testContext(t), nil); err != nil || len(got) != 0 {
+		t.Errorf("of nothing: %v, %v", got, err)
 	}
 }

@@ -135,18 +135,26 @@ func (o *opener) open(method string, arg openMountArgs) (*os.File, error) {
 	if i < 0 {
 		return nil, fmt.Errorf("gofer asks for %.40q, which its spec does not have: %w", arg.Mount.Source, errdefs.ErrInvalidArgument)
 	}
-	source, err := o.served[i].openSource()
+	tree, err := o.openServed(o.served[i])
+	if err != nil {
+		return nil, fmt.Errorf("open mount %s: %w", o.served[i].destination, err)
+	}
+	return tree, nil
+}
+
+func (o *opener) openServed(s served) (*os.File, error) {
+	source, err := s.openSource()
 	if err != nil {
 		return nil, err
 	}
-	ids := o.served[i].ids()
+	ids := s.ids()
 	if ids.IsZero() {
 		return source, nil
 	}
 	defer source.Close()
 	attr := idmap.Attributes{
-		Recursive: slices.Contains(o.served[i].mount.Options, "rbind"),
-		ReadOnly:  slices.Contains(o.served[i].mount.Options, "ro"),
+		Recursive: slices.Contains(s.mount.Options, "rbind"),
+		ReadOnly:  slices.Contains(s.mount.Options, "ro"),
 	}
 	if !ids.IsIdentity() {
 		if attr.UserNS, err = o.namespace(ids); err != nil {

@@ -48,7 +48,8 @@ func stageProgram(dir string) (string, error) {
 		return "", fmt.Errorf("the sandbox program has no hash; run \"make build\" and use its result: %w", errdefs.ErrFailedPrecondition)
 	}
 	path := filepath.Join(dir, stagedPrefix+string(hash[:16]))
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	// Sandboxes with ids of their own run it by a descriptor of the folder.
+	if err := os.MkdirAll(dir, 0o711); err != nil {
 		return "", fmt.Errorf("stage program: %w", err)
 	}
 	removeUnusedPrograms(dir, path)

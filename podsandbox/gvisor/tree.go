@@ -32,6 +32,9 @@ type served struct {
 	mount specs.Mount // as the gofer gets it
 	conf  mountConf
 
+	// destination is where the container has it.
+	destination string
+
 	// source is its place on the host, and below a path that is looked up inside
 	// of source, where links lead to nothing outside; "" is source itself.
 	source, below string
@@ -43,9 +46,9 @@ const sourcePlaceholder = "/nowhere"
 
 func (p *preparedSpec) serve(m specs.Mount, conf mountConf, below string) {
 	n := strconv.Itoa(len(p.served))
-	source := m.Source
+	destination, source := m.Destination, m.Source
 	m.Destination, m.Source = "/"+n, sourcePlaceholder+"/"+n
-	p.served = append(p.served, served{mount: m, conf: conf, source: source, below: below})
+	p.served = append(p.served, served{mount: m, conf: conf, destination: destination, source: source, below: below})
 }
 
 // goferSpec is the spec of a gofer that serves the tree. Its own root is no file
@@ -173,6 +176,17 @@ func (s served) openSource() (*os.File, error) {
 	}
 	defer source.Close()
 	return openIn(source, s.below)
+}
+
+// isFolder tells what kind of mount point it needs.
+func (s served) isFolder() bool {
+	f, err := s.openSource()
+	if err != nil {
+		return true // refused when it is mounted
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	return err != nil || st.IsDir()
 }
 
 // ids is the mapping through which the container sees it.

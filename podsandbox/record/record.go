@@ -10,6 +10,7 @@
 //	    └── <container id>/
 //	        ├── container.json        the request as sent; written once
 //	        ├── spec.json             the resolved OCI spec; written once
+//	        ├── writes.json           where what it writes goes; written once
 //	        └── status.json           ContainerStatus, and its .new, as above
 //
 // and the copies of it in memory. It does not know what the phases mean
@@ -49,6 +50,7 @@ const (
 	podFile       = "pod.json"
 	containerFile = "container.json"
 	specFile      = "spec.json"
+	writesFile    = "writes.json"
 	statusFile    = "status.json"
 )
 

@@ -4,6 +4,8 @@ import (
 	"fmt"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
 )
 
 // step names the write of v for package crashpoint: a status by the phase that
@@ -19,6 +21,8 @@ func step(v any) string {
 		return "record of container request"
 	case *specs.Spec:
 		return "record of container spec"
+	case engine.Writes:
+		return "record of container layers"
 	case ContainerStatus:
 		return "record of container " + string(v.Phase)
 	}

@@ -2,7 +2,9 @@ package record
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
 
 	"github.com/containerd/errdefs"
@@ -136,4 +138,18 @@ func (c *Container) Spec() (*specs.Spec, error) {
 		return nil, fmt.Errorf("read container spec: %w: %w", err, errdefs.ErrDataLoss)
 	}
 	return spec, nil
+}
+
+// SaveWrites writes where what the container writes goes, as SaveSpec does.
+func (c *Container) SaveWrites(w engine.Writes) error {
+	return writeJSON(filepath.Join(c.dir, writesFile), w)
+}
+
+// Writes reads it. A record without it is of a daemon that knew one way: the host.
+func (c *Container) Writes() (engine.Writes, error) {
+	var w engine.Writes
+	if err := readJSON(filepath.Join(c.dir, writesFile), &w); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return w, fmt.Errorf("read the layers of a container: %w: %w", err, errdefs.ErrDataLoss)
+	}
+	return w, nil
 }

@@ -69,11 +69,11 @@ func baseInput() Input {
 			Entrypoint: []string{"/app"}, Cmd: []string{"serve"}, WorkingDir: "/srv", Env: []string{"PATH=/bin", "A=1", "broken", "=x"},
 			Volumes: map[string]struct{}{"/data": {}},
 		},
-		User:       ResolvedUser{Groups: []uint32{0}, Home: "/root"},
-		RootPath:   "/run/state/c1/rootfs",
-		Hostname:   "web-0",
-		Volumes:    map[string]string{"/data": "/run/state/c1/volumes/0"},
-		ResolvConf: "/run/state/resolv.conf", HostnameFile: "/run/state/hostname", Hosts: "/run/state/hosts",
+		User:     ResolvedUser{Groups: []uint32{0}, Home: "/root"},
+		RootPath: "/run/state/c1/rootfs",
+		Hostname: "web-0",
+		Volumes:  map[string]string{"/data": "/run/state/c1/volumes/0"},
+		Files:    map[string]string{"/etc/resolv.conf": "/run/state/resolv.conf", "/etc/hostname": "/run/state/hostname", "/etc/hosts": "/run/state/hosts"},
 	}
 }
 

@@ -23,17 +23,16 @@ type Input struct {
 	// Container.Mounts as sent.
 	Mounts []*runtimeapi.Mount
 
-	// Volumes maps the destinations that ImageVolumes named to the folders that
-	// the caller made for them on the host.
+	// Volumes maps destinations that ImageVolumes named to folders on the host, for
+	// those that are mounts.
 	Volumes map[string]string
 
 	// Hostname is the name inside the pod, see the function Hostname.
 	Hostname string
 
-	// ResolvConf, HostnameFile and Hosts are files on the host to bind over the
-	// container's; empty means none. A mount of the request with the same
-	// destination wins.
-	ResolvConf, HostnameFile, Hosts string
+	// Files maps destinations to files on the host to bind over the container's. A
+	// mount of the request with the same destination wins.
+	Files map[string]string
 
 	// Devices are the nodes that Devices made of the request's.
 	Devices []specs.LinuxDevice

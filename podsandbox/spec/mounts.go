@@ -53,15 +53,11 @@ func mounts(in Input) []specs.Mount {
 	if in.security().GetReadonlyRootfs() {
 		access = "ro" // these files stand in for files of the image
 	}
-	for _, f := range []struct{ source, destination string }{
-		{in.ResolvConf, "/etc/resolv.conf"}, {in.HostnameFile, "/etc/hostname"}, {in.Hosts, "/etc/hosts"},
-	} {
-		if f.source != "" {
-			b := bind(f.source, f.destination, access)
-			ids := IDs(in.Pod)
-			b.UIDMappings, b.GIDMappings = ids.UIDs, ids.GIDs
-			put(b)
-		}
+	for _, dst := range sortedKeys(in.Files) {
+		b := bind(in.Files[dst], dst, access)
+		ids := IDs(in.Pod)
+		b.UIDMappings, b.GIDMappings = ids.UIDs, ids.GIDs
+		put(b)
 	}
 	for _, dst := range sortedKeys(in.Volumes) {
 		put(bind(in.Volumes[dst], path.Clean(dst), "rw"))
@@ -107,9 +103,10 @@ func bind(source, destination, access string) specs.Mount {
 
 func depth(p string) int { return strings.Count(p, "/") }
 
-// ImageVolumes lists the destinations, clean and in order, for which the caller
-// has to make a writable folder of its own, filled with what the image has there,
-// and pass it in Input.Volumes. A mount of the request takes a volume's place.
+// ImageVolumes lists the destinations, clean and in order, at which the container is
+// to have a folder that it can write to, with what the image has there: in its root
+// file system, or as a mount in Input.Volumes. A mount of the request takes a
+// volume's place.
 // Where the engine serves a file system, an image gets none.
 func ImageVolumes(image ocispec.ImageConfig, requested []*runtimeapi.Mount) []string {
 	var dsts []string

@@ -185,12 +185,13 @@ func mountIDs(k kit, pid string) []string {
 }
 
 // descriptors checks each open one: no file of the node but the container's own
-// files, the pod's panic log and streams, and the two files by which the Go
+// files and layer, the pod's panic log and streams, and the two files by which the Go
 // runtime follows the CPU limit.
 func descriptors(k kit, who, pid, pod string, mounts []string) {
 	k.Helper()
 	fds, err := os.ReadDir("/proc/" + pid + "/fd")
 	k.must(err)
+	layers := layersOf(k, pod)
 	for _, fd := range fds {
 		link, err := os.Readlink("/proc/" + pid + "/fd/" + fd.Name())
 		if err != nil {
@@ -205,10 +206,22 @@ func descriptors(k kit, who, pid, pod string, mounts []string) {
 		if link == "/" && isProc(k, pid, fd.Name()) {
 			continue // the gofer reaches its open files by it
 		}
-		if !allowedFile(link, flags&unix.O_ACCMODE, pod) && !slices.Contains(mounts, field(string(info), "mnt_id")) {
+		if !allowedFile(link, flags&unix.O_ACCMODE, pod) && !slices.Contains(layers, filepath.Dir(link)) && !slices.Contains(mounts, field(string(info), "mnt_id")) {
 			k.Errorf("the %s has %s open as %s, flags %#o", who, link, fd.Name(), flags)
 		}
 	}
+}
+
+// layersOf are the folders with the layers of a pod's containers.
+func layersOf(k kit, pod string) []string {
+	k.Helper()
+	list, err := k.runtime().ListContainers(k.ctx, &runtimeapi.ListContainersRequest{Filter: &runtimeapi.ContainerFilter{PodSandboxId: pod}})
+	k.must(err)
+	var dirs []string
+	for _, c := range list.Containers {
+		dirs = append(dirs, filepath.Join(k.env.Root, "images", "rootfs", c.Id))
+	}
+	return dirs
 }
 
 // isProc reports whether a descriptor is of a process's own /proc/self/fd, mounted

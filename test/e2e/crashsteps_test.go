@@ -85,7 +85,7 @@ func stepsOf(path string) (steps []string, err error) {
 }
 
 func recordSteps() []string {
-	what := []string{"pod request", "container request", "container spec"}
+	what := []string{"pod request", "container request", "container layers", "container spec"}
 	for _, ph := range lifecycle.Pod.Phases() {
 		what = append(what, "pod "+string(ph))
 	}

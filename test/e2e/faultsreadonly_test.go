@@ -100,10 +100,17 @@ func (k kit) ended(id string, code int32) {
 
 // TestADiskThatBreaksDown, with root and logs on it, as ext4 does after an error:
 // what runs is listed and can be entered, and ends when it is asked to. The daemon
-// does not start there, and says why.
+// does not start there, and says why. With layers in the sandbox, whose contents were
+// on that disk, the first container to end there takes its pod along: gVisor gives up
+// when it cannot free a layer's blocks (pkg/sentry/pgalloc, releaserDestroyLocked).
 func TestADiskThatBreaksDown(t *testing.T) {
-	image := filepath.Join(t.TempDir(), "disk")
-	k := nodeOnMount(t, testenv.Options{}, func(k kit) { mountLoop(k, image) })
+	t.Run("layers on the host", func(t *testing.T) { aDiskThatBreaksDown(t, "host") })
+	t.Run("layers in the sandbox", func(t *testing.T) { aDiskThatBreaksDown(t, "sandbox") })
+}
+
+func aDiskThatBreaksDown(t *testing.T, layer string) {
+	image, config := filepath.Join(t.TempDir(), "disk"), "[containers]\nwritable_layer = \""+layer+"\"\n"
+	k := nodeOnMount(t, testenv.Options{Config: config}, func(k kit) { mountLoop(k, image) })
 	pod := k.env.PodConfig("a") // its daemon will not be there to remove it
 	id, err := k.env.Client.RunPod(k.ctx, pod)
 	k.must(err)
@@ -119,13 +126,17 @@ func TestADiskThatBreaksDown(t *testing.T) {
 	if len(list.Items) != 1 || list.Items[0].State != runtimeapi.PodSandboxState_SANDBOX_READY {
 		t.Errorf("the pods are %v", list.Items)
 	}
-	k.exec(stays, "true")
+	k.exec(stays, "true; cat /etc/passwd; ! echo x 2>/dev/null > /new; true")
 	// Far less than would be waited for a disk that is only full.
 	ctx, cancel := context.WithTimeout(k.ctx, 20*time.Second)
 	defer cancel()
 	_, err = k.runtime().StopContainer(ctx, &runtimeapi.StopContainerRequest{ContainerId: politeID, Timeout: 10})
 	k.must(err)
-	k.ended(politeID, 7)
+	if layer == "host" {
+		k.ended(politeID, 7)
+	} else if st := k.status(politeID); st.State != runtimeapi.ContainerState_CONTAINER_EXITED || st.ExitCode != 7 && st.ExitCode != 137 {
+		k.Errorf("the container that was stopped is: %v", st)
+	}
 	_, err = k.runtime().StopPodSandbox(k.ctx, &runtimeapi.StopPodSandboxRequest{PodSandboxId: id})
 	k.refused(err, codes.FailedPrecondition, "read-only")
 	k.ended(stays, 137)

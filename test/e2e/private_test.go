@@ -5,7 +5,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -15,37 +14,6 @@ import (
 
 	"github.com/cri-sandbox/cri-sandbox/hack/testenv"
 )
-
-// public are the files that users of the node may read, by their names: what is
-// bound into containers, which run under any user, and programs.
-var public = []string{"resolv.conf", "hosts", "hostname", "empty"}
-
-// TestTheFoldersAreClosedToOthers walks them as another user of the node would:
-// through every folder that lets it.
-func TestTheFoldersAreClosedToOthers(t *testing.T) {
-	k := ownNode(t, nodeOptions)
-	id, pod := k.pod()
-	tty := k.shell("tty", "exec sleep 600", func(c *runtimeapi.ContainerConfig) { c.Tty, c.Stdin = true, true })
-	k.start(id, pod, tty)
-	k.start(id, pod, k.shell("plain", "exec sleep 600", func(c *runtimeapi.ContainerConfig) { c.Stdin = true }))
-	seen := 0
-	for _, top := range []string{k.env.Root, k.env.State} {
-		k.must(filepath.WalkDir(top, func(path string, d fs.DirEntry, err error) error {
-			k.must(err)
-			seen++
-			return openToOthers(k, path, d)
-		}))
-	}
-	if seen < 20 {
-		t.Errorf("%d files looked at", seen)
-	}
-	// That there was something to protect.
-	for _, pattern := range []string{"pods/*/*/streams/stdout", "pods/*/*/streams/stdin", "pods/*/engine/control.sock"} {
-		if found, err := filepath.Glob(filepath.Join(k.env.State, pattern)); err != nil || len(found) == 0 {
-			t.Errorf("nothing at %s", pattern)
-		}
-	}
-}
 
 // TestTheUmaskOfItsParentDoesNotMatter: a daemon that was started with one that
 // leaves nothing to others gives a pod's users the way to the pod's files all the
@@ -72,41 +40,6 @@ func TestTheUmaskOfItsParentDoesNotMatter(t *testing.T) {
 	if fi.Mode().Perm() != 0o755 {
 		t.Errorf("the folder that it made is %v", fi.Mode())
 	}
-}
-
-// openToOthers complains about what a user may read, or write, or connect to. A
-// container's root file system has the image's modes; a user needs its path, which
-// only root can list.
-func openToOthers(k kit, path string, d fs.DirEntry) error {
-	info, err := d.Info()
-	k.must(err)
-	mode := info.Mode()
-	name := filepath.Base(path)
-	switch {
-	case mode&fs.ModeSymlink != 0:
-		return nil
-	case mode.Perm()&0o002 != 0:
-		k.Errorf("others may write to %s, %v", path, mode)
-	case d.IsDir() && name == "rootfs":
-		return filepath.SkipDir
-	case d.IsDir():
-		if mode.Perm()&0o004 != 0 && name != "bin" && name != "gvisor" && name != "netns" && !isEmpty(k, path) {
-			k.Errorf("others may list %s, %v", path, mode)
-		}
-		if mode.Perm()&0o001 == 0 {
-			return filepath.SkipDir // nobody gets any further
-		}
-	case mode.Perm()&0o004 != 0 && !slices.Contains(public, name) && filepath.Base(filepath.Dir(path)) != "bin" && filepath.Base(filepath.Dir(path)) != "netns":
-		k.Errorf("others may read %s, %v", path, mode)
-	}
-	return nil
-}
-
-func isEmpty(k kit, dir string) bool {
-	k.Helper()
-	entries, err := os.ReadDir(dir)
-	k.must(err)
-	return len(entries) == 0
 }
 
 // TestNoSecretReachesALog at the highest verbosity, and with a sandbox's own log

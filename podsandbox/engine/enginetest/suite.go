@@ -48,6 +48,7 @@ func Run(t *testing.T, s Subject) {
 		"Terminal":          testTerminal,
 		"Ports":             testPorts,
 		"Stats":             testStats,
+		"Inodes":            testInodes,
 		"ContextOfWait":     testContextOfWait,
 		"Death":             testDeath,
 		"Adopt":             testAdopt,

@@ -150,6 +150,17 @@ func testStats(b bench) {
 	}
 }
 
+func testInodes(b bench) {
+	n := b.sandbox()
+	runs, over := n.startReady(Polite), n.start("exit 0")
+	n.wait(over)
+	counts, err := n.Inodes(b.ctx(), []string{runs.ID, over.ID, "unknown"})
+	b.must(err)
+	if _, ok := counts[runs.ID]; !ok || len(counts) != 1 {
+		b.Errorf("inodes: %v", counts)
+	}
+}
+
 func testContextOfWait(b bench) {
 	n := b.sandbox()
 	c := n.startReady(Polite)

@@ -49,6 +49,8 @@ func testDeath(b bench) {
 	b.is("signal", n.Signal(b.ctx(), c.ID, int(unix.SIGTERM), false), errdefs.IsUnavailable)
 	_, err = n.Stats(b.ctx())
 	b.is("stats", err, errdefs.IsUnavailable)
+	_, err = n.Inodes(b.ctx(), []string{c.ID})
+	b.is("inodes", err, errdefs.IsUnavailable)
 	b.is("start of the root", n.StartRoot(b.ctx()), errdefs.IsUnavailable)
 	b.must(n.Release(c.ID, "anything"))
 	b.must(n.Destroy(b.ctx(), c.ID))

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"math"
 	"net"
 	"os"
 	"os/exec"
@@ -31,7 +32,7 @@ func TestPauseIsSmall(t *testing.T) {
 }
 
 func TestProgramsAreELF(t *testing.T) {
-	for name, program := range map[string][]byte{"pause": Pause(), "set files": SetFiles(), "connect": Connect(80)} {
+	for name, program := range map[string][]byte{"pause": Pause(), "set files": SetFiles(), "connect": Connect(80), "count inodes": CountInodes()} {
 		f, err := elf.NewFile(bytes.NewReader(program))
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
@@ -39,6 +40,26 @@ func TestProgramsAreELF(t *testing.T) {
 		}
 		if f.Machine != elf.EM_X86_64 || len(f.Progs) != 1 || f.Progs[0].Filesz != uint64(len(program)) {
 			t.Errorf("%s: %+v", name, f.FileHeader)
+		}
+	}
+}
+
+func TestCountInodes(t *testing.T) {
+	program := filepath.Join(t.TempDir(), "count-inodes")
+	if err := os.WriteFile(program, CountInodes(), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	var st unix.Statfs_t
+	if err := unix.Statfs("/dev/shm", &st); err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.Command(program, "/dev/shm", "/no/such/path", "/dev/shm").Output()
+	if err != nil || len(out) != 24 {
+		t.Fatalf("%x, %v", out, err)
+	}
+	for i, want := range []uint64{st.Files - st.Ffree, math.MaxUint64, st.Files - st.Ffree} {
+		if got := binary.LittleEndian.Uint64(out[i*8:]); got != want {
+			t.Errorf("path %d: %d, want %d", i, got, want)
 		}
 	}
 }

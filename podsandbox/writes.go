@@ -1,0 +1,174 @@
+package podsandbox
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/containerd/errdefs"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/cri-sandbox/cri-sandbox/image"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/spec"
+)
+
+// LayerOptions say where what containers write to their root file systems goes. The
+// zero value is in the sandbox, up to the size of the disk.
+type LayerOptions struct {
+	// OnHost writes it to the host, where each file of a container is one of the
+	// host's.
+	OnHost bool
+
+	// Bytes is how much one container may write, if not OnHost; 0 is as much as the
+	// disk holds.
+	Bytes uint64
+}
+
+// maxImageVolumes is how many volumes an image may declare: each may take a
+// connection and a file of its own.
+const maxImageVolumes = 64
+
+// podFileRoom bounds, in bytes, what a container writes over a file of the pod that
+// lies in a mount of its own.
+const podFileRoom = 1 << 20
+
+// plan is where what a container writes goes, and what is mounted for it.
+type plan struct {
+	engine.Writes
+	// files and volumes are binds, sources on the host by their destinations.
+	files, volumes map[string]string
+}
+
+// mountRoot mounts the container's image.
+func (m *Manager) mountRoot(c *container, img image.Image) error {
+	mount := m.opts.Images.MountReadOnly
+	if m.opts.Layers.OnHost {
+		mount = m.opts.Images.MountRootfs
+	}
+	if err := mount(c.id(), img, m.paths.rootfs(c.pod.id(), c.id()), c.pod.ids()); err != nil {
+		return fmt.Errorf("mount root file system: %w", err)
+	}
+	return nil
+}
+
+// planWrites is called when the root file system is mounted. The mounts are those of
+// the request.
+func (m *Manager) planWrites(c *container, img image.Image, mounts []*runtimeapi.Mount) (*plan, error) {
+	p := &plan{files: map[string]string{}, volumes: map[string]string{}}
+	p.Layers = map[string]engine.Layer{}
+	if err := m.planRoot(p, c); err != nil {
+		return nil, err
+	}
+	if err := m.planFiles(p, c, mounts); err != nil {
+		return nil, err
+	}
+	if err := m.planVolumes(p, c, img, mounts); err != nil {
+		return nil, err
+	}
+	if m.opts.Layers.OnHost {
+		root := m.paths.rootfs(c.pod.id(), c.id())
+		if err := placeSeed(root, p.Seed, c.pod.ids()); err != nil {
+			return nil, fmt.Errorf("put files into the root file system: %w", err)
+		}
+		p.Seed = nil
+	}
+	return p, nil
+}
+
+// planRoot gives the root file system its layer. One that is not written to takes
+// the pod's files and mount points, in memory.
+func (m *Manager) planRoot(p *plan, c *container) error {
+	switch {
+	case m.opts.Layers.OnHost:
+		return nil
+	case readOnlyRoot(c):
+		p.Layers["/"] = engine.Layer{}
+		return nil
+	}
+	return m.addLayer(p, c, "/")
+}
+
+// addLayer gives a destination a layer on the disk.
+func (m *Manager) addLayer(p *plan, c *container, destination string) error {
+	file, err := m.opts.Images.LayerFile(c.id(), len(p.Layers))
+	if err != nil {
+		return err
+	}
+	bytes, inodes, err := m.opts.Images.Room()
+	if err != nil {
+		return err
+	}
+	if limit := m.opts.Layers.Bytes; limit > 0 {
+		bytes = min(bytes, limit)
+	}
+	p.Layers[destination] = engine.Layer{File: file, Bytes: bytes, Inodes: inodes}
+	return nil
+}
+
+// planFiles gives the container its own copies of the pod's files, which a mount of
+// the request may take the place of. Where a mount holds their folder, each is a
+// mount in it, as no other container is to see it there.
+func (m *Manager) planFiles(p *plan, c *container, mounts []*runtimeapi.Mount) error {
+	for _, f := range m.podFiles(c.pod.id()) {
+		switch {
+		case mountedAt(f.path, mounts):
+		case covered(f.path, mounts):
+			p.files[f.path] = f.source
+			p.Layers[f.path] = engine.Layer{Bytes: podFileRoom}
+		default:
+			content, err := os.ReadFile(f.source)
+			if err != nil {
+				return fmt.Errorf("read file of the pod: %w", err)
+			}
+			p.Seed = append(p.Seed, engine.SeedEntry{Path: f.path, Mode: 0o644, Content: content})
+		}
+	}
+	return nil
+}
+
+// planVolumes gives the container the folders that its image declares as volumes,
+// with what the image has there. They are part of the root file system, but where
+// that is not written to or a mount holds them: there they have layers of their own.
+func (m *Manager) planVolumes(p *plan, c *container, img image.Image, mounts []*runtimeapi.Mount) error {
+	volumes := spec.ImageVolumes(img.Config, mounts)
+	if len(volumes) > maxImageVolumes {
+		return fmt.Errorf("the image declares %d volumes, at most %d are made; mount some of them: %w",
+			len(volumes), maxImageVolumes, errdefs.ErrInvalidArgument)
+	}
+	for _, destination := range volumes {
+		if !readOnlyRoot(c) && !covered(destination, mounts) {
+			p.Seed = append(p.Seed, engine.SeedEntry{Path: destination, Mode: os.ModeDir | 0o755})
+			continue
+		}
+		source, err := m.volumeSource(c, destination)
+		if err != nil {
+			return fmt.Errorf("make image volume %s: %w", destination, err)
+		}
+		p.volumes[destination] = source
+		if err := m.addLayer(p, c, destination); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// volumeSource is the folder of the image below a volume, or an empty one of the
+// pod's root.
+func (m *Manager) volumeSource(c *container, destination string) (string, error) {
+	pod, id := c.pod.id(), c.id()
+	found, err := folderIn(m.paths.rootfs(pod, id), destination)
+	if !errdefs.IsNotFound(err) {
+		return found, err
+	}
+	empty := filepath.Join(m.paths.volumes(pod, id), "empty")
+	if err := os.MkdirAll(empty, 0o755); err != nil {
+		return "", fmt.Errorf("make folder: %w", err)
+	}
+	uid, gid, _ := c.pod.ids().ToHost(0, 0)
+	return empty, os.Chown(empty, int(uid), int(gid))
+}
+
+func readOnlyRoot(c *container) bool {
+	return c.config().GetLinux().GetSecurityContext().GetReadonlyRootfs()
+}
