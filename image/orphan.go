@@ -30,7 +30,7 @@ func RemoveRootfs(root, key string) error {
 	if err := checkKey(key); err != nil {
 		return err
 	}
-	if err := os.RemoveAll(filepath.Join(root, "rootfs", key)); err != nil {
+	if err := removeTree(filepath.Join(root, "rootfs", key)); err != nil {
 		return fmt.Errorf("remove rootfs %s: %w", key, err)
 	}
 	return nil

@@ -142,7 +142,7 @@ func (s *Store) UnmountRootfs(_ context.Context, key, target string) error {
 	}
 	crashpoint.Here("after rootfs rename")
 	s.unhold(key)
-	if err := os.RemoveAll(gone); err != nil {
+	if err := removeTree(gone); err != nil {
 		return fmt.Errorf("remove rootfs %s: %w", key, err)
 	}
 	crashpoint.Here("after rootfs removal")

@@ -92,7 +92,7 @@ func (s *Store) collect(ctx context.Context) error {
 	entries, err := os.ReadDir(trash)
 	errs = append(errs, err)
 	for _, e := range entries {
-		errs = append(errs, os.RemoveAll(filepath.Join(trash, e.Name())))
+		errs = append(errs, removeTree(filepath.Join(trash, e.Name())))
 	}
 	crashpoint.Here("after image collection")
 	return errors.Join(errs...)
