@@ -2,12 +2,9 @@ package image
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"path/filepath"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/containerd/containerd/v2/core/snapshots"
@@ -110,58 +107,4 @@ func (l *layerSizes) set(all map[string]tally) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.byPath = all
-}
-
-// tally adds up disk blocks and inodes; a file with several names counts once.
-type tally struct {
-	bytes, inodes uint64
-	linked        map[uint64]struct{} // inodes with several names, one device
-}
-
-func newTally() *tally { return &tally{linked: map[uint64]struct{}{}} }
-
-// walk adds a tree. What vanishes under way, the whole tree included, counts
-// nothing: somebody may be writing in it.
-func (t *tally) walk(ctx context.Context, root string) error {
-	return filepath.WalkDir(root, func(_ string, d fs.DirEntry, err error) error {
-		if err == nil {
-			var info fs.FileInfo
-			if info, err = d.Info(); err == nil {
-				t.add(info)
-			}
-		}
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
-		return errors.Join(err, ctx.Err())
-	})
-}
-
-func (t *tally) stat(path string) error {
-	var st syscall.Stat_t
-	if err := syscall.Lstat(path, &st); err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
-		return &fs.PathError{Op: "lstat", Path: path, Err: err}
-	}
-	t.addStat(&st)
-	return nil
-}
-
-func (t *tally) add(info fs.FileInfo) {
-	if st, ok := info.Sys().(*syscall.Stat_t); ok {
-		t.addStat(st)
-	}
-}
-
-func (t *tally) addStat(st *syscall.Stat_t) {
-	if st.Nlink > 1 && st.Mode&syscall.S_IFMT != syscall.S_IFDIR {
-		if _, ok := t.linked[st.Ino]; ok {
-			return
-		}
-		t.linked[st.Ino] = struct{}{}
-	}
-	t.inodes++
-	t.bytes += uint64(st.Blocks) * 512
 }
