@@ -56,7 +56,7 @@ func (a applier) Apply(ctx context.Context, desc ocispec.Descriptor, mounts []mo
 
 	sum := digest.Canonical.Digester()
 	counted := a.budget.reader(io.TeeReader(plain, sum.Hash()))
-	inside := entries{budget: a.budget}
+	inside := entries{budget: a.budget, root: dir}
 	opts := []archive.ApplyOpt{archive.WithFilter(inside.check)}
 	if len(parents) > 0 {
 		opts = append(opts,

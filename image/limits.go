@@ -135,7 +135,10 @@ func (c *countingReader) Read(p []byte) (int, error) {
 // entries looks at the entries of one layer, in their order.
 type entries struct {
 	budget  *budget
-	headers int64 // bytes of names and attributes so far
+	root    string // the folder that the layer is unpacked to
+	headers int64  // bytes of names and attributes so far
+	links   bool   // an entry may lie elsewhere than its name says
+	last    detour
 }
 
 // check refuses an entry that is out of bounds, or that names something outside
@@ -157,7 +160,8 @@ func (e *entries) check(h *tar.Header) (bool, error) {
 	if attributes > maxEntryAttributes {
 		return false, fmt.Errorf("entry %s has %d bytes of extended attributes, more than %d", shortName(h.Name), attributes, maxEntryAttributes)
 	}
-	e.headers += int64(len(h.Name) + len(h.Linkname) + attributes)
+	h.Uname, h.Gname = "", "" // of up to a megabyte, and nobody reads them
+	e.headers += int64(len(h.Name) + len(h.Linkname) + attributes + e.detour(h))
 	if e.headers > maxHeaderBytes {
 		return false, fmt.Errorf("names and attributes of the layer take more than %d bytes", maxHeaderBytes)
 	}
