@@ -247,3 +247,24 @@ func TestInodesOfALayer(t *testing.T) {
 		t.Errorf("of nothing: %v, %v", got, err)
 	}
 }
+
+// What is mounted through a link of the image is mounted on what the link leads to,
+// after what is mounted there.
+func TestMountsThroughLinks(t *testing.T) {
+	p := startPod(t)
+	root, dir := newRootfs(t), t.TempDir()
+	if err := os.Symlink("/data/deep/er", filepath.Join(root, "l")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "file"), []byte("found\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	spec := shell(root, "cat /data/deep/er/s/file /l/s/file")
+	spec.Mounts = append(spec.Mounts,
+		specs.Mount{Destination: "/l/s", Type: "bind", Source: dir, Options: []string{"rbind", "ro"}},
+		specs.Mount{Destination: "/data/deep/er", Type: "tmpfs", Source: "tmpfs"})
+	c := p.layered(spec, engine.Writes{Layers: map[string]engine.Layer{"/": {File: layerFile(t)}}})
+	if out, _ := p.finish(c); out != "found\nfound\n" {
+		t.Errorf("output %q", out)
+	}
+}
