@@ -11,6 +11,7 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/crashpoint"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/regular"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/spec"
 )
 
@@ -27,12 +28,15 @@ func (m *Manager) podFiles(pod string) []podFile {
 	}
 }
 
+// maxNodeFile bounds a file of the node that becomes a pod's, in bytes.
+const maxNodeFile = 16 << 20
+
 // makePodFiles writes what the pod's containers see in /etc.
 func (m *Manager) makePodFiles(p *pod) error {
 	if err := os.MkdirAll(m.paths.engine(p.id()), 0o700); err != nil {
 		return fmt.Errorf("make pod folder: %w", err)
 	}
-	hostResolv, err := os.ReadFile("/etc/resolv.conf")
+	hostResolv, err := regular.Read("/etc/resolv.conf", maxNodeFile)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("read the node's resolv.conf: %w", err)
 	}
@@ -56,7 +60,7 @@ func (m *Manager) makeHosts(p *pod) error {
 	}
 	content := spec.HostsFile(hostname, p.Status().IPs)
 	if p.hostNetwork() {
-		if content, err = os.ReadFile("/etc/hosts"); err != nil && !errors.Is(err, os.ErrNotExist) {
+		if content, err = regular.Read("/etc/hosts", maxNodeFile); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return fmt.Errorf("read the node's hosts: %w", err)
 		}
 	}

@@ -1,6 +1,7 @@
 package spec
 
 import (
+	"os"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -57,6 +58,15 @@ func TestSeccompForms(t *testing.T) {
 	if err := unix.Mkfifo(filepath.Join(dir, "fifo"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	for name, target := range map[string]string{"device": "/dev/zero", "loop": "loop", "link": "sub/deny.json", "to-fifo": "fifo"} {
+		if err := os.Symlink(target, filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	writeFile(t, filepath.Join(dir, "huge.json"), "")
+	if err := os.Truncate(filepath.Join(dir, "huge.json"), 1<<40); err != nil {
+		t.Fatal(err)
+	}
 	local := func(ref string) *runtimeapi.SecurityProfile {
 		return &runtimeapi.SecurityProfile{ProfileType: runtimeapi.SecurityProfile_Localhost, LocalhostRef: ref}
 	}
@@ -81,6 +91,11 @@ func TestSeccompForms(t *testing.T) {
 		"broken":            {local("broken.json"), "", false, bad("broken.json")},
 		"folder":            {local("sub"), "", false, bad("regular")},
 		"FIFO":              {local("fifo"), "", false, bad("regular")},
+		"link":              {local("link"), "", true, want{}},
+		"link to a FIFO":    {local("to-fifo"), "", false, bad("regular")},
+		"device":            {local("device"), "", false, bad("regular")},
+		"loop of links":     {local("loop"), "", false, bad("symbolic links")},
+		"huge":              {local("huge.json"), "", false, bad("huge.json is larger")},
 		"old and unknown":   {nil, "strict", false, bad("strict")},
 		"old and no name":   {nil, "localhost/", false, bad("localhost/")},
 		"local and no name": {local(""), "", false, bad("names no profile")},

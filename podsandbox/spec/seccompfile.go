@@ -3,10 +3,9 @@ package spec
 import (
 	"errors"
 	"io/fs"
-	"os"
 	"path/filepath"
 
-	"golang.org/x/sys/unix"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/regular"
 )
 
 // maxProfile bounds a seccomp profile, in bytes. The default one has about 12 KiB.
@@ -21,14 +20,12 @@ func readSeccomp(root, ref string) ([]byte, error) {
 		}
 		name = filepath.Join(root, name)
 	}
-	// A FIFO must not hold the request up.
-	f, err := os.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	data, err := regular.Read(name, maxProfile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, invalidf("seccomp profile %s is not on this node", name)
 	}
 	if err != nil {
-		return nil, invalidf("seccomp profile cannot be opened: %v", err)
+		return nil, invalidf("seccomp profile cannot be read: %v", err)
 	}
-	defer f.Close()
-	return readRegular(f, name, maxProfile)
+	return data, nil
 }

@@ -3,11 +3,12 @@ package spec
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os"
 
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
+
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/regular"
 )
 
 // maxUserFile bounds etc/passwd and etc/group of an image, in bytes.
@@ -15,8 +16,7 @@ const maxUserFile = 4 << 20
 
 // readInRoot reads a file of an image, as the container would see it: links are
 // followed inside root only. Images are not trusted: what is not a regular file is
-// not even opened (a FIFO would block, a device could act), and the size is
-// bounded. An absent file is empty. Other errors are ErrInvalidArgument, or
+// not even opened, and the size is bounded. An absent file is empty. Other errors are ErrInvalidArgument, or
 // ErrFailedPrecondition when root itself cannot be opened.
 func readInRoot(root, name string, limit int64) ([]byte, error) {
 	dir, err := unix.Open(root, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
@@ -33,18 +33,16 @@ func readInRoot(root, name string, limit int64) ([]byte, error) {
 	case err != nil:
 		return nil, fmt.Errorf("open image file %s: %w: %w", name, err, errdefs.ErrFailedPrecondition)
 	}
-	path := os.NewFile(uintptr(fd), name)
-	defer path.Close()
-	if info, err := path.Stat(); err != nil || !info.Mode().IsRegular() {
-		return nil, invalidf("image file %s is not a regular file", name)
+	held := os.NewFile(uintptr(fd), "image file "+name)
+	defer held.Close()
+	data, err := regular.ReadHeld(held, limit)
+	switch {
+	case errors.Is(err, regular.ErrNotRegular), errors.Is(err, regular.ErrTooLarge):
+		return nil, invalidf("%v", err)
+	case err != nil:
+		return nil, fmt.Errorf("%w: %w", err, errdefs.ErrFailedPrecondition)
 	}
-	// The descriptor only names the file; it is known to be harmless now.
-	f, err := os.Open(fmt.Sprintf("/proc/self/fd/%d", fd))
-	if err != nil {
-		return nil, fmt.Errorf("open image file %s: %w: %w", name, err, errdefs.ErrFailedPrecondition)
-	}
-	defer f.Close()
-	return readRegular(f, name, limit)
+	return data, nil
 }
 
 func openInRoot(dir int, name string) (int, error) {
@@ -61,19 +59,4 @@ func openInRoot(dir int, name string) (int, error) {
 		}
 		return fd, err
 	}
-}
-
-func readRegular(f *os.File, name string, limit int64) ([]byte, error) {
-	info, err := f.Stat()
-	if err != nil || !info.Mode().IsRegular() {
-		return nil, invalidf("%s is not a regular file", name)
-	}
-	data, err := io.ReadAll(io.LimitReader(f, limit+1))
-	if err != nil {
-		return nil, fmt.Errorf("read %s: %w: %w", name, err, errdefs.ErrFailedPrecondition)
-	}
-	if int64(len(data)) > limit {
-		return nil, invalidf("%s is larger than %d bytes", name, limit)
-	}
-	return data, nil
 }
