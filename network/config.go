@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -13,6 +12,8 @@ import (
 	"github.com/containernetworking/cni/libcni"
 	"github.com/containernetworking/cni/pkg/utils"
 	"github.com/containernetworking/cni/pkg/version"
+
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/regular"
 )
 
 // maxConfigBytes bounds a configuration file; real ones are under 10 KiB.
@@ -59,9 +60,9 @@ func findConfig(dir string) (string, *libcni.NetworkConfigList, error) {
 // loadConfigFile reads one file. The plugins that a list draws from a folder of
 // its name are put into the list, so that its Bytes can stand alone in a record.
 func loadConfigFile(path string) (*libcni.NetworkConfigList, error) {
-	raw, err := readBounded(path, maxConfigBytes)
+	raw, err := regular.Read(path, maxConfigBytes)
 	if err != nil {
-		return nil, fmt.Errorf("read CNI configuration %s: %w", path, err)
+		return nil, fmt.Errorf("read CNI configuration: %w", err)
 	}
 	if filepath.Ext(path) != ".conflist" {
 		if raw, err = listOfOne(raw); err != nil {
@@ -73,7 +74,7 @@ func loadConfigFile(path string) (*libcni.NetworkConfigList, error) {
 		return nil, fmt.Errorf("parse CNI configuration %s: %w", path, err)
 	}
 	if !list.LoadOnlyInlinedPlugins {
-		extra, err := libcni.NetworkPluginConfsFromFiles(filepath.Dir(path), list.Name)
+		extra, err := pluginFiles(filepath.Join(filepath.Dir(path), list.Name))
 		if err != nil {
 			return nil, fmt.Errorf("parse CNI configuration %s: %w", path, err)
 		}
@@ -87,6 +88,28 @@ func loadConfigFile(path string) (*libcni.NetworkConfigList, error) {
 		return nil, fmt.Errorf("parse CNI configuration %s: it names no plugin", path)
 	}
 	return list, nil
+}
+
+// pluginFiles reads the plugins in a folder; one that does not exist has none.
+// libcni's own function would open what is no regular file.
+func pluginFiles(dir string) ([]*libcni.PluginConfig, error) {
+	paths, err := libcni.ConfFiles(dir, []string{".conf"})
+	if err != nil {
+		return nil, err
+	}
+	var plugins []*libcni.PluginConfig
+	for _, path := range paths {
+		raw, err := regular.Read(path, maxConfigBytes)
+		if err != nil {
+			return nil, err
+		}
+		plugin, err := libcni.NetworkPluginConfFromBytes(raw)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", path, err)
+		}
+		plugins = append(plugins, plugin)
+	}
+	return plugins, nil
 }
 
 // parseList reads a configuration list and refuses what libcni would trip over
@@ -157,21 +180,4 @@ func pluginTypes(list *libcni.NetworkConfigList) []string {
 		}
 	}
 	return types
-}
-
-// readBounded reads a file of limited size.
-func readBounded(path string, limit int64) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	raw, err := io.ReadAll(io.LimitReader(f, limit+1))
-	if err != nil {
-		return nil, err
-	}
-	if int64(len(raw)) > limit {
-		return nil, fmt.Errorf("it has more than %d bytes", limit)
-	}
-	return raw, nil
 }

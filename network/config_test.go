@@ -1,14 +1,17 @@
 package network
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/containernetworking/cni/pkg/version"
+	"golang.org/x/sys/unix"
 )
 
 func writeFile(t testing.TB, path, content string) {
@@ -50,7 +53,7 @@ func TestLoadConfig(t *testing.T) {
 		"name that is a path":   {files: map[string]string{"10-a.conflist": list("../../etc")}, says: []string{"10-a.conflist", "network name"}},
 		"version of the future": {files: map[string]string{"10-a.conflist": `{"cniVersion":"9.0.0","name":"a","plugins":[{"type":"ptp"}]}`}, says: []string{"9.0.0"}},
 		"newest common version": {files: map[string]string{"10-a.conflist": `{"cniVersions":["0.4.0","1.1.0","9.0.0"],"name":"a","plugins":[{"type":"ptp"}]}`}, network: "a"},
-		"too large":             {files: map[string]string{"10-a.conflist": list("a") + strings.Repeat(" ", maxConfigBytes)}, says: []string{"10-a.conflist", "more than"}},
+		"too large":             {files: map[string]string{"10-a.conflist": list("a") + strings.Repeat(" ", maxConfigBytes)}, says: []string{"10-a.conflist", "larger"}},
 		"plugins of a folder": {
 			files:   map[string]string{"10-a.conflist": list("a"), "a/10-x.conf": `{"type":"tuning"}`, "b/10-y.conf": `{"type":"other"}`},
 			network: "a", plugins: []string{"bridge", "host-local", "portmap", "tuning"},
@@ -119,4 +122,42 @@ func FuzzParseList(f *testing.F) {
 			t.Errorf("version %q is taken", v)
 		}
 	})
+}
+
+// TestWhatIsNoFileIsNoConfiguration: a FIFO must not hold up a pod, nor a status.
+func TestWhatIsNoFileIsNoConfiguration(t *testing.T) {
+	const list = `{"cniVersion":"1.0.0","name":"a","plugins":[{"type":"ptp"}]}`
+	for name, tc := range map[string]struct {
+		fifo  string
+		files map[string]string
+		says  string // empty when another is taken
+	}{
+		"configuration":      {"10-a.conflist", nil, "10-a.conflist"},
+		"and another":        {"10-a.conflist", map[string]string{"20-b.conflist": list}, ""},
+		"plugin of a folder": {"a/10-x.conf", map[string]string{"10-a.conflist": list}, "a/10-x.conf"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			for file, text := range tc.files {
+				writeFile(t, filepath.Join(dir, file), text)
+			}
+			fifo := filepath.Join(dir, tc.fifo)
+			if err := errors.Join(os.MkdirAll(filepath.Dir(fifo), 0o755), unix.Mkfifo(fifo, 0o600)); err != nil {
+				t.Fatal(err)
+			}
+			answer := make(chan error, 1)
+			go func() {
+				_, err := loadConfig(dir)
+				answer <- err
+			}()
+			select {
+			case err := <-answer:
+				if tc.says == "" && err != nil || tc.says != "" && (!errdefs.IsUnavailable(err) || !strings.Contains(err.Error(), tc.says+" is not a regular file")) {
+					t.Errorf("error %v", err)
+				}
+			case <-time.After(30 * time.Second):
+				t.Error("it hangs")
+			}
+		})
+	}
 }

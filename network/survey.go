@@ -14,6 +14,8 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/containernetworking/cni/libcni"
+
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/regular"
 )
 
 // Survey is what the configuration in use needs, and has.
@@ -116,7 +118,7 @@ func (c *CNI) Leases() ([]Lease, error) {
 			if err != nil {
 				continue
 			}
-			raw, err := readBounded(filepath.Join(dir, e.Name()), 4096)
+			raw, err := regular.Read(filepath.Join(dir, e.Name()), 4096)
 			if err != nil {
 				continue // given back meanwhile
 			}

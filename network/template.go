@@ -12,6 +12,8 @@ import (
 
 	"github.com/containerd/errdefs"
 	"k8s.io/klog/v2"
+
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/regular"
 )
 
 // renderedName is the configuration that is made from the template.
@@ -83,7 +85,7 @@ func parsePodCIDR(cidrs string) (templateData, error) {
 
 // renderConfig makes a configuration that this package would take.
 func renderConfig(path string, data templateData) ([]byte, error) {
-	raw, err := readBounded(path, maxConfigBytes)
+	raw, err := regular.Read(path, maxConfigBytes)
 	if err != nil {
 		return nil, err
 	}
