@@ -4,8 +4,9 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/url"
-	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -13,6 +14,8 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/pelletier/go-toml/v2"
 	"github.com/pelletier/go-toml/v2/unstable"
+
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/regular"
 )
 
 // hostsFile is what a hosts.toml may hold, as containerd documents it. It is used
@@ -33,51 +36,60 @@ type hostSettings struct {
 	DialTimeout  string         `toml:"dial_timeout"`
 }
 
+// maxHostsFile bounds a hosts.toml, in bytes.
+const maxHostsFile = 1 << 20
+
 // checkHostsFile refuses a hosts.toml that the library would not take as it
 // stands. The library logs a file that it cannot read and goes to the registry
 // itself, which may be just what the file forbids, and overlooks keys that it
-// does not know. Errors are errdefs.ErrFailedPrecondition, and quote nothing of
-// the file, which may hold secrets.
+// does not know. Nor does it look at what it opens, here or by the names of
+// certificates. Errors are errdefs.ErrFailedPrecondition, and quote nothing of
+// the file, which may hold secrets, but these names.
 func checkHostsFile(path string) error {
-	blob, err := os.ReadFile(path)
-	if os.IsNotExist(err) {
-		return nil
-	} else if err != nil {
+	blob, err := regular.Read(path, maxHostsFile)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("read registry configuration: %v: %w", err, errdefs.ErrFailedPrecondition)
 	}
-	if err := checkHosts(blob); err != nil {
+	f, err := parseHosts(blob)
+	if err != nil {
 		return fmt.Errorf("registry configuration %s is not valid (%v): %w", path, err, errdefs.ErrFailedPrecondition)
 	}
-	return nil
+	dir := filepath.Dir(path)
+	names := f.certificates()
+	if len(blob) == 0 {
+		if names, err = dockerCertificates(dir); err != nil {
+			return fmt.Errorf("read registry configuration: %v: %w", err, errdefs.ErrFailedPrecondition)
+		}
+	}
+	return checkCertificates(dir, names)
 }
 
-func checkHosts(blob []byte) error {
-	var f hostsFile
+func parseHosts(blob []byte) (f hostsFile, _ error) {
 	err := unmarshalHosts(blob, &f)
 	if unknown, ok := errors.AsType[*toml.StrictMissingError](err); ok {
 		row, _ := unknown.Errors[0].Position()
-		return fmt.Errorf("line %d: unknown key %q", row, strings.Join(unknown.Errors[0].Key(), "."))
+		return f, fmt.Errorf("line %d: unknown key %q", row, strings.Join(unknown.Errors[0].Key(), "."))
 	}
 	if bad, ok := errors.AsType[*toml.DecodeError](err); ok {
 		row, _ := bad.Position()
-		return fmt.Errorf("line %d is not TOML, or of the wrong type", row)
+		return f, fmt.Errorf("line %d is not TOML, or of the wrong type", row)
 	}
 	if err != nil {
-		return errors.New("not TOML")
+		return f, errors.New("not TOML")
 	}
 	if err := f.check(f.Server); err != nil {
-		return err
+		return f, err
 	}
 	tables := hostTables(blob)
 	for host, settings := range f.Host {
 		if host == "" || !tables[host] {
-			return fmt.Errorf("host %q does not stand in a table of its own, [host.\"https://…\"]", host)
+			return f, fmt.Errorf("host %q does not stand in a table of its own, [host.\"https://…\"]", host)
 		}
 		if err := settings.check(host); err != nil {
-			return fmt.Errorf("host %q: %w", host, err)
+			return f, fmt.Errorf("host %q: %w", host, err)
 		}
 	}
-	return nil
+	return f, nil
 }
 
 func unmarshalHosts(blob []byte, f *hostsFile) error {

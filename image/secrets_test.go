@@ -227,7 +227,7 @@ func TestHostsFiles(t *testing.T) {
 		"[host.\"https://m.test\"]\n  capabilities = [\"pull\", \"Resolve\"]\n  ca = [\"a\", \"b\"]\n  client = [\"a\", [\"b\", \"c\"]]\n  dial_timeout = \"5s\"\n  override_path = true\n  [host.\"https://m.test\".header]\n    A = \"x\"\n    B = [\"y\"]\n",
 		"[host.\"m.test\"]\n", "client = \"a\"\nca = \"b\"\n",
 	} {
-		if err := checkHosts([]byte(good)); err != nil {
+		if _, err := parseHosts([]byte(good)); err != nil {
 			t.Errorf("%s\n%v", good, err)
 		}
 	}
@@ -248,7 +248,7 @@ func TestHostsFiles(t *testing.T) {
 		"host = {\"https://m.test\" = {}}\n":                    "table",
 		"[host.\"\"]\n":                                         "host",
 	} {
-		err := checkHosts([]byte(bad))
+		_, err := parseHosts([]byte(bad))
 		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "hush") {
 			t.Errorf("%s\n%v", bad, err)
 		}
