@@ -61,10 +61,14 @@ func Requested(c *runtimeapi.ContainerConfig) ([]string, error) {
 //
 // Errors: errdefs.ErrNotFound for a name that no specification has, with the
 // folders and the files there that could not be read; ErrFailedPrecondition for
-// edits that this host does not fit, such as a device node that it does not have.
+// edits that this host does not fit, such as a device node that it does not have,
+// and for a specification that is no regular file.
 func (d Devices) Inject(s *specs.Spec, names []string, check func(edits *specs.Spec) error) error {
 	if len(names) == 0 {
 		return nil
+	}
+	if err := checkFiles(d.SpecDirs); err != nil {
+		return err
 	}
 	cache, err := cdi.NewCache(cdi.WithSpecDirs(d.SpecDirs...), cdi.WithAutoRefresh(false))
 	if err != nil {

@@ -7,9 +7,11 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/containerd/errdefs"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
@@ -101,5 +103,36 @@ func TestRequested(t *testing.T) {
 	c.CDIDevices[0].Name = "gpu0"
 	if _, err := Requested(c); !errdefs.IsInvalidArgument(err) || !strings.Contains(err.Error(), `"gpu0"`) {
 		t.Errorf("error %v", err)
+	}
+}
+
+// TestWhatIsNoFileIsNotRead: the library opens whatever has the right name.
+func TestWhatIsNoFileIsNotRead(t *testing.T) {
+	for name, put := range map[string]func(path string) error{
+		"FIFO":   func(path string) error { return unix.Mkfifo(path, 0o600) },
+		"device": func(path string) error { return os.Symlink("/dev/zero", path) },
+		"huge": func(path string) error {
+			return errors.Join(os.WriteFile(path, nil, 0o600), os.Truncate(path, 1<<40))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			write(t, dir, "vendor.json", vendorSpec)
+			if err := put(filepath.Join(dir, "other.yaml")); err != nil {
+				t.Fatal(err)
+			}
+			answer := make(chan error, 1)
+			go func() {
+				answer <- Devices{SpecDirs: []string{dir}}.Inject(newSpec(), []string{"vendor.test/thing=one"}, accept)
+			}()
+			select {
+			case err := <-answer:
+				if !errdefs.IsFailedPrecondition(err) || !strings.Contains(err.Error(), "other.yaml") {
+					t.Errorf("error %v", err)
+				}
+			case <-time.After(30 * time.Second):
+				t.Error("it hangs")
+			}
+		})
 	}
 }
