@@ -107,7 +107,8 @@ func findLog(path string, id fileID) *os.File {
 		if info, err := e.Info(); err != nil || idOf(info) != id {
 			continue
 		}
-		file, err := os.OpenFile(filepath.Join(filepath.Dir(path), e.Name()), os.O_WRONLY|unix.O_NOFOLLOW, 0)
+		// Its place may have been taken meanwhile, by a FIFO that nobody reads.
+		file, err := os.OpenFile(filepath.Join(filepath.Dir(path), e.Name()), os.O_WRONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 		if err != nil {
 			continue
 		}
