@@ -28,6 +28,11 @@ import (
 // maxMessage is the size of the largest request and answer: the kubelet's limit.
 const maxMessage = 16 << 20
 
+// maxCalls bounds the requests that run at once for one connection; more wait. It
+// is for a client that has lost count: who may connect is root on the node, and is
+// not kept from anything by limits.
+const maxCalls = 1000
+
 // Options is what a Server needs.
 type Options struct {
 	Pods     *podsandbox.Manager
@@ -58,7 +63,7 @@ func New(opts Options) (*Server, error) {
 		return nil, err
 	}
 	s := grpc.NewServer(
-		grpc.MaxRecvMsgSize(maxMessage), grpc.MaxSendMsgSize(maxMessage),
+		grpc.MaxRecvMsgSize(maxMessage), grpc.MaxSendMsgSize(maxMessage), grpc.MaxConcurrentStreams(maxCalls),
 		grpc.ChainUnaryInterceptor(unary), grpc.ChainStreamInterceptor(stream),
 	)
 	runtimeapi.RegisterRuntimeServiceServer(s, &runtimeService{opts: opts, streams: streams})
