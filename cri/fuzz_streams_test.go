@@ -6,10 +6,8 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"testing"
-	"time"
 
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
-	"k8s.io/cri-streaming/pkg/streaming"
 )
 
 // FuzzStreamRequest sends any HTTP request to the streaming server. Without a
@@ -25,14 +23,13 @@ func FuzzStreamRequest(f *testing.F) {
 	} {
 		f.Add([]byte(s))
 	}
-	cfg := streaming.DefaultConfig
-	cfg.StreamIdleTimeout, cfg.StreamCreationTimeout = time.Second, time.Second
-	server, err := streaming.NewServer(cfg, &streamRuntime{})
+	server, err := listenStreams(StreamingOptions{Address: "127.0.0.1"}, nil)
 	if err != nil {
 		f.Fatal(err)
 	}
+	f.Cleanup(server.stop)
 	// A token that is valid, and that no request may guess.
-	if _, err := server.GetExec(&runtimeapi.ExecRequest{ContainerId: "c", Cmd: []string{"true"}, Stdout: true}); err != nil {
+	if _, err := server.exec(&runtimeapi.ExecRequest{ContainerId: "c", Cmd: []string{"true"}, Stdout: true}); err != nil {
 		f.Fatal(err)
 	}
 	f.Fuzz(func(t *testing.T, raw []byte) {
@@ -41,7 +38,7 @@ func FuzzStreamRequest(f *testing.F) {
 			return
 		}
 		w := httptest.NewRecorder()
-		server.ServeHTTP(w, req) // streamRuntime has no pods: a call of it would panic
+		server.ServeHTTP(w, req) // it has no pods: a call of theirs would panic
 		if w.Code < 300 || w.Code >= 500 {
 			t.Errorf("answered with %d", w.Code)
 		}

@@ -193,21 +193,33 @@ func (s *runtimeService) Exec(_ context.Context, req *runtimeapi.ExecRequest) (*
 	if err := s.opts.Pods.CheckExec(req.GetContainerId(), req.GetCmd()); err != nil {
 		return nil, err
 	}
-	return s.streams.GetExec(req)
+	url, err := s.streams.exec(req)
+	if err != nil {
+		return nil, err
+	}
+	return &runtimeapi.ExecResponse{Url: url}, nil
 }
 
 func (s *runtimeService) Attach(_ context.Context, req *runtimeapi.AttachRequest) (*runtimeapi.AttachResponse, error) {
 	if err := s.opts.Pods.CheckAttach(req.GetContainerId(), req.GetStdin(), req.GetTty()); err != nil {
 		return nil, err
 	}
-	return s.streams.GetAttach(markStdin(req))
+	url, err := s.streams.attach(req)
+	if err != nil {
+		return nil, err
+	}
+	return &runtimeapi.AttachResponse{Url: url}, nil
 }
 
 func (s *runtimeService) PortForward(_ context.Context, req *runtimeapi.PortForwardRequest) (*runtimeapi.PortForwardResponse, error) {
 	if err := s.opts.Pods.CheckForward(req.GetPodSandboxId(), req.GetPort()); err != nil {
 		return nil, err
 	}
-	return s.streams.GetPortForward(req)
+	url, err := s.streams.portForward(req)
+	if err != nil {
+		return nil, err
+	}
+	return &runtimeapi.PortForwardResponse{Url: url}, nil
 }
 
 func (s *runtimeService) ReopenContainerLog(ctx context.Context, req *runtimeapi.ReopenContainerLogRequest) (*runtimeapi.ReopenContainerLogResponse, error) {

@@ -4,13 +4,14 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"log"
 	"net"
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
-	"k8s.io/cri-streaming/pkg/streaming"
 	"k8s.io/klog/v2"
 
 	"github.com/cri-sandbox/cri-sandbox/podsandbox"
@@ -19,7 +20,8 @@ import (
 // StreamingOptions say where Exec, Attach and PortForward are served. Who knows
 // one of the tokens, which are valid for one use within a minute, may do what was
 // asked for over CRI; there is no other check. So the address should stay one of
-// the node's own, where the kubelet is.
+// the node's own, where the kubelet is. Whoever else reaches it can hold up neither
+// the daemon nor who has a token: see maxWaiting.
 type StreamingOptions struct {
 	Address string // IP address to listen on
 	Port    int    // 0 means a free one
@@ -32,16 +34,27 @@ type StreamingOptions struct {
 	CreationTimeout time.Duration // for the client to open the streams it asked for
 }
 
-// streamServer serves the streams of clients. It owns its listener.
+// streamServer makes URLs, and serves the streams of clients that come to them. It
+// owns its listener.
 type streamServer struct {
-	streaming.Server // makes URLs, and answers on them
-	http             *http.Server
-	listener         net.Listener
-	open             *connections
+	pods           *podsandbox.Manager
+	base           url.URL
+	idle, creation time.Duration
+
+	http      *http.Server
+	listener  net.Listener
+	open      *connections
+	tokens    *tokens
+	forwarded chan struct{} // the places of forwarded connections
 }
 
-// headerTimeout bounds how long a client may take to send a request's head.
-const headerTimeout = 30 * time.Second
+const (
+	// requestTimeout bounds all that comes before a stream: the handshake of TLS,
+	// the request, and an answer that is none. A stream has no deadline of these.
+	requestTimeout = 10 * time.Second
+	// maxHeader bounds the head of a request, in bytes.
+	maxHeader = 32 << 10
+)
 
 // listenStreams opens the port; serve answers.
 func listenStreams(opts StreamingOptions, pods *podsandbox.Manager) (*streamServer, error) {
@@ -57,23 +70,54 @@ func listenStreams(opts StreamingOptions, pods *podsandbox.Manager) (*streamServ
 	if err != nil {
 		return nil, fmt.Errorf("listen for streams: %w", err)
 	}
-	cfg := streaming.DefaultConfig
-	cfg.BaseURL = &url.URL{Scheme: scheme, Host: reachable(l.Addr().(*net.TCPAddr))}
-	cfg.StreamIdleTimeout, cfg.StreamCreationTimeout = opts.IdleTimeout, opts.CreationTimeout
-	server, err := streaming.NewServer(cfg, &streamRuntime{pods: pods})
-	if err != nil {
-		l.Close()
-		return nil, fmt.Errorf("listen for streams: %w", err)
+	// The protocols are the library's. Its server is not: it keeps its connections
+	// and tokens to itself, which are too short, and takes any number of clients.
+	open := newConnections()
+	s := &streamServer{
+		pods: pods, base: url.URL{Scheme: scheme, Host: reachable(l.Addr().(*net.TCPAddr))},
+		idle: opts.IdleTimeout, creation: opts.CreationTimeout,
+		listener: watchedListener{l, open}, open: open, tokens: &tokens{open: open, grants: map[string]grant{}},
+		forwarded: make(chan struct{}, maxForwarded),
 	}
-	// Not the package's own listener: it keeps the address to itself until it has
-	// been asked for, and does not tell when a client goes away.
-	open := &connections{all: map[*clientConn]struct{}{}}
-	s := &streamServer{Server: server, listener: watchedListener{l, open}, open: open}
+	// HTTP/2 cannot be upgraded to a stream protocol.
+	var protocols http.Protocols
+	protocols.SetHTTP1(true)
 	s.http = &http.Server{
-		Handler: server, TLSConfig: config, ReadHeaderTimeout: headerTimeout, ConnContext: withClient,
-		ErrorLog: klog.NewStandardLogger("WARNING"),
+		Handler: s, TLSConfig: config, Protocols: &protocols, ConnContext: withClient, ConnState: closeIdle,
+		ReadHeaderTimeout: requestTimeout, ReadTimeout: requestTimeout, WriteTimeout: requestTimeout, MaxHeaderBytes: maxHeader,
+		ErrorLog: log.New(serverLog{}, "", 0),
 	}
 	return s, nil
+}
+
+// ServeHTTP implements http.Handler: it answers who has a token, and nobody else.
+func (s *streamServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	kind, token, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
+	conn := client(r.Context())
+	serve := s.tokens.redeem(kind, token, conn)
+	if serve == nil {
+		http.NotFound(w, r)
+		return
+	}
+	ctx, end := conn.bind(r.Context())
+	defer end()
+	defer conn.closeSoon() // the library forgets the client that opens no streams
+	serve(w, r.WithContext(ctx))
+}
+
+// serverLog is where http.Server tells what went wrong. A handshake that failed is
+// a stranger's, who could fill a disk with them.
+type serverLog struct{}
+
+// Write implements io.Writer.
+func (serverLog) Write(line []byte) (int, error) {
+	text := strings.TrimSpace(string(line))
+	if strings.HasPrefix(text, "http: TLS handshake error") {
+		klog.V(4).InfoS("Serve streams", "err", text)
+	} else {
+		klog.ErrorS(nil, "Serve streams", "err", text)
+	}
+	return len(line), nil
 }
 
 func tlsOf(opts StreamingOptions) (scheme string, _ *tls.Config, err error) {
@@ -84,8 +128,7 @@ func tlsOf(opts StreamingOptions) (scheme string, _ *tls.Config, err error) {
 	if err != nil {
 		return "", nil, fmt.Errorf("load certificate: %w", err)
 	}
-	// HTTP/2 cannot be upgraded to a stream protocol.
-	return "https", &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}}, nil
+	return "https", &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}, nil
 }
 
 // reachable is the host of the URLs: for a server on all addresses, loopback,

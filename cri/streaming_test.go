@@ -1,14 +1,19 @@
 package cri
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
+
+	"k8s.io/klog/v2"
 )
 
 func TestURLsAreReachable(t *testing.T) {
@@ -36,7 +41,7 @@ func hijacked(t *testing.T) (*connections, net.Conn, context.Context) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	open := &connections{all: map[*clientConn]struct{}{}}
+	open := newConnections()
 	contexts := make(chan context.Context)
 	release := make(chan struct{})
 	server := &http.Server{ConnContext: withClient, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -45,7 +50,7 @@ func hijacked(t *testing.T) (*connections, net.Conn, context.Context) {
 			t.Error(err)
 			return
 		}
-		ctx, end := client(r.Context())
+		ctx, end := client(r.Context()).bind(r.Context())
 		defer end()
 		go io.Copy(io.Discard, conn) // as the protocols do
 		contexts <- ctx
@@ -83,7 +88,25 @@ func TestAStreamsContextEndsWithItsServer(t *testing.T) {
 	if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 		t.Errorf("read: %v, want EOF", err)
 	}
-	if n := len(open.all); n != 0 {
+	if n := open.running() + open.waiting.Len(); n != 0 {
 		t.Errorf("%d connections are remembered", n)
+	}
+}
+
+// TestStrangersDoNotFillTheLog: each of their handshakes fails.
+func TestStrangersDoNotFillTheLog(t *testing.T) {
+	var log bytes.Buffer
+	klog.LogToStderr(false)
+	klog.SetOutput(&log)
+	defer klog.LogToStderr(true)
+	fmt.Fprintln(serverLog{}, "http: TLS handshake error from 127.0.0.1:4242: EOF")
+	klog.Flush()
+	if log.Len() > 0 {
+		t.Errorf("it is logged: %s", &log)
+	}
+	fmt.Fprintln(serverLog{}, "http: Accept error: too many open files")
+	klog.Flush()
+	if !strings.Contains(log.String(), "too many open files") {
+		t.Errorf("an error of the server's own is not logged: %q", &log)
 	}
 }

@@ -4,27 +4,25 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"strings"
+	"time"
 
-	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
-	"k8s.io/cri-streaming/pkg/streaming"
+	"github.com/containerd/errdefs"
 	"k8s.io/cri-streaming/pkg/streaming/remotecommand"
 	"k8s.io/klog/v2"
 
 	"github.com/cri-sandbox/cri-sandbox/podsandbox"
 )
 
-// streamRuntime implements streaming.Runtime: what to do once a client has come
-// with its token. It converts, and nothing else.
-type streamRuntime struct{ pods *podsandbox.Manager }
+// What follows is what to do once a client has come with its token. It converts,
+// and bounds the connections that are forwarded.
 
-var _ streaming.Runtime = (*streamRuntime)(nil)
+// executor implements remotecommand.Executor.
+type executor struct{ pods *podsandbox.Manager }
 
-// Exec implements streaming.Runtime.
-func (r *streamRuntime) Exec(ctx context.Context, id string, cmd []string, in io.Reader, out, errOut io.WriteCloser, tty bool, sizes <-chan remotecommand.TerminalSize) error {
-	ctx, end := client(ctx)
-	defer end()
-	code, err := r.pods.Exec(ctx, id, cmd, streamsOf(ctx, in, out, errOut, tty, sizes))
+// ExecInContainer implements remotecommand.Executor.
+func (e executor) ExecInContainer(ctx context.Context, _, _, id string, cmd []string, in io.Reader, out, errOut io.WriteCloser, tty bool, sizes <-chan remotecommand.TerminalSize, _ time.Duration) error {
+	defer client(ctx).closeSoon() // who does not read the end is not waited for
+	code, err := e.pods.Exec(ctx, id, cmd, streamsOf(ctx, in, out, errOut, tty, sizes))
 	if err != nil {
 		return ended(ctx, "Exec", id, err)
 	}
@@ -34,35 +32,41 @@ func (r *streamRuntime) Exec(ctx context.Context, id string, cmd []string, in io
 	return nil
 }
 
-// withoutStdin follows the id in an attach request without stdin. Over WebSocket
-// the library makes a stream for stdin whether it was asked for or not; the id is
-// what it carries unchanged from the request to Attach.
-const withoutStdin = "/without-stdin"
-
-func markStdin(req *runtimeapi.AttachRequest) *runtimeapi.AttachRequest {
-	if req.GetStdin() {
-		return req
-	}
-	return &runtimeapi.AttachRequest{
-		ContainerId: req.GetContainerId() + withoutStdin,
-		Tty:         req.GetTty(), Stdout: req.GetStdout(), Stderr: req.GetStderr(),
-	}
+// attacher implements remotecommand.Attacher. Over WebSocket the library makes a
+// stream for stdin whether it was asked for or not.
+type attacher struct {
+	pods  *podsandbox.Manager
+	stdin bool
 }
 
-// Attach implements streaming.Runtime.
-func (r *streamRuntime) Attach(ctx context.Context, id string, in io.Reader, out, errOut io.WriteCloser, tty bool, sizes <-chan remotecommand.TerminalSize) error {
-	ctx, end := client(ctx)
-	defer end()
-	id, without := strings.CutSuffix(id, withoutStdin)
-	if without {
+// AttachContainer implements remotecommand.Attacher.
+func (a attacher) AttachContainer(ctx context.Context, _, _, id string, in io.Reader, out, errOut io.WriteCloser, tty bool, sizes <-chan remotecommand.TerminalSize) error {
+	defer client(ctx).closeSoon()
+	if !a.stdin {
 		in = nil
 	}
-	return ended(ctx, "Attach", id, r.pods.Attach(ctx, id, streamsOf(ctx, in, out, errOut, tty, sizes)))
+	return ended(ctx, "Attach", id, a.pods.Attach(ctx, id, streamsOf(ctx, in, out, errOut, tty, sizes)))
 }
 
-// PortForward implements streaming.Runtime.
-func (r *streamRuntime) PortForward(ctx context.Context, id string, port int32, stream io.ReadWriteCloser) error {
-	return ended(ctx, "PortForward", id, r.pods.PortForward(ctx, id, port, stream))
+// maxForwarded bounds the connections that are forwarded at once: one stream can
+// carry any number of them, and each takes descriptors.
+const maxForwarded = 2000
+
+// forwarder implements portforward.PortForwarder.
+type forwarder struct {
+	pods   *podsandbox.Manager
+	places chan struct{} // full when no more are served
+}
+
+// PortForward implements portforward.PortForwarder.
+func (f forwarder) PortForward(ctx context.Context, id, _ string, port int32, stream io.ReadWriteCloser) error {
+	select {
+	case f.places <- struct{}{}:
+		defer func() { <-f.places }()
+	default:
+		return fmt.Errorf("%d connections are forwarded, and no more are at once: %w", cap(f.places), errdefs.ErrResourceExhausted)
+	}
+	return ended(ctx, "PortForward", id, f.pods.PortForward(ctx, id, port, stream))
 }
 
 // ended logs the end of a stream, as the interceptors do of a call. A client that

@@ -3,6 +3,9 @@ package e2e
 import (
 	"context"
 	"encoding/json"
+	"io"
+	"net"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -278,4 +281,40 @@ func send(k kit, pid string, sig unix.Signal) {
 	n, err := strconv.Atoi(pid)
 	k.must(err)
 	k.must(unix.Kill(n, sig))
+}
+
+// TestStrangersDoNotExhaustTheDaemon: anybody on the node reaches the port of the
+// streams, and can be silent there, or ask for what is not there and stay.
+func TestStrangersDoNotExhaustTheDaemon(t *testing.T) {
+	k := ownNode(t, testenv.Options{})
+	id, pod := k.pod()
+	cid := k.start(id, pod, k.shell("a", "exec sleep 600"))
+	address, err := url.Parse(k.execURL(cid, false, "true"))
+	k.must(err)
+	early := k.execute(cid, "/bin/cat")
+
+	daemon := k.env.DaemonPID()
+	var saved unix.Rlimit
+	k.must(unix.Prlimit(daemon, unix.RLIMIT_NOFILE, nil, &saved))
+	few := unix.Rlimit{Cur: uint64(countFDs(k)) + 500, Max: saved.Max}
+	k.must(unix.Prlimit(daemon, unix.RLIMIT_NOFILE, &few, nil))
+	for i := range 1000 {
+		stranger, err := net.Dial("tcp", address.Host)
+		k.must(err)
+		defer stranger.Close()
+		if i%2 == 0 {
+			io.WriteString(stranger, "GET /exec/AAAA HTTP/1.1\r\nHost: x\r\n\r\n")
+		}
+	}
+	r := k.execute(cid, "/bin/sh", "-c", "echo served")
+	r.exits(0)
+	k.wants(r.stdout.String(), "served")
+	another, err := k.env.Client.RunPod(k.ctx, k.env.PodConfig("another"))
+	k.must(err)
+	k.must(k.env.Client.RemovePod(k.ctx, another))
+	early.send("still here\n")
+	early.stdout.wait(k, "still here\n")
+	k.must(early.stdin.Close())
+	early.exits(0)
+	k.must(unix.Prlimit(daemon, unix.RLIMIT_NOFILE, &saved, nil))
 }

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"encoding/base32"
 	"encoding/base64"
 	"io/fs"
 	"os"
@@ -156,8 +157,8 @@ func TestNamesStayNames(t *testing.T) {
 	}
 }
 
-// TestTokensCannotBeGuessed: they are of the random generator's making, long
-// enough for what they live, and no two are alike.
+// TestTokensCannotBeGuessed: they are of the random generator's making, of at least
+// 128 bits, and no two are alike.
 func TestTokensCannotBeGuessed(t *testing.T) {
 	k := newKit(t)
 	id, pod := k.pod()
@@ -167,8 +168,8 @@ func TestTokensCannotBeGuessed(t *testing.T) {
 	for range 200 {
 		url := k.execURL(cid, false, "true")
 		token := url[strings.LastIndex(url, "/")+1:]
-		raw, err := base64.RawURLEncoding.DecodeString(token)
-		if err != nil || len(raw) < 6 || seen[token] {
+		raw, err := base32.StdEncoding.WithPadding(base32.NoPadding).DecodeString(token)
+		if err != nil || len(raw) < 16 || seen[token] {
 			t.Fatalf("token %q: %d bytes, %v, seen before: %v", token, len(raw), err, seen[token])
 		}
 		seen[token] = true
@@ -176,9 +177,9 @@ func TestTokensCannotBeGuessed(t *testing.T) {
 			used[r] = true
 		}
 	}
-	// 1600 characters of 64: that one of them is missing happens once in 10^9.
-	if len(used) < 64 {
-		t.Errorf("200 tokens have only %d of 64 characters", len(used))
+	// 5200 characters of 32: that one of them is missing happens once in 10^70.
+	if len(used) < 32 {
+		t.Errorf("200 tokens have only %d of 32 characters", len(used))
 	}
 }
 
