@@ -157,9 +157,9 @@ func (r report) write(w io.Writer, form string) error {
 	}
 	var b strings.Builder
 	line := func(level, check, message, mend string) {
-		fmt.Fprintf(&b, "%-8s %-11s %s\n", level, check, message)
+		fmt.Fprintf(&b, "%-8s %-11s %s\n", level, check, printable(message))
 		if mend != "" {
-			fmt.Fprintf(&b, "%20s → %s\n", "", mend)
+			fmt.Fprintf(&b, "%20s → %s\n", "", printable(mend))
 		}
 	}
 	for _, f := range r.Findings {

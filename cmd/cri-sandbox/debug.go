@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -190,11 +192,17 @@ func debugProcesses(ctx context.Context, t debugTarget, o debugOptions, _ []stri
 	err := t.eachContainer(func(id, name string) error {
 		ps, err := t.Processes(ctx, id)
 		for _, p := range ps {
-			fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%s\t%s\t%s\t%s\n", name, p.PID, p.PPID, p.UID, len(p.Threads), p.TTY, p.STime, p.Time, p.Cmd)
+			writeProcess(w, name, p)
 		}
 		return err
 	})
 	return errors.Join(err, w.Flush())
+}
+
+// writeProcess writes a row of the table. Nothing in it makes another one.
+func writeProcess(w io.Writer, container string, p gvisor.GuestProcess) {
+	fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%s\t%s\t%s\t%s\n", printable(container), p.PID, p.PPID, p.UID, len(p.Threads),
+		printable(p.TTY), printable(p.STime), printable(p.Time), printable(p.Cmd))
 }
 
 func debugEvents(ctx context.Context, t debugTarget, o debugOptions, _ []string) error {
@@ -203,7 +211,11 @@ func debugEvents(ctx context.Context, t debugTarget, o debugOptions, _ []string)
 		if err != nil {
 			return err
 		}
-		_, err = fmt.Fprintf(o.out, "%s\n", event)
+		var line bytes.Buffer // a line, whatever stands between its values
+		if err := json.Compact(&line, event); err != nil {
+			return fmt.Errorf("read events of %s: %w", id, err)
+		}
+		_, err = fmt.Fprintln(o.out, line.String())
 		return err
 	})
 }

@@ -4,7 +4,9 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 )
@@ -12,11 +14,22 @@ import (
 // version is set by the build.
 var version = "devel"
 
-func main() {
-	if err := rootCommand().Execute(); err != nil {
-		fmt.Fprintln(os.Stderr, "cri-sandbox:", err)
-		os.Exit(1)
+func main() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
+
+// run is the program, and returns its exit code. What it prints and logs is
+// printable.
+func run(args []string, stdout, stderr io.Writer) int {
+	setUpLog(stderr)
+	cmd := rootCommand()
+	cmd.SetArgs(args)
+	cmd.SetOut(printer{stdout})
+	cmd.SetErr(printer{stderr})
+	if err := cmd.Execute(); err != nil {
+		// Indented, no line of an error looks like one of the program's own.
+		fmt.Fprintln(printer{stderr}, "cri-sandbox:", strings.ReplaceAll(err.Error(), "\n", "\n\t"))
+		return 1
 	}
+	return 0
 }
 
 func rootCommand() *cobra.Command {

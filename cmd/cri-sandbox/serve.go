@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
 	"os"
 	"os/signal"
@@ -176,10 +175,8 @@ func setUpProcess(level int) {
 	signal.Ignore(unix.SIGPIPE)
 	// Folders and sockets get the modes that are asked for.
 	unix.Umask(0o022)
-	fs := flag.NewFlagSet("klog", flag.ContinueOnError)
-	klog.InitFlags(fs)
-	fs.Set("v", strconv.Itoa(level))
-	fs.Set("logtostderr", "true")
+	var verbosity klog.Level
+	_ = verbosity.Set(strconv.Itoa(level)) // of the whole log; a number is always one
 	if os.Geteuid() != 0 {
 		klog.InfoS("Not root: sandboxes cannot be started")
 	}

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cri-sandbox/cri-sandbox/hack/testenv"
 )
@@ -22,7 +23,8 @@ func TestDebugWithoutADaemon(t *testing.T) {
 	k := ownNode(t, nodeOptions)
 	id, pod := k.pod()
 	cid := k.start(id, pod, k.shell("main", "exec sleep 4242"))
-	k.start(id, pod, k.shell("side", "exec sleep 4242"))
+	// A program whose name clears the screen.
+	k.start(id, pod, k.shell("side", `name="$(printf '/tmp/busybox\033[2J')"; cp /bin/sh "$name"; exec "$name" sleep 4242`))
 	k.must(k.env.Kill())
 	defer func() {
 		_, err := k.env.Start(k.ctx)
@@ -36,10 +38,16 @@ func TestDebugWithoutADaemon(t *testing.T) {
 		k.wants(out, "goroutine ", "gvisor.dev/gvisor/")
 	}
 	out, errs, code := k.debug("ps", id)
+	for deadline := time.Now().Add(limit); code == 0 && !strings.Contains(out, "busybox") && time.Now().Before(deadline); {
+		out, errs, code = k.debug("ps", id) // it is still being copied
+	}
 	if code != 0 {
 		t.Errorf("ps: %s", errs)
 	}
-	k.wants(out, "COMMAND", "main", "side", "sleep")
+	k.wants(out, "COMMAND", "main", "side", "sleep", `busybox\u001b[2J`)
+	if strings.Contains(out, "\x1b") {
+		t.Errorf("ps: a guest writes to the terminal: %q", out)
+	}
 
 	out, errs, code = k.debug("events", id)
 	if code != 0 {

@@ -1,0 +1,166 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"k8s.io/klog/v2"
+
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/audit"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/gvisor"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/preflight"
+)
+
+// hostile sets a terminal's title, clears it, moves over what stands before, in
+// both sets of controls, turns the direction, and makes lines and cells.
+const hostile = "a\x1b]0;owned\x07\x1b[2J\rb\u009b31m\u202ec\xff\xc2\t\nd\x7f"
+
+func TestPrintable(t *testing.T) {
+	for in, want := range map[string]string{
+		"":           "",
+		"sleep 4242": "sleep 4242",
+		`C:\u001b`:   `C:\u001b`,
+		"größer 日本語 नमस्ते ☃ 😀 é": "größer 日本語 नमस्ते ☃ 😀 é",
+		"\x1b[31mred\x1b[0m":    `\u001b[31mred\u001b[0m`,
+		"\u009b31m":             `\u009b31m`,
+		"\x9b31m":               `\x9b31m`,
+		"\x00\a\b\r\x7f":        `\u0000\u0007\u0008\u000d\u007f`,
+		"two\nlines\tand a tab": `two\nlines\tand a tab`,
+		"ab\u202ecd\u202c":      `ab\u202ecd\u202c`,
+		"\u2066x\u2069\u200f":   `\u2066x\u2069\u200f`,
+		"\u2028\u2029\u0085":    `\u2028\u2029\u0085`,
+		"no\u00a0break\ufeff":   `no\u00a0break\ufeff`,
+		"\U000e0041":            `\udb40\udc41`,
+		"cut\xe6\x97":           `cut\xe6\x97`,
+		"\ufffd":                "\ufffd",
+	} {
+		if got := printable(in); got != want {
+			t.Errorf("%q: %q, want %q", in, got, want)
+		}
+	}
+}
+
+func FuzzPrintable(f *testing.F) {
+	f.Add(hostile)
+	f.Fuzz(func(t *testing.T, s string) {
+		line := printable(s)
+		wantSafe(t, line)
+		if strings.ContainsAny(line, "\n\t") {
+			t.Errorf("%q is not of one line", line)
+		}
+		if got := printable(line); got != line {
+			t.Errorf("%q became %q", line, got)
+		}
+		var lines strings.Builder
+		if n, err := (printer{&lines}).Write([]byte(s)); n != len(s) || err != nil {
+			t.Errorf("wrote %d of %d, %v", n, len(s), err)
+		}
+		wantSafe(t, lines.String())
+		if strings.Count(lines.String(), "\n") != strings.Count(s, "\n") {
+			t.Errorf("%q has other lines than %q", lines.String(), s)
+		}
+	})
+}
+
+// wantSafe wants no character that a terminal acts on.
+func wantSafe(t *testing.T, s string) {
+	t.Helper()
+	if !utf8.ValidString(s) {
+		t.Errorf("%q is not UTF-8", s)
+	}
+	for _, r := range s {
+		if !strconv.IsPrint(r) && r != '\n' && r != '\t' {
+			t.Errorf("%q has %U", s, r)
+		}
+	}
+}
+
+// TestJSONMeansTheSame also after the printer has been at it.
+func TestJSONMeansTheSame(t *testing.T) {
+	text := "a\x1b\u009b\u202e\U000e0041\n"
+	var out bytes.Buffer
+	if err := json.NewEncoder(printer{&out}).Encode(text); err != nil {
+		t.Fatal(err)
+	}
+	wantSafe(t, out.String())
+	var got string
+	if err := json.Unmarshal(out.Bytes(), &got); err != nil || got != text {
+		t.Errorf("%s is %q, %v; want %q", out.String(), got, err, text)
+	}
+}
+
+// TestNothingRawReachesTheTerminal by the program's two ways, whatever is said.
+func TestNothingRawReachesTheTerminal(t *testing.T) {
+	config := filepath.Join(t.TempDir(), "config.toml")
+	writeFile(t, config, "root = \"/\\u009b\\u202e\"\n")
+	for name, args := range map[string][]string{
+		"error":   {"config", "validate", "--config", "/none/" + hostile},
+		"command": {hostile},
+		"flag":    {"check", "--" + hostile},
+		"output":  {"config", "dump", "--config", config},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var out, errs bytes.Buffer
+			run(args, &out, &errs)
+			if out.Len()+errs.Len() == 0 {
+				t.Fatal("nothing was said")
+			}
+			wantSafe(t, out.String())
+			wantSafe(t, errs.String())
+			for line := range strings.Lines(errs.String()) {
+				if !strings.HasPrefix(line, "cri-sandbox: ") && !strings.HasPrefix(line, "\t") {
+					t.Errorf("a line that looks like the program's own: %q", line)
+				}
+			}
+		})
+	}
+}
+
+// TestNothingRawReachesTheLog: in a value of one line, of several, as an error or
+// an object.
+func TestNothingRawReachesTheLog(t *testing.T) {
+	var log bytes.Buffer
+	setUpLog(&log)
+	defer setUpLog(io.Discard)
+	klog.InfoS("Info", "value", hostile)
+	klog.ErrorS(errors.New(hostile), "Error", "object", []string{hostile})
+	klog.Infof("plain %s", hostile)
+	klog.Flush()
+	if strings.Count(log.String(), "owned") != 4 {
+		t.Errorf("each once was wanted:\n%s", &log)
+	}
+	wantSafe(t, log.String())
+}
+
+// TestAProcessIsOneRow whatever it is called.
+func TestAProcessIsOneRow(t *testing.T) {
+	var out strings.Builder
+	writeProcess(&out, hostile, gvisor.GuestProcess{TTY: hostile, STime: hostile, Time: hostile, Cmd: hostile})
+	wantSafe(t, out.String())
+	if strings.Count(out.String(), "\n") != 1 || strings.Count(out.String(), "\t") != 8 {
+		t.Errorf("it is %q", out.String())
+	}
+}
+
+// TestAFindingIsOneLine whatever it found.
+func TestAFindingIsOneLine(t *testing.T) {
+	r := report{
+		Findings: []preflight.Finding{{Check: "records", Level: preflight.Warning, Message: hostile, Mend: hostile}},
+		Left:     []leftover{{Leftover: audit.Leftover{What: hostile}, Mend: hostile, Err: hostile}},
+	}
+	var out strings.Builder
+	if err := r.write(&out, "text"); err != nil {
+		t.Fatal(err)
+	}
+	wantSafe(t, out.String())
+	if strings.Count(out.String(), "\n") != 4 {
+		t.Errorf("it is %q", out.String())
+	}
+}
