@@ -3,6 +3,7 @@ package gvisor
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -51,10 +52,13 @@ func TestARaceInAVolumeReachesNothingOfTheNode(t *testing.T) {
 
 	started := 0
 	for round, until := 0, time.Now().Add(10*time.Second); time.Now().Before(until); round++ {
-		spec := shell(root, "true")
+		spec := shell(root, "cat /vol/x/file /vol/y/file")
 		spec.Mounts = append(spec.Mounts, bind(vol, "/vol"), bind(source, "/vol/x/made/deep"), bind(existing, "/vol/x/made-file"))
-		if round%2 == 1 { // mostly refused: what was there is gone when it is mounted
-			spec.Linux.ReadonlyPaths, spec.Linux.MaskedPaths = []string{"/vol/x"}, []string{"/vol/x/file"}
+		switch round % 3 { // often refused: what was there is gone when it is mounted
+		case 1:
+			spec.Linux.ReadonlyPaths = []string{"/vol/x"}
+		case 2:
+			spec.Linux.MaskedPaths = []string{"/vol/x/file"}
 		}
 		c, w := newContainer(t, spec)
 		c.Writes = engine.Writes{Layers: map[string]engine.Layer{"/": {}}}
@@ -62,12 +66,20 @@ func TestARaceInAVolumeReachesNothingOfTheNode(t *testing.T) {
 		if err == nil {
 			err = p.Start(testContext(t), c.Container)
 		}
-		if err == nil {
-			started++
-		}
 		w.Close()
+		ran := err == nil
+		if ran {
+			started++
+			_, err = p.Wait(testContext(t), c.ID)
+		}
 		if err := p.Destroy(testContext(t), c.ID); err != nil {
 			t.Fatal(err)
+		}
+		if ran {
+			<-c.eof
+		}
+		if out := c.String(); strings.Contains(out, "of the node") {
+			t.Fatalf("a container reads a file of the node: %q (%v)", out, err)
 		}
 		if after := snapshot(t, outside); after != outsideBefore {
 			t.Fatalf("after %d starts the node's folder is\n%s\nand was\n%s", started, after, outsideBefore)
