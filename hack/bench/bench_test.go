@@ -112,6 +112,9 @@ func TestFlags(t *testing.T) {
 		"--image x --daemon-pid /run/x.pid": "go together",
 		"--local extra":                     `unknown argument "extra"`,
 		"--image x --daemon-pid p --daemon-cmd cmd": "",
+		"--local --vs-config x=1":                   "",
+		"--image x --vs-config x=1":                 "goes with --local",
+		"--local --vs unix:///x --vs-config x=1":    "without --vs",
 	} {
 		_, err := parseFlags(strings.Fields(args))
 		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {

@@ -3,7 +3,8 @@
 // with --json.
 //
 // With --local it sets a node up (hack/testenv) and measures the daemon of this
-// repository; `make bench` does that.
+// repository; `make bench` does that. --vs-config sets a second one up whose daemon
+// has another configuration, and measures both in turn.
 //
 // What the numbers mean:
 //
@@ -48,6 +49,9 @@ type options struct {
 	handler, vsHandler      string
 	local                   bool
 
+	// vsConfig makes a second local daemon the second target.
+	vsConfig string
+
 	image        string
 	n, pods      int
 	workers      string
@@ -75,6 +79,7 @@ func parseFlags(args []string) (options, error) {
 	fs.StringVar(&o.vs, "vs", "", "second CRI endpoint, measured in turn, for ratios")
 	fs.StringVar(&o.vsImageEndpoint, "vs-image-endpoint", "", "image endpoint of --vs; empty is --vs")
 	fs.StringVar(&o.vsHandler, "vs-runtime-handler", "", "runtime handler of the pods of --vs")
+	fs.StringVar(&o.vsConfig, "vs-config", "", "with --local: configuration, as TOML, of a second daemon that is measured in turn, for ratios")
 	fs.StringVar(&o.image, "image", "", "image with a shell; needed without --local")
 	fs.IntVar(&o.n, "n", 30, "runs of each call that makes or removes something")
 	fs.IntVar(&o.pods, "pods", 50, "pods that run while lists, stats, memory and restart are measured")
@@ -98,6 +103,8 @@ func parseFlags(args []string) (options, error) {
 		return o, fmt.Errorf("unknown argument %q", fs.Arg(0))
 	case o.n < 1 || o.pods < 1 || o.logMB < 1:
 		return o, errors.New("--n, --pods and --log-mb must be at least 1")
+	case o.vsConfig != "" && (!o.local || o.vs != ""):
+		return o, errors.New("--vs-config goes with --local and without --vs")
 	case !o.local && o.image == "":
 		return o, errors.New("--image is needed without --local")
 	case (o.daemonCmd == "") != (o.daemonPID == ""):

@@ -37,7 +37,7 @@ type target struct {
 }
 
 // open connects to the targets. done removes what is left of all pods and of the
-// node that --local made; it must be called also after an error.
+// nodes that were made; it must be called also after an error.
 func open(ctx context.Context, o *options) (targets []*target, done func() error, err error) {
 	var closers []func() error
 	done = func() error {
@@ -54,13 +54,9 @@ func open(ctx context.Context, o *options) (targets []*target, done func() error
 		dir := o.podLogDir
 		closers = append(closers, func() error { return os.RemoveAll(dir) })
 	}
-	var env *testenv.Env
+	var node, vsNode *testenv.Env
 	if o.local {
-		if env, err = testenv.New(ctx, testenv.Options{}); err != nil {
-			return nil, done, err
-		}
-		closers = append(closers, env.Close)
-		if err := fillIn(ctx, o, env); err != nil {
+		if node, vsNode, err = setUp(ctx, o, &closers); err != nil {
 			return nil, done, err
 		}
 	}
@@ -69,9 +65,8 @@ func open(ctx context.Context, o *options) (targets []*target, done func() error
 		return nil, done, err
 	}
 	switch {
-	case env != nil:
-		first.daemonPID = env.DaemonPID
-		first.kill, first.start = env.Kill, env.Spawn
+	case node != nil:
+		first.isOf(node, o)
 	case o.daemonCmd != "":
 		first.daemonPID = func() int { pid, _ := readPID(o.daemonPID); return pid }
 		first.kill = func() error { return killDaemon(o.daemonPID) }
@@ -83,30 +78,13 @@ func open(ctx context.Context, o *options) (targets []*target, done func() error
 		if err != nil {
 			return nil, done, err
 		}
+		if vsNode != nil {
+			second.isOf(vsNode, o)
+			second.name += " with " + oneLine(o.vsConfig)
+		}
 		targets = append(targets, second)
 	}
 	return targets, done, nil
-}
-
-// fillIn sets the options that --local knows itself.
-func fillIn(ctx context.Context, o *options, env *testenv.Env) error {
-	o.endpoint, o.imageEndpoint = env.Endpoint, ""
-	if o.image == "" {
-		o.image = env.Images["busybox"]
-	}
-	if o.pssMatch == "" {
-		o.pssMatch = "cri-sandbox-(boot|gofer|sentry)"
-	}
-	if o.cgroupParent == "" && o.vs == "" {
-		o.cgroupParent = env.CgroupParent
-	}
-	if o.pull == "" && wanted(o.only, "pull") {
-		var err error
-		if o.pull, o.pullBytes, err = pushBigImage(ctx, env.Registry); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // connect dials one endpoint, has it pull the image, and names the target.
