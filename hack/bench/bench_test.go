@@ -115,6 +115,7 @@ func TestFlags(t *testing.T) {
 		"--local --vs-config x=1":                   "",
 		"--image x --vs-config x=1":                 "goes with --local",
 		"--local --vs unix:///x --vs-config x=1":    "without --vs",
+		"--local --files 0":                         "at least 1",
 	} {
 		_, err := parseFlags(strings.Fields(args))
 		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {

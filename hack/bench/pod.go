@@ -27,7 +27,7 @@ type timing struct{ run, create, start, ready time.Duration }
 
 // newPod makes a pod whose container runs a shell script, and returns when the
 // first line of it is in the log.
-func (t *target) newPod(ctx context.Context, image, script string) (pod, timing, error) {
+func (t *target) newPod(ctx context.Context, image, script string, mounts ...*runtimeapi.Mount) (pod, timing, error) {
 	uid := testenv.NewUID()
 	name := fmt.Sprintf("bench-%d-%s", t.serial.Add(1), uid[:6])
 	cfg := &runtimeapi.PodSandboxConfig{
@@ -37,6 +37,7 @@ func (t *target) newPod(ctx context.Context, image, script string) (pod, timing,
 		Linux:        &runtimeapi.LinuxPodSandboxConfig{CgroupParent: t.cgroup},
 	}
 	ctr := testenv.ContainerConfig("main", image, "/bin/sh", "-c", script)
+	ctr.Mounts = mounts
 	p := pod{config: cfg, log: testenv.LogPath(cfg, ctr)}
 	var tm timing
 

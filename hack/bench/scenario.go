@@ -14,18 +14,20 @@ var errSkip = errors.New("not possible here")
 
 // scenario is one choice of --only. It removes the pods it made, unless it fails.
 type scenario struct {
-	name string
-	run  func(context.Context, options, *target) ([]result, error)
+	name  string
+	turns int // how often each target is measured, in turn with the other
+	run   func(context.Context, options, *target) ([]result, error)
 }
 
 // scenarios in the order of the table. Those that share --pods running pods are
 // one.
 var scenarios = []scenario{
-	{"rpcs", measureCalls},
-	{"churn", measureChurn},
-	{"load", measureLoad},
-	{"logs", measureLogs},
-	{"pull", measurePull},
+	{"rpcs", 1, measureCalls},
+	{"churn", 1, measureChurn},
+	{"load", 1, measureLoad},
+	{"logs", 1, measureLogs},
+	{"files", fileTurns, measureFiles},
+	{"pull", 1, measurePull},
 }
 
 func scenarioNames() []string {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"slices"
 	"time"
 )
@@ -8,7 +9,7 @@ import (
 // result is one line of the report.
 type result struct {
 	Name string  `json:"name"`
-	Unit string  `json:"unit"` // "ms" less is better; "MiB" less; anything "/…" more
+	Unit string  `json:"unit"` // anything "/…" more is better; all others less
 	N    int     `json:"n"`
 	P50  float64 `json:"p50"`
 	P90  float64 `json:"p90"` // 0 with a single sample
@@ -32,14 +33,18 @@ func (s *series) add(d time.Duration) { s.samples = append(s.samples, d) }
 // quantile returns the smallest sample that at least the fraction q of all
 // samples do not exceed, in milliseconds.
 func (s *series) quantile(q float64) float64 {
-	if len(s.samples) == 0 {
-		return 0
+	return float64(quantile(s.samples, q)) / float64(time.Millisecond)
+}
+
+func quantile[T cmp.Ordered](samples []T, q float64) T {
+	if len(samples) == 0 {
+		var zero T
+		return zero
 	}
-	sorted := slices.Clone(s.samples)
+	sorted := slices.Clone(samples)
 	slices.Sort(sorted)
 	i := int(q*float64(len(sorted))+0.9999999) - 1
-	i = min(max(i, 0), len(sorted)-1)
-	return float64(sorted[i]) / float64(time.Millisecond)
+	return sorted[min(max(i, 0), len(sorted)-1)]
 }
 
 func (s *series) result(name string) result {

@@ -25,6 +25,7 @@ type target struct {
 	cgroup   string
 	logDir   string
 	pss      *regexp.Regexp
+	root     string // the daemon's --root; empty where it is not known
 
 	// kill ends the daemon with SIGKILL and returns when it is gone; start starts
 	// its successor and does not wait until that is ready. Nil where that is not
@@ -60,6 +61,16 @@ func open(ctx context.Context, o *options) (targets []*target, done func() error
 			return nil, done, err
 		}
 	}
+	if wanted(o.only, "files") {
+		dir, err := os.MkdirTemp("", "bench-filework-")
+		if err != nil {
+			return nil, done, fmt.Errorf("make folder for filework: %w", err)
+		}
+		closers = append(closers, func() error { return os.RemoveAll(dir) })
+		if o.filework, err = buildFilework(ctx, dir); err != nil {
+			return nil, done, err
+		}
+	}
 	first, err := connect(ctx, o.endpoint, o.imageEndpoint, o.handler, o.pssMatch, o, &closers)
 	if err != nil {
 		return nil, done, err
@@ -87,7 +98,7 @@ func open(ctx context.Context, o *options) (targets []*target, done func() error
 	return targets, done, nil
 }
 
-// connect dials one endpoint, has it pull the image, and names the target.
+// connect dials one endpoint, has it pull the images, and names the target.
 func connect(ctx context.Context, endpoint, imageEndpoint, handler, pss string, o *options, closers *[]func() error) (*target, error) {
 	c, err := testenv.Dial(endpoint)
 	if err != nil {
@@ -122,8 +133,14 @@ func connect(ctx context.Context, endpoint, imageEndpoint, handler, pss string, 
 		t.name += " " + handler
 	}
 	t.logDir = filepath.Join(o.podLogDir, fmt.Sprint(len(*closers)))
-	if _, err := t.image.PullImage(ctx, &runtimeapi.PullImageRequest{Image: &runtimeapi.ImageSpec{Image: o.image}}); err != nil {
-		return nil, fmt.Errorf("pull %s to %s: %w", o.image, endpoint, err)
+	images := []string{o.image}
+	if wanted(o.only, "files") {
+		images = append(images, o.filesImage)
+	}
+	for _, image := range images {
+		if _, err := t.image.PullImage(ctx, &runtimeapi.PullImageRequest{Image: &runtimeapi.ImageSpec{Image: image}}); err != nil {
+			return nil, fmt.Errorf("pull %s to %s: %w", image, endpoint, err)
+		}
 	}
 	return t, nil
 }
