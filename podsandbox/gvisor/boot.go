@@ -2,7 +2,6 @@ package gvisor
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"math"
 	"os"
@@ -219,39 +218,6 @@ func bindControlSocket(path string) (*os.File, error) {
 	if err := unix.Bind(fd, &unix.SockaddrUnix{Name: name}); err != nil {
 		f.Close()
 		return nil, fmt.Errorf("bind control socket %s: %w", path, err)
-	}
-	return f, nil
-}
-
-// specFile returns a spec as an unnamed file in memory.
-func specFile(spec any) (*os.File, error) {
-	b, err := json.Marshal(spec)
-	if err != nil {
-		return nil, fmt.Errorf("encode spec: %w", err)
-	}
-	return memoryFile("spec", b)
-}
-
-// readOnlyMemoryFile is memoryFile with a descriptor that cannot write.
-func readOnlyMemoryFile(name string, content []byte) (*os.File, error) {
-	f, err := memoryFile(name, content)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	return reopen(f)
-}
-
-// memoryFile returns an unnamed file with the given content.
-func memoryFile(name string, content []byte) (*os.File, error) {
-	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC)
-	if err != nil {
-		return nil, fmt.Errorf("create memory file %s: %w", name, err)
-	}
-	f := os.NewFile(uintptr(fd), name)
-	if _, err := f.Write(content); err != nil {
-		f.Close()
-		return nil, fmt.Errorf("write memory file %s: %w", name, err)
 	}
 	return f, nil
 }

@@ -112,10 +112,10 @@ func (e *Engine) prepare() error {
 	if err != nil {
 		return err
 	}
-	if e.rootImage, err = readOnlyMemoryFile("root image", image); err != nil {
+	if e.rootImage, err = memoryFile("root image", image); err != nil {
 		return err
 	}
-	if e.setFiles, err = readOnlyMemoryFile("set files", guest.SetFiles()); err != nil {
+	if e.setFiles, err = memoryFile("set files", guest.SetFiles()); err != nil {
 		return err
 	}
 	e.emptyFile = filepath.Join(e.opts.StateDir, "empty")

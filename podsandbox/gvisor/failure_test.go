@@ -138,7 +138,7 @@ func TestBootSaysWhyItFailed(t *testing.T) {
 	// A root image that is none.
 	e.rootImage.Close()
 	var err error
-	if e.rootImage, err = readOnlyMemoryFile("bad", []byte("no image")); err != nil {
+	if e.rootImage, err = memoryFile("bad", []byte("no image")); err != nil {
 		t.Fatal(err)
 	}
 	s, err := e.Boot(testContext(t), cfg)

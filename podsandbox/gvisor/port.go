@@ -68,7 +68,7 @@ func (s *Sandbox) dialInside(ctx context.Context, port uint16) (net.Conn, error)
 
 // runConnect starts the program. It ends with its socket.
 func (s *Sandbox) runConnect(ctx context.Context, port uint16, socket *os.File) error {
-	program, err := readOnlyMemoryFile("connect", guest.Connect(port))
+	program, err := memoryFile("connect", guest.Connect(port))
 	if err != nil {
 		return err
 	}

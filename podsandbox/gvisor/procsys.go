@@ -12,7 +12,6 @@ import (
 	"sync"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
-	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/cleanup"
 
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/gvisor/guest"
@@ -138,7 +137,7 @@ func (s *Sandbox) readProcSys(ctx context.Context) (map[string]*os.File, error) 
 		if err != nil {
 			return nil, err
 		}
-		if images[dir], err = readOnlyMemoryFile("proc-sys", image); err != nil {
+		if images[dir], err = memoryFile("proc-sys", image); err != nil {
 			return nil, err
 		}
 	}
@@ -148,7 +147,7 @@ func (s *Sandbox) readProcSys(ctx context.Context) (map[string]*os.File, error) 
 
 // readFile reads a file as the root container sees it.
 func (s *Sandbox) readFile(ctx context.Context, name string) ([]byte, error) {
-	out, err := memoryFile("read", nil)
+	out, err := openMemoryFile("read")
 	if err != nil {
 		return nil, err
 	}
@@ -157,16 +156,4 @@ func (s *Sandbox) readFile(ctx context.Context, name string) ([]byte, error) {
 		return nil, s.explain(err)
 	}
 	return io.ReadAll(io.NewSectionReader(out, 0, 1<<16))
-}
-
-// reopen returns another descriptor of a memory file, for reading only.
-func reopen(f *os.File) (*os.File, error) {
-	fd, err := rawFD(f)
-	if err == nil {
-		fd, err = unix.Open(fmt.Sprintf("/proc/self/fd/%d", fd), unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("reopen %s: %w", f.Name(), err)
-	}
-	return os.NewFile(uintptr(fd), f.Name()), nil
 }

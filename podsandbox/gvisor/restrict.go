@@ -161,7 +161,7 @@ func (s *Sandbox) kindInSandbox(ctx context.Context, target string) (pathKind, e
 	if kind, ok := s.engine.kinds.Load(target); ok {
 		return kind.(pathKind), nil
 	}
-	out, err := memoryFile("read", nil)
+	out, err := openMemoryFile("read")
 	if err != nil {
 		return absent, err
 	}
