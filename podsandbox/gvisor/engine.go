@@ -58,7 +58,6 @@ type Engine struct {
 	deafOnce sync.Once // the missing netdev hook is reported once
 
 	procSys procSysImages
-	kinds   sync.Map // see kindInSandbox
 }
 
 var _ engine.Engine = (*Engine)(nil)

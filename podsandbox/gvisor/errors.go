@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/containerd/errdefs"
@@ -50,6 +51,18 @@ func isContainerMissing(message string) bool {
 	return strings.HasPrefix(message, "container ") && strings.HasSuffix(message, "not found") ||
 		strings.Contains(message, "deleted container") || strings.Contains(message, "no such process") ||
 		strings.Contains(message, "container ") && strings.Contains(message, " not found")
+}
+
+// isAnswer reports an error that the sandbox answered with, in one of these words.
+func isAnswer(err error, words ...string) bool {
+	var remote *remoteError
+	return errors.As(err, &remote) &&
+		slices.ContainsFunc(words, func(w string) bool { return strings.Contains(remote.message, w) })
+}
+
+// isMissing reports the answer that a file is not there.
+func isMissing(err error) bool {
+	return isAnswer(err, "no such file or directory", "not a directory")
 }
 
 // isBrokenConnection reports an error that is neither an answer of the sandbox

@@ -69,6 +69,7 @@ func TestMain(m *testing.M) {
 		os.Exit(1)
 	}
 	stateDir = dir
+	_ = os.Chmod(dir, 0o755) // sandboxes with ids of their own run the program
 	code := m.Run()
 	os.RemoveAll(dir)
 	os.Exit(code)

@@ -8,7 +8,6 @@ import (
 	"os"
 	"path"
 	"slices"
-	"strings"
 	"sync"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -17,39 +16,18 @@ import (
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/gvisor/guest"
 )
 
-// writableSysctls are the folders of the Sentry's /proc/sys that hold a file
-// which can be written, with all their files. The rest of /proc/sys takes no
-// writes and stays as it is: it holds values that are computed when they are
-// read, such as kernel/random/uuid.
-//
-// A test against a real sandbox tries to write every file below /proc/sys, and
-// so finds a folder that a later gVisor adds.
-var writableSysctls = map[string][]string{
-	"/proc/sys/fs":          {"mount-max", "nr_open", "pipe-max-size"},
-	"/proc/sys/kernel/keys": {"maxkeys"},
-	"/proc/sys/kernel/yama": {"ptrace_scope"},
-	"/proc/sys/net/ipv4": {
-		"ip_forward", "ip_local_port_range", "ip_local_reserved_ports", "ip_no_pmtu_disc", "ip_nonlocal_bind",
-		"ipfrag_time", "tcp_allowed_congestion_control", "tcp_available_congestion_control", "tcp_base_mss",
-		"tcp_congestion_control", "tcp_dsack", "tcp_early_retrans", "tcp_fack", "tcp_fastopen", "tcp_fastopen_key",
-		"tcp_invalid_ratelimit", "tcp_keepalive_intvl", "tcp_keepalive_probes", "tcp_keepalive_time", "tcp_mtu_probing",
-		"tcp_no_metrics_save", "tcp_probe_interval", "tcp_probe_threshold", "tcp_recovery", "tcp_retries1",
-		"tcp_retries2", "tcp_rfc1337", "tcp_rmem", "tcp_sack", "tcp_slow_start_after_idle", "tcp_synack_retries",
-		"tcp_syn_retries", "tcp_timestamps", "tcp_wmem",
-	},
-}
-
-// procSysImages are read-only images of the folders of writableSysctls, by
-// folder, made at the first use. Pods with the Sentry's own values share those of
-// the engine; a pod with sysctls or with the host's network has its own.
+// procSysImages are read-only images of the folders of defaultSysctls, by folder,
+// made at the first use. Pods with the Sentry's own values share those of the
+// engine, which no sandbox was asked for; a pod with sysctls or with the host's
+// network has its own.
 type procSysImages struct {
 	mu     sync.Mutex
 	images map[string]*os.File // guarded by mu
 }
 
 // get returns the images, made by the given function if there are none. It is
-// called without the lock, as it asks a sandbox; of two that make them at the same
-// time, one has worked in vain.
+// called without the lock, as it may ask a sandbox; of two that make them at the
+// same time, one has worked in vain.
 func (i *procSysImages) get(read func() (map[string]*os.File, error)) (map[string]*os.File, error) {
 	i.mu.Lock()
 	images := i.images
@@ -88,11 +66,11 @@ func (i *procSysImages) close() {
 // folders that can be written are covered by images of themselves, which the
 // Sentry mounts without a gofer.
 func (s *Sandbox) restrictProcSys(ctx context.Context, p *preparedSpec, target string) error {
-	cache := &s.engine.procSys
+	cache, read := &s.engine.procSys, defaultProcSys
 	if len(s.cfg.Sysctls) > 0 || s.hostNetwork() {
-		cache = &s.procSys
+		cache, read = &s.procSys, func() (map[string]*os.File, error) { return s.readProcSys(ctx) }
 	}
-	images, err := cache.get(func() (map[string]*os.File, error) { return s.readProcSys(ctx) })
+	images, err := cache.get(read)
 	if err != nil {
 		return err
 	}
@@ -115,23 +93,39 @@ func (s *Sandbox) restrictProcSys(ctx context.Context, p *preparedSpec, target s
 	return nil
 }
 
+// defaultProcSys makes the images from the values that a sandbox has by itself.
+func defaultProcSys() (map[string]*os.File, error) { return imagesOf(defaultSysctls) }
+
 // readProcSys makes the images from the values that this sandbox has.
 func (s *Sandbox) readProcSys(ctx context.Context) (map[string]*os.File, error) {
+	values := map[string]map[string]string{}
+	for dir, names := range defaultSysctls {
+		values[dir] = map[string]string{}
+		for name := range names {
+			value, err := s.readFile(ctx, path.Join(dir, name))
+			switch {
+			case err == nil:
+				values[dir][name] = string(value)
+			case !isMissing(err): // as without a network stack of the sandbox's own
+				return nil, fmt.Errorf("read %s: %w", path.Join(dir, name), err)
+			}
+		}
+	}
+	return imagesOf(values)
+}
+
+// imagesOf makes the images of folders that have files.
+func imagesOf(values map[string]map[string]string) (map[string]*os.File, error) {
 	images := map[string]*os.File{}
 	cu := cleanup.Make(func() { closeImages(images) })
 	defer cu.Clean()
-	for dir, names := range writableSysctls {
+	for dir, files := range values {
 		tree := guest.Dir{}
-		for _, name := range names {
-			value, err := s.readFile(ctx, path.Join(dir, name))
-			if err != nil && !strings.Contains(err.Error(), "no such file") {
-				return nil, fmt.Errorf("read %s: %w", path.Join(dir, name), err)
-			} else if err == nil {
-				tree[name] = guest.File{Data: value}
-			}
+		for name, value := range files {
+			tree[name] = guest.File{Data: []byte(value)}
 		}
 		if len(tree) == 0 {
-			continue // not there without a network stack of the sandbox's own
+			continue
 		}
 		image, err := guest.Image(tree)
 		if err != nil {

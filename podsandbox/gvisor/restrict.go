@@ -155,28 +155,36 @@ func within(target, dir string) bool {
 	return target == dir || dir == "/" || strings.HasPrefix(target, dir+"/")
 }
 
-// kindInSandbox asks the sandbox for a path in one of its own file systems, as
-// the root container sees it. Answers are the same for every sandbox and are kept.
+// kindInSandbox tells what a path in one of the sandbox's own file systems is.
 func (s *Sandbox) kindInSandbox(ctx context.Context, target string) (pathKind, error) {
-	if kind, ok := s.engine.kinds.Load(target); ok {
+	if kind, ok := knownKind(target); ok {
+		return kind, nil
+	}
+	if kind, ok := s.kinds.Load(target); ok {
 		return kind.(pathKind), nil
 	}
+	kind, err := s.askKind(ctx, target)
+	if err == nil {
+		s.kinds.Store(target, kind)
+	}
+	return kind, err
+}
+
+// askKind asks the sandbox for a path, as the root container sees it.
+func (s *Sandbox) askKind(ctx context.Context, target string) (pathKind, error) {
 	out, err := openMemoryFile("read")
 	if err != nil {
 		return absent, err
 	}
 	defer out.Close()
-	kind := file
 	err = s.control.call(ctx, methodReadFile, readFileArgs{ContainerID: s.cfg.ID, Path: target, Size: 1}, nil, out)
 	switch {
 	case err == nil:
-	case strings.Contains(err.Error(), "no such file or directory"), strings.Contains(err.Error(), "not a directory"):
-		kind = absent
-	case strings.Contains(err.Error(), "is a directory"):
-		kind = folder
-	default:
-		return absent, s.explain(err)
+		return file, nil
+	case isMissing(err):
+		return absent, nil
+	case isAnswer(err, "is a directory"):
+		return folder, nil
 	}
-	s.engine.kinds.Store(target, kind)
-	return kind, nil
+	return absent, s.explain(err)
 }

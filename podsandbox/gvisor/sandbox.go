@@ -32,6 +32,7 @@ type Sandbox struct {
 	containers map[string]*container // guarded by mu
 
 	procSys procSysImages
+	kinds   sync.Map // pathKind by path; see kindInSandbox
 }
 
 // container is what this daemon knows of a container.

@@ -1,0 +1,76 @@
+package gvisor
+
+import (
+	"encoding/json"
+	"net"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"testing"
+
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
+)
+
+// brokenOut is a Sandbox whose process has been taken over: a process that does
+// nothing, and a control socket that answers what the test likes.
+type brokenOut struct {
+	*Sandbox
+
+	mu    sync.Mutex
+	asked map[string]bool // guarded by mu; the methods that were called
+}
+
+// newBrokenOut makes one of an engine. Each call has a connection of its own,
+// which the function may keep until it returns.
+func newBrokenOut(t testing.TB, e *Engine, answer func(method string, conn net.Conn)) *brokenOut {
+	t.Helper()
+	cfg := engine.Config{ID: newID(t), Dir: t.TempDir(), NetNS: "/none"}
+	b := &brokenOut{Sandbox: e.newSandbox(cfg), asked: map[string]bool{}}
+	sleep := exec.Command("sleep", "1000")
+	if err := sleep.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = sleep.Process.Kill(); _ = sleep.Wait() })
+	start, err := startTime(sleep.Process.Pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b.proc, err = openProcess(engine.Process{PID: sleep.Process.Pid, StartTime: start}); err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("unix", filepath.Join(cfg.Dir, controlSocketName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var calls sync.WaitGroup
+	accepted := make(chan struct{})
+	go func() {
+		defer close(accepted)
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			calls.Go(func() { b.serve(conn, answer) })
+		}
+	}()
+	t.Cleanup(func() { l.Close(); <-accepted; calls.Wait() })
+	return b
+}
+
+func (b *brokenOut) serve(conn net.Conn, answer func(method string, conn net.Conn)) {
+	defer conn.Close()
+	var r struct{ Method string }
+	if json.NewDecoder(conn).Decode(&r) != nil {
+		return
+	}
+	b.mu.Lock()
+	b.asked[r.Method] = true
+	b.mu.Unlock()
+	answer(r.Method, conn)
+}
+
+// says makes an answer that is the same for all calls.
+func says(text string) func(string, net.Conn) {
+	return func(_ string, conn net.Conn) { _, _ = conn.Write([]byte(text)) }
+}
