@@ -31,8 +31,8 @@
 // Files on disk:
 //
 //	<StateDir>/bin/cri-sandbox-sentry-<hash>  the staged program
-//	<StateDir>/empty                          what a masked file shows
 //	<Config.Dir>/control.sock                 the Sentry's control socket
+//	<Config.Dir>/empty                        what a masked file shows
 //	<Config.Dir>/panic.log                    stderr of Sentry and gofers
 //	<Config.Dir>/boot.log, gofer-<id>.log     with Options.Debug only
 package gvisor

@@ -53,7 +53,6 @@ type Engine struct {
 	emptyNetNS *os.File // network namespace of all gofers
 	rootImage  *os.File // file system of all root containers
 	setFiles   *os.File // the program that sets sysctls
-	emptyFile  string   // what masked files show
 
 	deafOnce sync.Once // the missing netdev hook is reported once
 
@@ -116,10 +115,6 @@ func (e *Engine) prepare() error {
 	}
 	if e.setFiles, err = memoryFile("set files", guest.SetFiles()); err != nil {
 		return err
-	}
-	e.emptyFile = filepath.Join(e.opts.StateDir, "empty")
-	if err := os.WriteFile(e.emptyFile, nil, 0o444); err != nil {
-		return fmt.Errorf("create empty file: %w", err)
 	}
 	return nil
 }

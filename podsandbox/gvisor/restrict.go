@@ -57,8 +57,12 @@ func (s *Sandbox) mask(ctx context.Context, p *preparedSpec, own []specs.Mount, 
 	case inProc && !strings.Contains(name, "/") && !strings.Contains(name, ","):
 		p.emptyProcFiles = append(p.emptyProcFiles, name)
 	default:
+		empty, err := s.emptyFile()
+		if err != nil {
+			return err
+		}
 		p.spec.Mounts = append(p.spec.Mounts, specs.Mount{
-			Destination: target, Type: "bind", Source: s.engine.emptyFile, Options: []string{"bind", "ro"},
+			Destination: target, Type: "bind", Source: empty, Options: []string{"bind", "ro"},
 		})
 	}
 	return nil
