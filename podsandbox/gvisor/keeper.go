@@ -4,8 +4,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"os"
-	"strings"
-	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -24,25 +23,43 @@ import (
 // know of them. A message in their queue carries a container's descriptors, and
 // is never received by anybody but a daemon that drops it: descriptors in flight
 // are open, unix(7). The next daemon takes both ends with pidfd_getfd(2).
+//
+// A sandbox process that has been taken over does know of them. It can fill the
+// queue, steal from it, put anything into it and change how the sockets behave.
+// So nothing here blocks if the kernel has a way not to, a turn around the queue is
+// bounded, and what is not a message of this file is dropped (see keepermsg.go). The
+// kernel has not always a way: it waits for whoever receives into memory that does
+// not come, or for a file system when a file of it is closed. An operation that
+// takes too long is therefore left alone, and is the keeper's last one.
 type keeper struct {
-	mu   sync.Mutex
 	in   *os.File // messages are sent on this end
 	hold *os.File // and stay in the queue of this one
+
+	turnLock chan struct{} // filled while an operation is under way
+	lost     chan struct{} // closed when one did not end in time
 }
+
+// keeperPatience is how long one operation may take. They take microseconds.
+const keeperPatience = 2 * time.Second
+
+// maxTurn is how many messages are looked at in one turn. The kernel's default
+// buffer holds about 280.
+const maxTurn = 4096
 
 // keeperFDs are the numbers of both ends in the sandbox process: the first that
 // are donated.
 var keeperFDs = [2]int{3, 4}
-
-// keeperMessage is the largest: the id of a container and a name.
-const keeperMessage = 256
 
 func newKeeper() (*keeper, error) {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
 		return nil, fmt.Errorf("create socket pair: %w", err)
 	}
-	return &keeper{in: os.NewFile(uintptr(fds[0]), "keeper"), hold: os.NewFile(uintptr(fds[1]), "keeper")}, nil
+	return keeperOf(os.NewFile(uintptr(fds[0]), "keeper"), os.NewFile(uintptr(fds[1]), "keeper")), nil
+}
+
+func keeperOf(in, hold *os.File) *keeper {
+	return &keeper{in: in, hold: hold, turnLock: make(chan struct{}, 1), lost: make(chan struct{})}
 }
 
 // adoptKeeper takes the ends from a sandbox process. One of an older daemon has
@@ -57,50 +74,72 @@ func adoptKeeper(p *process) (*keeper, error) {
 	for i, n := range keeperFDs {
 		fd, err := unix.PidfdGetfd(pidfd, n, 0)
 		if err != nil {
-			closeAll(ends[:])
+			go closeAll(ends[:])
 			return nil, fmt.Errorf("take descriptor %d of process %d: %w", n, p.pid, err)
 		}
 		ends[i] = os.NewFile(uintptr(fd), "keeper")
-		if kind, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE); err != nil || kind != unix.SOCK_SEQPACKET {
-			closeAll(ends[:])
+		if !isKeeperSocket(fd) {
+			go closeAll(ends[:]) // of a file that is not known, and may block
 			return nil, fmt.Errorf("descriptor %d of process %d is no keeper's: %w", n, p.pid, errdefs.ErrNotFound)
 		}
 	}
-	return &keeper{in: ends[0], hold: ends[1]}, nil
+	return keeperOf(ends[0], ends[1]), nil
+}
+
+// isKeeperSocket keeps what the daemon sends on this node.
+func isKeeperSocket(fd int) bool {
+	kind, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE)
+	if err != nil || kind != unix.SOCK_SEQPACKET {
+		return false
+	}
+	domain, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN)
+	return err == nil && domain == unix.AF_UNIX
 }
 
 // donate gives both ends to the child. It must be the first donation.
 func (k *keeper) donate(d *donation) { d.files = append(d.files, k.in, k.hold) }
 
-// keep holds descriptors under a name until drop, or the end of the sandbox.
-func (k *keeper) keep(name string, files []*os.File) error {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	fds := make([]int, len(files))
-	for i, f := range files {
-		fd, err := rawFD(f)
-		if err != nil {
-			return err
-		}
-		fds[i] = fd
+// do runs one operation at a time and bounds how long its caller waits.
+func (k *keeper) do(operation func() error) error {
+	patience := time.NewTimer(keeperPatience)
+	defer patience.Stop()
+	select {
+	case <-k.lost:
+		return errKeeperLost
+	default:
 	}
-	crashpoint.Here("before descriptors are kept")
-	return k.sendLocked(name, fds)
+	select {
+	case k.turnLock <- struct{}{}:
+	case <-k.lost:
+		return errKeeperLost
+	}
+	done := make(chan error, 1)
+	go func() {
+		defer func() { <-k.turnLock }()
+		done <- operation()
+	}()
+	select {
+	case err := <-done:
+		return err
+	case <-patience.C:
+		close(k.lost) // this caller alone has the lock
+		return errKeeperLost
+	}
 }
 
-func (k *keeper) sendLocked(name string, fds []int) error {
-	sock, err := rawFD(k.in)
+var errKeeperLost = fmt.Errorf("what the sandbox process holds cannot be reached: %w", errdefs.ErrUnavailable)
+
+// keep holds descriptors under a name until drop, or the end of the sandbox.
+func (k *keeper) keep(name string, files []*os.File) error {
+	fds, closeAll, err := dupAll(files) // the caller's may close before the operation ends
 	if err != nil {
 		return err
 	}
-	var rights []byte
-	if len(fds) > 0 {
-		rights = unix.UnixRights(fds...)
-	}
-	if err := unix.Sendmsg(sock, []byte(name), rights, nil, unix.MSG_NOSIGNAL); err != nil {
-		return fmt.Errorf("keep descriptors of %q: %w", name, err)
-	}
-	return nil
+	return k.do(func() error {
+		defer closeAll()
+		crashpoint.Here("before descriptors are kept")
+		return k.send(keeperMessage{name: name, fds: fds})
+	})
 }
 
 // drop lets go of the descriptors whose names match.
@@ -111,91 +150,123 @@ func (k *keeper) drop(match func(name string) bool) error {
 // find returns another descriptor of the file that is kept under a name, or
 // errdefs.ErrNotFound.
 func (k *keeper) find(name string) (*os.File, error) {
-	var found *os.File
+	found := make(chan *os.File, 1)
 	err := k.turn(func(n string, fds []int) bool {
-		if n == name && len(fds) > 0 && found == nil {
+		if n == name && len(fds) > 0 && len(found) == 0 {
 			if fd, err := unix.FcntlInt(uintptr(fds[0]), unix.F_DUPFD_CLOEXEC, 3); err == nil {
-				found = os.NewFile(uintptr(fd), name)
+				found <- os.NewFile(uintptr(fd), name)
 			}
 		}
 		return true
 	})
-	if err == nil && found == nil {
+	select {
+	case f := <-found:
+		if err != nil {
+			go f.Close() // may block; see keeper
+			return nil, err
+		}
+		return f, nil
+	default:
+	}
+	if err == nil {
 		err = fmt.Errorf("it is not kept: %w", errdefs.ErrNotFound)
 	}
-	if err != nil && found != nil {
-		found.Close()
-		found = nil
-	}
-	return found, err
+	return nil, err
 }
-
-// markPrefix begins the messages that say where a turn began. No id has it.
-const markPrefix = "\x00"
 
 // turn goes once around the queue and asks of each message whether it is kept. A
 // message is sent again before it is taken out, so that a daemon killed in
 // between leaves one too many, never one too few. A mark says where the turn
 // ends; one that an earlier daemon left is taken out.
 func (k *keeper) turn(keep func(name string, fds []int) bool) error {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	mark := markPrefix + rand.Text()
-	if err := k.sendLocked(mark, nil); err != nil {
-		return err
-	}
-	for {
-		name, fds, err := k.receiveLocked(unix.MSG_PEEK)
-		if err != nil {
-			return fmt.Errorf("read kept descriptors: %w", err)
-		}
-		if !strings.HasPrefix(name, markPrefix) && keep(name, fds) {
-			err = k.sendLocked(name, fds)
-		}
-		crashpoint.Here("between two kept descriptors")
-		closeFDs(fds)
-		if err != nil {
+	return k.do(func() error {
+		mark := markPrefix + rand.Text()
+		if err := k.send(keeperMessage{name: mark}); err != nil {
 			return err
 		}
-		_, taken, err := k.receiveLocked(0)
-		closeFDs(taken)
-		if err != nil {
-			return fmt.Errorf("take kept descriptors: %w", err)
+		for range maxTurn {
+			m, err := k.receive(unix.MSG_PEEK)
+			if err != nil {
+				return fmt.Errorf("read kept descriptors: %w", err)
+			}
+			if m.valid() && keep(m.name, m.fds) {
+				err = k.send(m)
+			}
+			crashpoint.Here("between two kept descriptors")
+			closeFDs(m.fds)
+			if err != nil {
+				return err
+			}
+			taken, err := k.receive(0)
+			if err != nil {
+				return fmt.Errorf("take kept descriptors: %w", err)
+			}
+			closeFDs(taken.fds)
+			if m.name == mark {
+				return nil
+			}
 		}
-		if name == mark {
-			return nil
-		}
-	}
+		return fmt.Errorf("read kept descriptors: there is no end of them: %w", errdefs.ErrUnavailable)
+	})
 }
 
-func (k *keeper) receiveLocked(flags int) (name string, fds []int, err error) {
-	sock, err := rawFD(k.hold)
+// send puts a message at the end of the queue, unless that is full.
+func (k *keeper) send(m keeperMessage) error {
+	var rights []byte
+	if len(m.fds) > 0 {
+		rights = unix.UnixRights(m.fds...)
+	}
+	err := control(k.in, func(sock int) error {
+		return unix.Sendmsg(sock, []byte(m.name), rights, nil, unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT)
+	})
 	if err != nil {
-		return "", nil, err
+		return fmt.Errorf("keep descriptors of %q: %w: %w", m.name, err, errdefs.ErrUnavailable)
 	}
-	buf, oob := make([]byte, keeperMessage), make([]byte, unix.CmsgSpace(4*8))
-	n, oobn, _, _, err := unix.Recvmsg(sock, buf, oob, flags|unix.MSG_CMSG_CLOEXEC|unix.MSG_DONTWAIT)
+	return nil
+}
+
+// receive returns the message at the head of the queue. The caller closes its
+// descriptors, also if it is not valid.
+func (k *keeper) receive(flags int) (m keeperMessage, err error) {
+	text, oob := make([]byte, maxKeeperName), make([]byte, maxKeeperControl)
+	var n, oobn, got int
+	err = control(k.hold, func(sock int) error {
+		n, oobn, got, _, err = unix.Recvmsg(sock, text, oob, flags|unix.MSG_CMSG_CLOEXEC|unix.MSG_DONTWAIT)
+		return err
+	})
 	if err != nil {
-		return "", nil, err
+		return m, fmt.Errorf("%w: %w", err, errdefs.ErrUnavailable)
 	}
-	msgs, err := unix.ParseSocketControlMessage(oob[:oobn])
+	m = parseKeeperMessage(text[:n], oob[:oobn])
+	if got&unix.MSG_CTRUNC != 0 {
+		// The buffer takes all that can be sent: this daemon may not open more.
+		closeFDs(m.fds)
+		return keeperMessage{}, fmt.Errorf("%w: %w", unix.EMFILE, errdefs.ErrResourceExhausted)
+	}
+	m.foreign = m.foreign || got&unix.MSG_TRUNC != 0
+	return m, nil
+}
+
+// control runs f with the number of a file's descriptor, which stays open
+// meanwhile.
+func control(f *os.File, fn func(fd int) error) error {
+	rc, err := f.SyscallConn()
 	if err != nil {
-		return "", nil, err
+		return err
 	}
-	for _, m := range msgs {
-		if got, err := unix.ParseUnixRights(&m); err == nil {
-			fds = append(fds, got...)
-		}
+	cerr := rc.Control(func(fd uintptr) { err = fn(int(fd)) })
+	if cerr != nil {
+		return cerr
 	}
-	return string(buf[:n]), fds, nil
+	return err
 }
 
 // close lets go of this daemon's copies; the sandbox process has its own.
 func (k *keeper) close() {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.in.Close()
-	k.hold.Close()
+	closing := func() error { k.in.Close(); k.hold.Close(); return nil }
+	if err := k.do(closing); err != nil {
+		go closing() // waits for what the lost operation still does with them
+	}
 }
 
 func closeAll(files []*os.File) {

@@ -20,6 +20,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
 )
 
@@ -73,8 +74,12 @@ func openPeer(master int) (*os.File, error) {
 }
 
 // Adopt takes over the master side of a terminal that was opened before, maybe by
-// another process. It owns the file, also on error.
+// another process. It owns the file, also on error. Another file is InvalidArgument.
 func Adopt(master *os.File) (*Terminal, error) {
+	if err := checkMaster(master); err != nil {
+		master.Close()
+		return nil, fmt.Errorf("take over terminal: %w", err)
+	}
 	file, err := pollable(master)
 	if err != nil {
 		return nil, fmt.Errorf("take over terminal: %w", err)
@@ -85,6 +90,23 @@ func Adopt(master *os.File) (*Terminal, error) {
 		return nil, fmt.Errorf("take over terminal: %w", err)
 	}
 	return &Terminal{master: file, conn: conn}, nil
+}
+
+// checkMaster keeps a file that is no terminal from being read as one: what
+// sandboxes held for their containers is not trusted.
+func checkMaster(f *os.File) error {
+	conn, err := f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	cerr := conn.Control(func(fd uintptr) { _, err = unix.IoctlGetUint32(int(fd), unix.TIOCGPTN) })
+	if cerr != nil {
+		return cerr
+	}
+	if err != nil {
+		return fmt.Errorf("%s is no master side: %w: %w", f.Name(), err, errdefs.ErrInvalidArgument)
+	}
+	return nil
 }
 
 // pollable returns the same open file as a non-blocking one that the runtime's
@@ -148,15 +170,32 @@ func (t *Terminal) Resize(s Size) (changed bool, err error) {
 	return changed, nil
 }
 
+// closePatience is how long Close waits for what is under way. It takes no time.
+const closePatience = 2 * time.Second
+
 // Close lets go of the master side; where nobody else holds it, the other side is
 // hung up. A relay ends first. It is idempotent.
+//
+// A sandbox that holds the master side has the same open file and can make it
+// block. What reads it then ends with the sandbox, and Close does not wait for that.
 func (t *Terminal) Close() error {
-	if t.relay != nil {
-		t.relay.halt()
+	closed := make(chan error, 1)
+	go func() {
+		if t.relay != nil {
+			t.relay.halt()
+		}
+		err := t.master.Close()
+		if t.relay != nil {
+			t.relay.close()
+		}
+		closed <- err
+	}()
+	patience := time.NewTimer(closePatience)
+	defer patience.Stop()
+	select {
+	case err := <-closed:
+		return err
+	case <-patience.C:
+		return fmt.Errorf("close terminal: it is made to block: %w", errdefs.ErrUnavailable)
 	}
-	err := t.master.Close()
-	if t.relay != nil {
-		t.relay.close()
-	}
-	return err
 }

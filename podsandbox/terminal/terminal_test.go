@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
 )
 
@@ -225,20 +226,53 @@ func TestAdoptedTerminal(t *testing.T) {
 	}
 }
 
+// What a sandbox held may be anything.
 func TestAdoptWhatIsNoTerminal(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Close()
 	null, err := os.Open(os.DevNull)
 	if err != nil {
 		t.Fatal(err)
 	}
-	term, err := Adopt(null)
+	_, slave := open(t)
+	for _, f := range []*os.File{r, null, slave} {
+		if _, err := Adopt(f); !errdefs.IsInvalidArgument(err) {
+			t.Errorf("%s: %v, want InvalidArgument", f.Name(), err)
+		}
+	}
+}
+
+// Whoever holds the master side, too, can make it block.
+func TestCloseOfATerminalThatIsMadeToBlock(t *testing.T) {
+	term, slave, err := Open()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer term.Close()
-	if _, err := term.Resize(Size{1, 1}); err == nil {
-		t.Error("the null device has a size")
+	if err := term.conn.Control(func(fd uintptr) { err = unix.SetNonblock(int(fd), false) }); err != nil {
+		t.Fatal(err)
 	}
-	if _, err := term.Typist(nil).Write([]byte("x")); err == nil {
-		t.Error("one can type on the null device")
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
 	}
+	defer r.Close()
+	if err := term.Relay(w); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(100 * time.Millisecond) // until the relay has begun to wait
+	closed := make(chan error, 1)
+	go func() { closed <- term.Close() }()
+	select {
+	case err := <-closed:
+		if !errdefs.IsUnavailable(err) {
+			t.Errorf("%v, want Unavailable", err)
+		}
+	case <-time.After(30 * time.Second):
+		t.Error("it hangs")
+	}
+	slave.Close() // as with the end of the sandbox
+	<-term.relay.done
 }
