@@ -27,7 +27,8 @@ type gofer struct {
 	conns    []*os.File // the sandbox's ends, root first; nil once handed over
 	exit     *os.File   // over which the gofer gets a pidfd of the Sentry
 
-	opener *opener // answers its questions while it makes its mounts
+	opener   *opener  // answers its questions while it makes its mounts
+	resolved *os.File // the pipe for the list of those
 
 	// ready is closed when the gofer has made its mounts, or failed to.
 	ready  chan struct{}
@@ -83,8 +84,9 @@ func (s *Sandbox) spawnGofer(id string, p *preparedSpec) (*gofer, error) {
 	}
 	crashpoint.Here("after gofer spawn")
 	cu.Release()
-	go g.opener.serve(g.proc.pid)
-	go s.readMounts(g, resolved, logged)
+	g.resolved = resolved
+	go g.opener.serve(g.proc)
+	go s.readMounts(g, logged)
 	return g, nil
 }
 
@@ -129,10 +131,14 @@ const maxMounts = 4 << 20
 
 // readMounts waits for the list of mounts that the gofer has made. An empty list
 // means that it has died.
-func (s *Sandbox) readMounts(g *gofer, resolved *os.File, logged int64) {
+func (s *Sandbox) readMounts(g *gofer, logged int64) {
 	defer close(g.ready)
-	defer resolved.Close()
-	b, err := io.ReadAll(io.LimitReader(resolved, maxMounts))
+	defer g.resolved.Close()
+	b, err := io.ReadAll(io.LimitReader(g.resolved, maxMounts+1))
+	if len(b) > maxMounts {
+		_ = g.proc.signal(unix.SIGKILL)
+		err = fmt.Errorf("its list of mounts has no end: %w", errdefs.ErrInternal)
+	}
 	if err == nil && len(b) > 0 {
 		var made []specs.Mount
 		if err = json.Unmarshal(b, &made); err == nil {
@@ -170,11 +176,17 @@ func (g *gofer) follow(pid int) {
 	}
 	defer unix.Close(fd)
 	if sock, err := rawFD(g.exit); err == nil {
-		_ = unix.Sendmsg(sock, []byte{0}, unix.UnixRights(fd), nil, unix.MSG_NOSIGNAL)
+		_ = unix.Sendmsg(sock, []byte{0}, unix.UnixRights(fd), nil, unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT)
 	}
 }
 
+// closeConns closes this daemon's ends. Those that serve the making of the mounts
+// could outlive the gofer, if it gave its own ones to somebody.
 func (g *gofer) closeConns() {
+	if g.resolved != nil {
+		g.opener.close()
+		_ = g.resolved.SetReadDeadline(time.Unix(1, 0))
+	}
 	for _, f := range g.conns {
 		f.Close()
 	}

@@ -5,11 +5,9 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
-	"os"
 	"strconv"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
-	"golang.org/x/sys/unix"
 
 	"github.com/containerd/errdefs"
 
@@ -59,7 +57,7 @@ func (s *Sandbox) inodes(ctx context.Context, ids []string) (map[string]uint64, 
 
 // runCountInodes returns 8 bytes for each path.
 func (s *Sandbox) runCountInodes(ctx context.Context, paths []string) ([]byte, error) {
-	program, err := readOnlyMemoryFile("count-inodes", guest.CountInodes())
+	program, err := memoryFile("count-inodes", guest.CountInodes())
 	if err != nil {
 		return nil, err
 	}
@@ -93,21 +91,3 @@ func (s *Sandbox) runCountInodes(ctx context.Context, paths []string) ([]byte, e
 
 // countCapabilities hold within the sandbox only.
 var countCapabilities = []string{"CAP_DAC_READ_SEARCH", "CAP_SYS_PTRACE"}
-
-// fixedMemoryFile is a memory file that can be written to and not made larger: a
-// sandbox cannot make the node pay for what it writes there.
-func fixedMemoryFile(name string, content []byte) (*os.File, error) {
-	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
-	if err != nil {
-		return nil, fmt.Errorf("create memory file %s: %w", name, err)
-	}
-	f := os.NewFile(uintptr(fd), name)
-	if _, err = f.WriteAt(content, 0); err == nil {
-		_, err = unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, unix.F_SEAL_GROW|unix.F_SEAL_SHRINK|unix.F_SEAL_SEAL)
-	}
-	if err != nil {
-		f.Close()
-		return nil, fmt.Errorf("write memory file %s: %w", name, err)
-	}
-	return f, nil
-}

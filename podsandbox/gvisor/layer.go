@@ -94,7 +94,7 @@ func (p *preparedSpec) seedFile() (*os.File, error) {
 	if len(s.dirs) == 0 {
 		return nil, nil
 	}
-	return readOnlyMemoryFile("seed", s.out.Bytes())
+	return memoryFile("seed", s.out.Bytes())
 }
 
 // mountPoints are those of the root file system, if it is only read: the Sentry makes

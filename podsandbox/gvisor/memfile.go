@@ -49,6 +49,27 @@ func openMemoryFile(name string) (*os.File, error) {
 	return os.NewFile(uintptr(fd), name), nil
 }
 
+// fixedMemoryFile returns a file that its holders write to and cannot make larger: a
+// sandbox does not make the node pay for what it writes there.
+func fixedMemoryFile(name string, content []byte) (*os.File, error) {
+	f, err := openMemoryFile(name)
+	if err != nil {
+		return nil, err
+	}
+	fd, err := rawFD(f)
+	if err == nil {
+		_, err = f.WriteAt(content, 0)
+	}
+	if err == nil {
+		_, err = unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, unix.F_SEAL_GROW|unix.F_SEAL_SHRINK|unix.F_SEAL_SEAL)
+	}
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("write memory file %s: %w", name, err)
+	}
+	return f, nil
+}
+
 // specFile returns a spec as a memory file.
 func specFile(spec any) (*os.File, error) {
 	b, err := json.Marshal(spec)

@@ -3,6 +3,7 @@ package gvisor
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"slices"
@@ -47,8 +48,13 @@ func readOnlyBelow(m *specs.Mount) {
 	}
 }
 
+// maxQuestion is how much of one question is read, in bytes. The largest has some
+// hundred mappings of ids.
+const maxQuestion = 256 << 10
+
 // opener answers one gofer. It opens what the container's spec names and nothing
-// else, whatever it is asked.
+// else, whatever it is asked, and it does not do so without end: a gofer asks once
+// for each mount.
 type opener struct {
 	conn   *net.UnixConn
 	served []served
@@ -81,17 +87,25 @@ func (o *opener) close() { o.conn.Close() }
 
 // serve answers until the gofer hangs up, which it does when its mounts are made.
 // It works in the gofer's mount namespace, where what it opens can be mounted.
-func (o *opener) serve(gofer int) {
+func (o *opener) serve(gofer *process) {
 	defer o.close()
 	defer func() { o.userNS.Close() }() // nil answers an error
-	if err := inMountNS(gofer, o.answerAll); err != nil {
-		o.refuse(err) // it has ended, or is about to, without its mounts
+	err := inMountNS(gofer.pid, func() error {
+		if gofer.ended() { // and the pid may be another's
+			return fmt.Errorf("the gofer has ended: %w", errdefs.ErrUnavailable)
+		}
+		return o.answerAll()
+	})
+	if err != nil {
+		o.refuse(err) // it is over, without its mounts
 	}
 }
 
 func (o *opener) answerAll() error {
-	requests := json.NewDecoder(o.conn)
-	for {
+	limited := &io.LimitedReader{R: o.conn}
+	requests := json.NewDecoder(limited)
+	for range 2 * (len(o.served) + 1) {
+		limited.N = maxQuestion
 		var r struct {
 			Method string        `json:"method"`
 			Arg    openMountArgs `json:"arg"`
@@ -107,6 +121,7 @@ func (o *opener) answerAll() error {
 			return nil
 		}
 	}
+	return nil // hangs up on who asks without end
 }
 
 func (o *opener) answer(tree *os.File, err error) error {
@@ -129,11 +144,11 @@ func (o *opener) answer(tree *os.File, err error) error {
 
 func (o *opener) open(method string, arg openMountArgs) (*os.File, error) {
 	if method != methodOpenMount || arg.Mount == nil {
-		return nil, fmt.Errorf("gofer asks for %.40q: %w", method, errdefs.ErrInvalidArgument)
+		return nil, fmt.Errorf("gofer asks for %s: %w", printable(method, maxQuote), errdefs.ErrInvalidArgument)
 	}
 	i := slices.IndexFunc(o.served, func(s served) bool { return s.mount.Source == arg.Mount.Source })
 	if i < 0 {
-		return nil, fmt.Errorf("gofer asks for %.40q, which its spec does not have: %w", arg.Mount.Source, errdefs.ErrInvalidArgument)
+		return nil, fmt.Errorf("gofer asks for %s, which its spec does not have: %w", printable(arg.Mount.Source, maxQuote), errdefs.ErrInvalidArgument)
 	}
 	tree, err := o.openServed(o.served[i])
 	if err != nil {

@@ -2,6 +2,7 @@ package gvisor
 
 import (
 	"encoding/json"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -33,7 +34,7 @@ func askOpener(t *testing.T, mounts []specs.Mount) (*opener, func(method string,
 	}
 	d.close()
 	served := make(chan struct{})
-	go func() { defer close(served); o.serve(os.Getpid()) }()
+	go func() { defer close(served); o.serve(&process{pid: os.Getpid(), done: make(chan struct{})}) }()
 	t.Cleanup(func() { conn.Close(); <-served })
 	return o, func(method string, m *specs.Mount) (reply, *os.File) {
 		t.Helper()
@@ -44,7 +45,7 @@ func askOpener(t *testing.T, mounts []specs.Mount) (*opener, func(method string,
 		if _, err := conn.Write(body); err != nil {
 			t.Fatal(err)
 		}
-		buf, oob := make([]byte, 4096), make([]byte, unix.CmsgSpace(4))
+		buf, oob := make([]byte, 64<<10), make([]byte, unix.CmsgSpace(4))
 		n, oobn, _, _, err := conn.(*net.UnixConn).ReadMsgUnix(buf, oob)
 		if err != nil {
 			t.Fatal(err)
@@ -138,5 +139,76 @@ func TestMappedSandboxOnHostNetworkIsRefused(t *testing.T) {
 	cfg.IDs = idmap.Mapping{UIDs: []specs.LinuxIDMapping{{HostID: 70000, Size: 10}}, GIDs: []specs.LinuxIDMapping{{HostID: 70000, Size: 10}}}
 	if _, err := e.Boot(testContext(t), cfg); !errdefs.IsInvalidArgument(err) {
 		t.Errorf("boot: %v, want InvalidArgument", err)
+	}
+}
+
+// talkToOpener gives a test the gofer's end itself.
+func talkToOpener(t *testing.T, mounts int) (conn *net.UnixConn, served chan struct{}) {
+	t.Helper()
+	d := newDonation(nil)
+	o, err := newOpener(d, make([]specs.Mount, mounts))
+	if err != nil {
+		t.Fatal(err)
+	}
+	theirs, err := net.FileConn(d.files[3])
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.close()
+	served = make(chan struct{})
+	go func() { defer close(served); o.serve(&process{pid: os.Getpid(), done: make(chan struct{})}) }()
+	t.Cleanup(func() { theirs.Close(); <-served })
+	return theirs.(*net.UnixConn), served
+}
+
+// A gofer that asks without end, in one question or in many, is hung up on.
+func TestOpenerHasEnough(t *testing.T) {
+	for name, ask := range map[string]string{
+		"one question": `{"method":"` + strings.Repeat("x", 1<<16),
+		"many":         `{"method":"x"}` + "\n",
+		"nested":       strings.Repeat("[", 1<<16),
+	} {
+		t.Run(name, func(t *testing.T) {
+			conn, served := talkToOpener(t, 1)
+			go func() { _, _ = io.Copy(io.Discard, conn) }()
+			sent := 0
+			for sent < 64<<20 {
+				n, err := conn.Write([]byte(ask))
+				if sent += n; err != nil {
+					break
+				}
+				if name == "one question" {
+					ask = strings.Repeat("x", 1<<16)
+				}
+			}
+			<-served
+			if sent > 4*maxQuestion {
+				t.Errorf("%d bytes were taken", sent)
+			}
+		})
+	}
+}
+
+// What a gofer asked for is told in short.
+func TestOpenerQuotesInShort(t *testing.T) {
+	o, ask := askOpener(t, nil)
+	long := strings.Repeat("\x1b[31m", 1000)
+	if r, _ := ask(methodOpenMount, &specs.Mount{Source: long, Destination: long}); r.Success || len(r.Err) > 3*maxQuote {
+		t.Errorf("%d bytes: %+v", len(r.Err), r.Success)
+	}
+	if text := o.refusal().Error(); len(text) > 3*maxQuote || strings.Contains(text, "\x1b") {
+		t.Errorf("%d bytes: %q", len(text), text)
+	}
+}
+
+// A connection that outlives its gofer opens nothing: the pid may be another's.
+func TestOpenerOfADeadGofer(t *testing.T) {
+	needSandboxes(t)
+	m := specs.Mount{Destination: "/vol", Source: t.TempDir()}
+	o := &opener{mounts: []specs.Mount{m}}
+	gone := &process{pid: os.Getpid(), done: make(chan struct{})}
+	close(gone.done)
+	if f, err := o.open(gone, methodOpenMount, openMountArgs{Mount: &m}); !errdefs.IsUnavailable(err) {
+		t.Errorf("%v, %v; want Unavailable", f, err)
 	}
 }

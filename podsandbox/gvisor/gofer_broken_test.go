@@ -1,0 +1,77 @@
+package gvisor
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/containerd/errdefs"
+)
+
+// A gofer whose list of mounts has no end costs its container an error, and the
+// daemon no memory.
+func TestAnEndlessListOfMounts(t *testing.T) {
+	p := startPod(t)
+	p.eng.program = goferScript(t, "while :; do yes 2>/dev/null >/proc/self/fd/$fd; done")
+	c, _ := newContainer(t, shell(newRootfs(t), "true"))
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	if err := p.Create(ctx, c.Container); err != nil {
+		t.Fatal(err)
+	}
+	g := p.container(c.ID).gofer
+	if err := p.Start(ctx, c.Container); !errdefs.IsInternal(err) {
+		t.Errorf("start: %v, want Internal", err)
+	}
+	<-g.proc.done
+}
+
+// The pipe for the list may outlive the gofer, if that gave it to somebody.
+func TestAListOfMountsThatOutlivesItsGofer(t *testing.T) {
+	p := startPod(t)
+	p.eng.program = goferScript(t, "sleep 1000")
+	c, _ := newContainer(t, shell(newRootfs(t), "true"))
+	if err := p.Create(testContext(t), c.Container); err != nil {
+		t.Fatal(err)
+	}
+	g := p.container(c.ID).gofer
+	accomplice := otherEnd(t, g)
+	defer accomplice.Close()
+	if err := p.Destroy(testContext(t), c.ID); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-g.ready:
+	case <-time.After(30 * time.Second):
+		t.Error("the list is still waited for")
+	}
+}
+
+// goferScript is a program that plays a gofer, with the number of its mounts-fd in
+// $fd.
+func goferScript(t *testing.T, script string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "program")
+	head := "#!/bin/sh\nfor a in \"$@\"; do case $a in --mounts-fd=*) fd=${a#*=};; esac; done\n"
+	if err := os.WriteFile(path, []byte(head+script+"\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// otherEnd opens the writing end of the pipe for a gofer's list of mounts.
+func otherEnd(t *testing.T, g *gofer) *os.File {
+	t.Helper()
+	fd, err := rawFD(g.resolved)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.OpenFile(fmt.Sprintf("/proc/self/fd/%d", fd), os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
+}

@@ -1,0 +1,38 @@
+package gvisor
+
+import (
+	"strconv"
+	"strings"
+	"unicode"
+)
+
+// maxQuote is how much of a text that a sandbox sent is told, in bytes: it goes to
+// the log, to records and to answers of the CRI.
+const maxQuote = 1 << 10
+
+// printable makes a text fit for those: at most so many bytes, with nothing in it
+// that moves a cursor or begins a line.
+func printable(text string, most int) string {
+	var b strings.Builder
+	for _, r := range bothEnds(text, most) {
+		if unicode.IsPrint(r) {
+			b.WriteRune(r)
+		} else {
+			quoted := strconv.QuoteRune(r)
+			b.WriteString(quoted[1 : len(quoted)-1])
+		}
+	}
+	return bothEnds(b.String(), most)
+}
+
+// bothEnds leaves out the middle of a text that is too long: an error says at its
+// beginning what was done, and at its end what went wrong.
+func bothEnds(text string, most int) string {
+	const gap = " … "
+	if len(text) <= most {
+		return text
+	}
+	tail := (most - len(gap)) / 2
+	head := most - len(gap) - tail
+	return strings.ToValidUTF8(text[:head], "") + gap + strings.ToValidUTF8(text[len(text)-tail:], "")
+}
