@@ -20,9 +20,10 @@ type brokenOut struct {
 	asked map[string]bool // guarded by mu; the methods that were called
 }
 
-// newBrokenOut makes one of an engine. Each call has a connection of its own,
-// which the function may keep until it returns.
-func newBrokenOut(t testing.TB, e *Engine, answer func(method string, conn net.Conn)) *brokenOut {
+// answerer answers one call on its connection, which it may keep until it returns.
+type answerer func(method string, arg json.RawMessage, conn net.Conn)
+
+func newBrokenOut(t testing.TB, e *Engine, answer answerer) *brokenOut {
 	t.Helper()
 	cfg := engine.Config{ID: newID(t), Dir: t.TempDir(), NetNS: "/none"}
 	b := &brokenOut{Sandbox: e.newSandbox(cfg), asked: map[string]bool{}}
@@ -58,19 +59,22 @@ func newBrokenOut(t testing.TB, e *Engine, answer func(method string, conn net.C
 	return b
 }
 
-func (b *brokenOut) serve(conn net.Conn, answer func(method string, conn net.Conn)) {
+func (b *brokenOut) serve(conn net.Conn, answer answerer) {
 	defer conn.Close()
-	var r struct{ Method string }
+	var r struct {
+		Method string
+		Arg    json.RawMessage
+	}
 	if json.NewDecoder(conn).Decode(&r) != nil {
 		return
 	}
 	b.mu.Lock()
 	b.asked[r.Method] = true
 	b.mu.Unlock()
-	answer(r.Method, conn)
+	answer(r.Method, r.Arg, conn)
 }
 
 // says makes an answer that is the same for all calls.
-func says(text string) func(string, net.Conn) {
-	return func(_ string, conn net.Conn) { _, _ = conn.Write([]byte(text)) }
+func says(text string) answerer {
+	return func(_ string, _ json.RawMessage, conn net.Conn) { _, _ = conn.Write([]byte(text)) }
 }

@@ -262,7 +262,7 @@ func TestNewGroups(t *testing.T) {
 	if !slices.Equal(first, []int32{9, 12}) {
 		t.Errorf("groups %v, want 9 and 12", first)
 	}
-	if second := newGroups(ps, 9, first); !slices.Equal(second, []int32{21}) {
+	if second := newGroups(ps, 9, map[int32]bool{9: true, 12: true}); !slices.Equal(second, []int32{21}) {
 		t.Errorf("groups behind those: %v, want 21", second)
 	}
 	if roots := parentless(ps); len(roots) != 3 || !roots[1] || !roots[9] || !roots[30] {

@@ -3,7 +3,6 @@ package gvisor
 import (
 	"context"
 	"errors"
-	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -18,11 +17,18 @@ import (
 // pids could be taken for those of another exec of a container with its own
 // namespace. A group never reaches beyond the tree, as an exec'd process leads a
 // session of its own.
+//
+// What the sandbox says of its processes may be made up, by one that has been taken
+// over. It costs time in proportion to its length, and at most maxGroups signals of
+// each kind, and it ends with the context.
 func (s *Sandbox) killTree(ctx context.Context, id string, e *startedExec) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
 	root := e.rootPID(ctx)
 	if root == 0 {
 		return s.killExec(ctx, id, e)
 	}
+	known := map[int32]bool{}
 	var groups []int32
 	var err error
 	for range 10 {
@@ -30,42 +36,76 @@ func (s *Sandbox) killTree(ctx context.Context, id string, e *startedExec) error
 		if ps, err = s.processes(ctx, id); err != nil {
 			break // what is known is killed none the less: it must not stay stopped
 		}
-		fresh := newGroups(ps, root, groups)
+		fresh := newGroups(ps, root, known)
+		fresh = fresh[:min(len(fresh), maxGroups-len(groups))]
 		if len(fresh) == 0 {
 			break
 		}
-		for _, g := range fresh {
-			_ = s.signalGroup(ctx, id, g, unix.SIGSTOP) // it may have ended
-		}
 		groups = append(groups, fresh...)
+		for _, g := range fresh {
+			known[g] = true
+			_ = s.signalGroup(ctx, id, g, unix.SIGSTOP) // it may have ended
+			if ctx.Err() != nil {
+				break
+			}
+		}
 	}
-	for _, g := range groups {
-		_ = s.signalGroup(ctx, id, g, unix.SIGKILL)
+	if ctx.Err() != nil {
+		// Killing what is stopped goes on beside the caller, for as long as a call
+		// may take.
+		go func() {
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
+			defer cancel()
+			s.killGroups(ctx, id, groups)
+			_ = s.killExec(ctx, id, e)
+		}()
+		return ctx.Err()
 	}
+	s.killGroups(ctx, id, groups)
 	if err != nil {
 		return errors.Join(err, s.killExec(ctx, id, e))
 	}
-	return nil
+	return ctx.Err()
 }
 
-// newGroups lists the process groups of a tree that are not known yet.
-func newGroups(ps []guestProcess, root int32, known []int32) []int32 {
-	inTree := map[int32]bool{root: true}
-	// Parents may have higher pids than their children after a wrap.
-	for range ps {
-		size := len(inTree)
-		for _, p := range ps {
-			if inTree[p.PPID] || slices.Contains(known, p.PGID) {
-				inTree[p.PID] = true
-			}
+// maxGroups is how many process groups of one tree are killed. A shell with job
+// control has one for each of its jobs.
+const maxGroups = 1024
+
+func (s *Sandbox) killGroups(ctx context.Context, id string, groups []int32) {
+	for _, g := range groups {
+		if ctx.Err() != nil {
+			return
 		}
-		if len(inTree) == size {
-			break
+		_ = s.signalGroup(ctx, id, g, unix.SIGKILL)
+	}
+}
+
+// newGroups lists the process groups of a tree that are not known yet: those of its
+// root, of what descends from that, and of what descends from a member of a known
+// group.
+func newGroups(ps []guestProcess, root int32, known map[int32]bool) []int32 {
+	children := map[int32][]guestProcess{}
+	var next []guestProcess // in the tree, with children that were not looked at
+	for _, p := range ps {
+		children[p.PPID] = append(children[p.PPID], p)
+		if p.PID == root || known[p.PGID] {
+			next = append(next, p)
 		}
 	}
+	next = append(next, children[root]...) // also of a root that is not listed any more
+	inTree, listed := map[int32]bool{}, map[int32]bool{}
 	var fresh []int32
-	for _, p := range ps {
-		if inTree[p.PID] && p.PGID != 0 && !slices.Contains(known, p.PGID) && !slices.Contains(fresh, p.PGID) {
+	for len(next) > 0 {
+		p := next[len(next)-1]
+		next = next[:len(next)-1]
+		if inTree[p.PID] {
+			continue
+		}
+		inTree[p.PID] = true
+		next = append(next, children[p.PID]...)
+		if p.PGID > 0 && !known[p.PGID] && !listed[p.PGID] {
+			listed[p.PGID] = true
 			fresh = append(fresh, p.PGID)
 		}
 	}
