@@ -23,7 +23,11 @@ import (
 var id = regexp.MustCompile(`^[0-9a-f]{64}$`)
 
 func (c Config) processes() ([]Leftover, error) {
-	found, err := gvisor.Find(podsandbox.PodDir(c.State))
+	pods := map[string]bool{}
+	for _, g := range cgroup.FindOwned(podsandbox.CgroupOwner(c.Root)) {
+		pods[g.ID] = true
+	}
+	found, err := gvisor.Find(podsandbox.PodDir(c.State), pods)
 	if err != nil {
 		return nil, err
 	}

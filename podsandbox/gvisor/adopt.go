@@ -18,8 +18,9 @@ import (
 // and to lose it would be worse than a call that fails later.
 const adoptPatience = 2 * time.Second
 
-// Adopt implements engine.Engine. The process must be the one that was saved and
-// run a program that this engine or an earlier one staged.
+// Adopt implements engine.Engine. The process must be the one that was saved, run a
+// program that this engine or an earlier one staged, and be the one that listens on
+// the sandbox's socket. None of it depends on what the process says of itself.
 func (e *Engine) Adopt(ctx context.Context, cfg engine.Config, p engine.Process) (engine.Sandbox, error) {
 	if err := checkConfig(cfg); err != nil {
 		return nil, fmt.Errorf("adopt sandbox %s: %w", cfg.ID, err)
@@ -33,8 +34,8 @@ func (e *Engine) Adopt(ctx context.Context, cfg engine.Config, p engine.Process)
 	if err != nil {
 		return nil, fmt.Errorf("adopt sandbox %s: %w", cfg.ID, err)
 	}
-	if boot, _ := belongsTo(p.PID, programs, cfg.ID); !boot {
-		return nil, fmt.Errorf("adopt sandbox %s: process %d is not its boot process: %w", cfg.ID, p.PID, errdefs.ErrNotFound)
+	if id, err := executableOf(p.PID); err != nil || !programs[id] {
+		return nil, fmt.Errorf("adopt sandbox %s: process %d runs no program of this engine: %w", cfg.ID, p.PID, errdefs.ErrNotFound)
 	}
 	if err := s.greet(ctx); errdefs.IsDeadlineExceeded(err) {
 		e.log.Warn("An adopted sandbox does not answer", "sandbox", cfg.ID)
@@ -47,10 +48,17 @@ func (e *Engine) Adopt(ctx context.Context, cfg engine.Config, p engine.Process)
 	return s, nil
 }
 
-// greet makes sure that somebody answers on the control socket.
+// greet makes sure that the process listens on the control socket, and answers.
 func (s *Sandbox) greet(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, adoptPatience)
 	defer cancel()
+	listener, err := s.control.listener(ctx)
+	if err != nil {
+		return s.explain(err)
+	}
+	if listener != s.proc.pid {
+		return fmt.Errorf("process %d listens on its socket, not process %d: %w", listener, s.proc.pid, errdefs.ErrNotFound)
+	}
 	var state int
 	if err := s.control.call(ctx, methodState, s.cfg.ID, &state); err != nil {
 		return s.explain(err)
@@ -92,7 +100,7 @@ func (e *Engine) Reap(ctx context.Context, id string) error {
 		if err != nil {
 			return
 		}
-		if boot, gofer := belongsTo(pid, programs, id); !boot && !gofer {
+		if !belongsTo(pid, programs, id) {
 			return
 		}
 		// The start time was read before the process was looked at: if it still

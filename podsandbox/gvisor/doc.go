@@ -15,7 +15,8 @@
 //
 //   - A process is signalled through its pidfd only, and waited for by its own
 //     pid only. Processes of an earlier daemon are not children; they are
-//     recognized by pid and start time, and by program and command line.
+//     recognized by pid, start time and program, or else by their cgroup, and only
+//     outside of one by what they say of themselves.
 //   - Every descriptor is close-on-exec, and what a child is given is closed here
 //     right after the fork.
 //   - The daemon's own threads are never moved into a cgroup or a namespace; that

@@ -1,7 +1,6 @@
 package gvisor
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -26,15 +25,16 @@ type Found struct {
 // of those that nobody knows any more and whose program's file is gone. A process
 // is one when it runs a file with the name of a staged program, root of the
 // node made it, and its command line names the sandbox and a folder below dir;
-// no user can make one that looks so.
-func Find(dir string) ([]Found, error) {
+// no user can make one that looks so. As a sandbox may rewrite its command line, one
+// is also what is in the cgroup of a pod, of those whose ids are given.
+func Find(dir string, pods map[string]bool) ([]Found, error) {
 	var found []Found
 	err := eachProcess(func(pid int) {
 		start, err := startTime(pid)
 		if err != nil {
 			return
 		}
-		if f, ok := sandboxProcess(pid, dir); ok {
+		if f, ok := sandboxProcess(pid, dir, pods); ok {
 			f.Process = engine.Process{PID: pid, StartTime: start}
 			found = append(found, f)
 		}
@@ -42,30 +42,42 @@ func Find(dir string) ([]Found, error) {
 	return found, err
 }
 
-func sandboxProcess(pid int, dir string) (f Found, ok bool) {
-	proc := "/proc/" + strconv.Itoa(pid)
-	exe, err := os.Readlink(proc + "/exe")
+func sandboxProcess(pid int, dir string, pods map[string]bool) (f Found, ok bool) {
+	argv := argsOf(pid)
+	f.Sandbox, f.Gofer = sandboxOfArgs(argv)
+	pod := podOfCgroup(pid)
+	if pod != "" {
+		f.Sandbox = pod
+	}
+	if pods[pod] {
+		return f, isFirst(pid) // what others there are ends with it
+	}
+	exe, err := os.Readlink("/proc/" + strconv.Itoa(pid) + "/exe")
 	if err != nil || !strings.HasPrefix(filepath.Base(exe), stagedPrefix) {
 		return f, false
 	}
-	cmdline, err := os.ReadFile(proc + "/cmdline")
-	if err != nil {
-		return f, false
-	}
-	argv := strings.Split(string(bytes.TrimSuffix(cmdline, []byte{0})), "\x00")
 	ours := false
 	for _, arg := range argv[1:] {
 		root, is := strings.CutPrefix(arg, "--root=")
 		ours = ours || is && strings.HasPrefix(root, filepath.Clean(dir)+"/")
 	}
-	if !ours || !madeByRoot(pid) {
-		return f, false
+	named, _ := sandboxOfArgs(argv)
+	return f, ours && named != "" && madeByRoot(pid)
+}
+
+// isFirst reports whether a process is the first one of a pid namespace.
+func isFirst(pid int) bool {
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status")
+	if err != nil {
+		return false
 	}
-	if argv[0] == bootName {
-		return Found{Sandbox: argv[len(argv)-1]}, true
+	for line := range strings.Lines(string(b)) {
+		if numbers, is := strings.CutPrefix(line, "NSpid:"); is {
+			fields := strings.Fields(numbers)
+			return len(fields) > 1 && fields[len(fields)-1] == "1"
+		}
 	}
-	f.Sandbox, f.Gofer = strings.CutPrefix(argv[0], goferName+"/")
-	return f, f.Gofer
+	return false
 }
 
 // madeByRoot reports whether the user namespace of a process is the node's or was

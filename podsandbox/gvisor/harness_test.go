@@ -349,7 +349,7 @@ func (p *pod) processesOfSandbox() int {
 	}
 	n := 0
 	if err := eachProcess(func(pid int) {
-		if boot, gofer := belongsTo(pid, programs, p.cfg.ID); boot || gofer {
+		if belongsTo(pid, programs, p.cfg.ID) {
 			n++
 		}
 	}); err != nil {

@@ -101,6 +101,29 @@ func (s controlSocket) exchange(ctx context.Context, method string, arg, result 
 	return json.Unmarshal(r.Result, result)
 }
 
+// listener returns the pid of the process that listens on the socket, as the
+// kernel noted it when that began to.
+func (s controlSocket) listener(ctx context.Context) (int, error) {
+	conn, err := s.dial(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer conn.Close()
+	rc, err := conn.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	var peer *unix.Ucred
+	cerr := rc.Control(func(fd uintptr) { peer, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) })
+	if err == nil {
+		err = cerr
+	}
+	if err != nil {
+		return 0, fmt.Errorf("find who listens: %w", err)
+	}
+	return int(peer.Pid), nil
+}
+
 // dial connects to the socket. A sandbox that is stopped accepts nothing: once
 // its backlog is full the kernel refuses with EAGAIN, and only the context ends
 // the attempts.
