@@ -1,6 +1,7 @@
 package gvisor
 
 import (
+	"context"
 	"encoding/json"
 	"net"
 	"os/exec"
@@ -25,13 +26,20 @@ type answerer func(method string, arg json.RawMessage, conn net.Conn)
 
 func newBrokenOut(t testing.TB, e *Engine, answer answerer) *brokenOut {
 	t.Helper()
+	b, end := newBrokenOutOnce(t, e, answer)
+	t.Cleanup(end)
+	return b
+}
+
+// newBrokenOutOnce makes one that ends before its test does.
+func newBrokenOutOnce(t testing.TB, e *Engine, answer answerer) (b *brokenOut, end func()) {
+	t.Helper()
 	cfg := engine.Config{ID: newID(t), Dir: t.TempDir(), NetNS: "/none"}
-	b := &brokenOut{Sandbox: e.newSandbox(cfg), asked: map[string]bool{}}
+	b = &brokenOut{Sandbox: e.newSandbox(cfg), asked: map[string]bool{}}
 	sleep := exec.Command("sleep", "1000")
 	if err := sleep.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = sleep.Process.Kill(); _ = sleep.Wait() })
 	start, err := startTime(sleep.Process.Pid)
 	if err != nil {
 		t.Fatal(err)
@@ -45,6 +53,7 @@ func newBrokenOut(t testing.TB, e *Engine, answer answerer) *brokenOut {
 	}
 	var calls sync.WaitGroup
 	accepted := make(chan struct{})
+	open := map[net.Conn]bool{}
 	go func() {
 		defer close(accepted)
 		for {
@@ -52,11 +61,24 @@ func newBrokenOut(t testing.TB, e *Engine, answer answerer) *brokenOut {
 			if err != nil {
 				return
 			}
+			b.mu.Lock()
+			open[conn] = true
+			b.mu.Unlock()
 			calls.Go(func() { b.serve(conn, answer) })
 		}
 	}()
-	t.Cleanup(func() { l.Close(); <-accepted; calls.Wait() })
-	return b
+	return b, func() {
+		if err := b.Kill(context.Background()); err != nil {
+			t.Error(err)
+		}
+		_ = sleep.Wait()
+		l.Close()
+		<-accepted
+		for conn := range open { // as with the end of its process
+			conn.Close()
+		}
+		calls.Wait()
+	}
 }
 
 func (b *brokenOut) serve(conn net.Conn, answer answerer) {

@@ -243,7 +243,7 @@ func (s *Sandbox) Destroy(ctx context.Context, id string) error {
 	crashpoint.Here("before container destroy")
 	if !s.proc.ended() {
 		err := s.control.call(ctx, methodDestroy, id, nil)
-		if err = classify(err); err != nil && !errors.Is(err, errdefs.ErrNotFound) && !s.diedWithin(0) {
+		if err = classify(err); err != nil && !errors.Is(err, errdefs.ErrNotFound) && !s.proc.ended() {
 			return fmt.Errorf("destroy container %s: %w", id, err)
 		}
 	}

@@ -39,23 +39,23 @@ func OpenDebug(dir string) *Debug {
 
 func (d *Debug) call(ctx context.Context, method string, arg, result any, files ...*os.File) error {
 	err := d.control.park(ctx, method, arg, result, files...)
-	var answered *remoteError
 	switch {
-	case err == nil || ctx.Err() != nil || errors.As(err, &answered):
-		return err
+	case err == nil || !isBrokenConnection(err):
+		return classify(err)
 	case errors.Is(err, os.ErrNotExist):
 		return fmt.Errorf("the sandbox has no control socket: %w: %w", err, errdefs.ErrUnavailable)
 	}
 	return fmt.Errorf("the sandbox is gone: %w: %w", err, errdefs.ErrUnavailable)
 }
 
-// Stacks returns the stacks of the Sentry's goroutines, as Go prints them.
+// Stacks returns the stacks of the Sentry's goroutines, as Go prints them. Like all
+// that a Debug returns they are fit for a terminal.
 func (d *Debug) Stacks(ctx context.Context) (string, error) {
 	var stacks string
 	if err := d.call(ctx, methodStacks, struct{}{}, &stacks); err != nil {
 		return "", fmt.Errorf("read stacks: %w", err)
 	}
-	return stacks, nil
+	return printableLines(stacks), nil
 }
 
 // GuestProcess is a process of a container, numbered as the container sees it.
@@ -77,6 +77,11 @@ func (d *Debug) Processes(ctx context.Context, container string) ([]GuestProcess
 	if err := d.call(ctx, methodProcesses, container, &ps); err != nil {
 		return nil, fmt.Errorf("list processes of %s: %w", container, err)
 	}
+	for i := range ps {
+		for _, text := range []*string{&ps[i].TTY, &ps[i].STime, &ps[i].Time, &ps[i].Cmd} {
+			*text = printable(*text, maxQuote)
+		}
+	}
 	return ps, nil
 }
 
@@ -89,7 +94,7 @@ func (d *Debug) Event(ctx context.Context, container string) (json.RawMessage, e
 	if err := d.call(ctx, methodEvent, container, &out); err != nil {
 		return nil, fmt.Errorf("read events of %s: %w", container, err)
 	}
-	return out.Event, nil
+	return asciiJSON(out.Event), nil
 }
 
 // LogPath is the sandbox's verbose log; it is there with Options.Debug alone.

@@ -17,6 +17,10 @@ func classify(err error) error {
 	if err == nil || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
 		return err
 	}
+	var garbled *garbledError
+	if errors.As(err, &garbled) {
+		return fmt.Errorf("%w: %w", err, errdefs.ErrInternal)
+	}
 	var remote *remoteError
 	if !errors.As(err, &remote) {
 		return fmt.Errorf("%w: %w", err, errdefs.ErrUnavailable)
@@ -65,10 +69,11 @@ func isMissing(err error) bool {
 	return isAnswer(err, "no such file or directory", "not a directory")
 }
 
-// isBrokenConnection reports an error that is neither an answer of the sandbox
-// nor the end of the context.
+// isBrokenConnection reports an error that is neither an answer of the sandbox,
+// however garbled, nor the end of the context.
 func isBrokenConnection(err error) bool {
 	var remote *remoteError
-	return err != nil && !errors.As(err, &remote) &&
+	var garbled *garbledError
+	return err != nil && !errors.As(err, &remote) && !errors.As(err, &garbled) &&
 		!errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, context.Canceled)
 }

@@ -46,7 +46,7 @@ func (s *Sandbox) lastWords(offset int64) string {
 		return "it left no message"
 	}
 	b, _ := io.ReadAll(io.LimitReader(f, limit))
-	text := strings.Join(strings.Fields(string(b)), " ")
+	text := printable(strings.Join(strings.Fields(string(b)), " "), limit)
 	if text == "" {
 		return "it left no message in " + path
 	}

@@ -1,9 +1,13 @@
 package gvisor
 
 import (
+	"bytes"
+	"encoding/json"
+	"fmt"
 	"strconv"
 	"strings"
 	"unicode"
+	"unicode/utf16"
 )
 
 // maxQuote is how much of a text that a sandbox sent is told, in bytes: it goes to
@@ -35,4 +39,37 @@ func bothEnds(text string, most int) string {
 	tail := (most - len(gap)) / 2
 	head := most - len(gap) - tail
 	return strings.ToValidUTF8(text[:head], "") + gap + strings.ToValidUTF8(text[len(text)-tail:], "")
+}
+
+// printableLines is printable for a text of many lines, of any length.
+func printableLines(text string) string {
+	var b strings.Builder
+	for line := range strings.Lines(text) {
+		body := strings.TrimRight(line, "\n")
+		indented := strings.TrimLeft(body, "\t")
+		b.WriteString(body[:len(body)-len(indented)])
+		b.WriteString(printable(indented, 4*maxQuote))
+		b.WriteString(line[len(body):])
+	}
+	return b.String()
+}
+
+// asciiJSON writes a JSON value in one line, and what is not ASCII in it as escapes,
+// which mean the same.
+func asciiJSON(value []byte) []byte {
+	var line bytes.Buffer
+	if json.Compact(&line, value) != nil {
+		return nil
+	}
+	var b []byte
+	for _, r := range line.String() {
+		if r < 0x7f {
+			b = append(b, byte(r))
+			continue
+		}
+		for _, unit := range utf16.AppendRune(nil, r) {
+			b = fmt.Appendf(b, `\u%04x`, unit)
+		}
+	}
+	return b
 }

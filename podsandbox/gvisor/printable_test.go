@@ -25,6 +25,26 @@ func TestPrintable(t *testing.T) {
 	}
 }
 
+func TestPrintableLines(t *testing.T) {
+	stack := "goroutine 1 [running]:\nmain.main()\n\t/main.go:5 +0x1\n\nend"
+	if got := printableLines(stack); got != stack {
+		t.Errorf("%q becomes %q", stack, got)
+	}
+	if got := printableLines("a\x1b[2J\r\n\tb\x07\tc\n"); got != `a\x1b[2J\r`+"\n\t"+`b\a\tc`+"\n" {
+		t.Errorf("it becomes %q", got)
+	}
+}
+
+func TestASCIIJSON(t *testing.T) {
+	for value, want := range map[string]string{
+		"{\"a\" : \r\n [1,\"x\"]}": `{"a":[1,"x"]}`, "\"\u009b2J\x7f😀\"": `"\u009b2J\u007f\ud83d\ude00"`, "{": "",
+	} {
+		if got := string(asciiJSON([]byte(value))); got != want {
+			t.Errorf("%q becomes %q, want %q", value, got, want)
+		}
+	}
+}
+
 func FuzzPrintable(f *testing.F) {
 	f.Add("text", 100)
 	f.Add(strings.Repeat("\x00ü\xff", 1000), 50)

@@ -104,7 +104,7 @@ func (s *Sandbox) forget(c *container) {
 // explain classifies the error of a control call. A connection that breaks
 // because the sandbox process has ended is reported as that, with its last words.
 func (s *Sandbox) explain(err error) error {
-	if isBrokenConnection(err) && s.diedWithin(time.Second) {
+	if isBrokenConnection(err) && s.diedWithin(context.Background(), time.Second) {
 		return s.deathError("the sandbox process")
 	}
 	return classify(err)
@@ -112,15 +112,16 @@ func (s *Sandbox) explain(err error) error {
 
 // diedWithin waits a moment for the end of the process: its sockets close a
 // little before its end can be seen.
-func (s *Sandbox) diedWithin(d time.Duration) bool {
+func (s *Sandbox) diedWithin(ctx context.Context, d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-s.proc.done:
 		return true
 	case <-t.C:
-		return false
+	case <-ctx.Done():
 	}
+	return false
 }
 
 // StartRoot implements engine.Sandbox.
@@ -170,12 +171,15 @@ func (s *Sandbox) wait(ctx context.Context, method string, arg any) (engine.Exit
 		if !isBrokenConnection(err) {
 			return engine.ExitStatus{}, classify(err)
 		}
-		if s.diedWithin(2 * time.Second) {
+		if s.diedWithin(ctx, 2*time.Second) {
 			killed := engine.ExitStatus{Code: 128 + int(unix.SIGKILL), Signal: int(unix.SIGKILL)}
 			return killed, s.deathError("the sandbox process")
 		}
 		// The process lives, so the answer can still be had: a status is kept
 		// until the container is destroyed.
+		if ctx.Err() != nil {
+			return engine.ExitStatus{}, ctx.Err()
+		}
 		if errors.Is(err, os.ErrNotExist) {
 			return engine.ExitStatus{}, classify(err)
 		}
@@ -186,7 +190,8 @@ func exitStatus(ws unix.WaitStatus) engine.ExitStatus {
 	if ws.Signaled() {
 		return engine.ExitStatus{Code: 128 + int(ws.Signal()), Signal: int(ws.Signal())}
 	}
-	return engine.ExitStatus{Code: ws.ExitStatus()}
+	// Of an exit, these are its code; of what no end is, they are in range.
+	return engine.ExitStatus{Code: int(ws>>8) & 0xff}
 }
 
 // Signal implements engine.Sandbox.

@@ -3,6 +3,7 @@ package gvisor
 import (
 	"context"
 	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"time"
@@ -49,6 +50,8 @@ func (s *Sandbox) Stats(ctx context.Context) (map[string]engine.Usage, error) {
 		}
 		if u, ok := usageOf(out.Results[i*n : (i+1)*n]); ok {
 			u.Time = now
+			// More than there is would be added up for the pod and the node.
+			u.MemoryBytes = min(u.MemoryBytes, s.engine.hostMemory)
 			usage[id] = u
 		}
 	}
@@ -66,7 +69,7 @@ func usageOf(r []cgroupResult) (engine.Usage, bool) {
 	var u engine.Usage
 	var err1, err2 error
 	u.MemoryBytes, err1 = strconv.ParseUint(strings.TrimSpace(r[0].Data), 10, 64)
-	u.Pids, err2 = strconv.ParseUint(strings.TrimSpace(r[1].Data), 10, 64)
+	u.Pids, err2 = strconv.ParseUint(strings.TrimSpace(r[1].Data), 10, 31)
 	if err1 != nil || err2 != nil || u.Pids == 0 {
 		return engine.Usage{}, false
 	}
@@ -77,8 +80,8 @@ func usageOf(r []cgroupResult) (engine.Usage, bool) {
 		if into == nil {
 			continue
 		}
-		usec, err := strconv.ParseInt(value, 10, 64)
-		if err != nil {
+		usec, err := strconv.ParseUint(value, 10, 63)
+		if err != nil || usec > math.MaxInt64/uint64(time.Microsecond) {
 			return engine.Usage{}, false
 		}
 		*into = time.Duration(usec) * time.Microsecond

@@ -19,9 +19,23 @@ import (
 // slowest calls (a start with many mounts) take some tens of milliseconds.
 const callTimeout = 60 * time.Second
 
-// maxReply is how much of a reply is read, in bytes. The largest are lists of a
-// sandbox's processes; one that has been taken over must not fill the daemon.
-const maxReply = 16 << 20
+// maxReply is how much of a reply is read, in bytes: one that has been taken over
+// must not fill the daemon, nor keep it busy. Most replies are empty or a number.
+const maxReply = 64 << 10
+
+// longReplies are the methods that answer with more.
+var longReplies = map[string]int64{
+	methodProcesses:  8 << 20,  // a hundred bytes each of the 65536 that a Sentry has at most
+	methodReadCgroup: 1 << 20,  // three short texts for each container
+	methodStacks:     16 << 20, // a kilobyte for each goroutine
+}
+
+func maxReplyTo(method string) int64 {
+	if most, ok := longReplies[method]; ok {
+		return most
+	}
+	return maxReply
+}
 
 // A control socket speaks one JSON object a request and one a reply, and
 // descriptors travel beside the first bytes of a request. This is the protocol
@@ -39,17 +53,23 @@ type reply struct {
 	Result  json.RawMessage `json:"result"`
 }
 
-// remoteError is an error that the sandbox answered with; the call reached it.
+// remoteError is an error that the sandbox answered with, made printable; the call
+// reached it.
 type remoteError struct{ message string }
 
 func (e *remoteError) Error() string { return e.message }
+
+// garbledError is an answer that is none. No sandbox gives one that is in order.
+type garbledError struct{ what string }
+
+func (e *garbledError) Error() string { return "the sandbox answers with what is no answer: " + e.what }
 
 // controlSocket is the path of a sandbox's control socket.
 type controlSocket string
 
 // call sends one request and waits for its reply. Files are sent along and stay
-// the caller's. An error is the context's, a *remoteError, or means that the
-// connection broke. A context without a deadline gets callTimeout.
+// the caller's. An error is the context's, a *remoteError, a *garbledError, or means
+// that the connection broke. A context without a deadline gets callTimeout.
 func (s controlSocket) call(ctx context.Context, method string, arg, result any, files ...*os.File) error {
 	if _, ok := ctx.Deadline(); !ok {
 		var cancel context.CancelFunc
@@ -88,17 +108,38 @@ func (s controlSocket) exchange(ctx context.Context, method string, arg, result 
 	if err := send(conn, body, files); err != nil {
 		return err
 	}
-	var r reply
-	if err := json.NewDecoder(io.LimitReader(conn, maxReply)).Decode(&r); err != nil {
+	r, err := readReply(conn, maxReplyTo(method))
+	if err != nil {
 		return err
 	}
 	if !r.Success {
-		return &remoteError{r.Err}
+		return &remoteError{printable(r.Err, maxQuote)}
 	}
 	if result == nil {
 		return nil
 	}
-	return json.Unmarshal(r.Result, result)
+	if err := json.Unmarshal(r.Result, result); err != nil {
+		return &garbledError{printable(err.Error(), maxQuote)}
+	}
+	return nil
+}
+
+// readReply reads at most so many bytes.
+func readReply(conn io.Reader, most int64) (reply, error) {
+	var r reply
+	limited := &io.LimitedReader{R: conn, N: most}
+	err := json.NewDecoder(limited).Decode(&r)
+	var syntax *json.SyntaxError
+	var kind *json.UnmarshalTypeError
+	switch {
+	case err == nil:
+		return r, nil
+	case limited.N <= 0:
+		return r, &garbledError{fmt.Sprintf("more than %d bytes", most)}
+	case errors.As(err, &syntax), errors.As(err, &kind):
+		return r, &garbledError{printable(err.Error(), maxQuote)}
+	}
+	return r, err
 }
 
 // listener returns the pid of the process that listens on the socket, as the
@@ -182,6 +223,9 @@ func send(conn *net.UnixConn, body []byte, files []*os.File) error {
 			return err
 		}
 		sent = n
+	}
+	if sent == len(body) {
+		return nil // an empty write fails when the answer was quick
 	}
 	_, err := conn.Write(body[sent:])
 	return err
