@@ -42,6 +42,9 @@ func (e *Engine) Adopt(ctx context.Context, cfg engine.Config, p engine.Process)
 	} else if err != nil {
 		return nil, fmt.Errorf("adopt sandbox %s: %w", cfg.ID, err)
 	}
+	if s.panicLog, err = adoptPanicLog(s.proc); err != nil {
+		return nil, fmt.Errorf("adopt sandbox %s: %w", cfg.ID, err)
+	}
 	if s.keeper, err = adoptKeeper(s.proc); err != nil {
 		e.log.Warn("Last words of containers that end without a daemon may be lost", "sandbox", cfg.ID, "err", err)
 	}

@@ -73,6 +73,9 @@ func (s *Sandbox) spawn(netns *os.File) (*os.File, error) {
 		return nil, err
 	}
 	s.keeper.donate(d)
+	if s.panicLog, err = newPanicLog(); err != nil {
+		return nil, err
+	}
 	if err := s.configFlags(d, bootLogName); err != nil {
 		return nil, err
 	}
@@ -131,11 +134,7 @@ func (s *Sandbox) configFlags(d *donation, debugLog string) error {
 	if s.hostNetwork() {
 		d.flag("--network=host")
 	}
-	panicLog, err := openLog(filepath.Join(s.cfg.Dir, panicLogName))
-	if err != nil {
-		return err
-	}
-	d.give("panic-log-fd", panicLog)
+	d.lend("panic-log-fd", s.panicLog)
 	if s.engine.opts.Debug {
 		f, err := openLog(filepath.Join(s.cfg.Dir, debugLog))
 		if err != nil {

@@ -47,6 +47,9 @@ func newBrokenOutOnce(t testing.TB, e *Engine, answer answerer) (b *brokenOut, e
 	if b.proc, err = openProcess(engine.Process{PID: sleep.Process.Pid, StartTime: start}); err != nil {
 		t.Fatal(err)
 	}
+	if b.panicLog, err = newPanicLog(); err != nil {
+		t.Fatal(err)
+	}
 	l, err := net.Listen("unix", filepath.Join(cfg.Dir, controlSocketName))
 	if err != nil {
 		t.Fatal(err)

@@ -15,7 +15,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
-	"github.com/cri-sandbox/cri-sandbox/podsandbox/gvisor/guest"
 )
 
 func TestDeadSandbox(t *testing.T) {
@@ -153,29 +152,20 @@ func TestBootSaysWhyItFailed(t *testing.T) {
 
 func TestBootOfABrokenProgram(t *testing.T) {
 	e := newTestEngine(t)
-	// It takes its first argument for a file, which it cannot open.
-	program := filepath.Join(t.TempDir(), "program")
-	if err := os.WriteFile(program, guest.SetFiles(), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	e.program = program
+	e.program = brokenProgram(t, failingProgram)
 	cfg := podConfig(t, newTestNetNS(t))
-	if err := os.WriteFile(filepath.Join(cfg.Dir, panicLogName), []byte("the reason"), 0o600); err != nil {
-		t.Fatal(err)
-	}
 	_, err := e.Boot(testContext(t), cfg)
-	if !errdefs.IsUnavailable(err) || !strings.Contains(err.Error(), "status 1") || !strings.Contains(err.Error(), "the reason") {
+	if !errdefs.IsUnavailable(err) || !strings.Contains(err.Error(), "status 3") || !strings.Contains(err.Error(), "the reason") {
 		t.Errorf("%v, want Unavailable with the status and the panic log", err)
+	}
+	if b, err := os.ReadFile(filepath.Join(cfg.Dir, panicLogName)); string(b) != "the reason\n" {
+		t.Errorf("the file holds %q, %v", b, err)
 	}
 }
 
 func TestBootIsBounded(t *testing.T) {
 	e := newTestEngine(t)
-	program := filepath.Join(t.TempDir(), "program")
-	if err := os.WriteFile(program, guest.Pause(), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	e.program = program
+	e.program = brokenProgram(t, idleProgram)
 	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
 	defer cancel()
 	if _, err := e.Boot(ctx, podConfig(t, newTestNetNS(t))); !errdefs.IsDeadlineExceeded(err) {

@@ -44,7 +44,7 @@ func (s *Sandbox) spawnGofer(id string, p *preparedSpec) (*gofer, error) {
 
 	d := newDonation(s.engine.null)
 	defer d.close()
-	logged := s.logSize()
+	logged := len(s.said(0))
 	if err := s.configFlags(d, "gofer-"+id+".log"); err != nil {
 		return nil, err
 	}
@@ -131,7 +131,7 @@ const maxMounts = 4 << 20
 
 // readMounts waits for the list of mounts that the gofer has made. An empty list
 // means that it has died.
-func (s *Sandbox) readMounts(g *gofer, logged int64) {
+func (s *Sandbox) readMounts(g *gofer, logged int) {
 	defer close(g.ready)
 	defer g.resolved.Close()
 	b, err := io.ReadAll(io.LimitReader(g.resolved, maxMounts+1))

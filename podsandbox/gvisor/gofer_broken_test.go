@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -15,7 +14,7 @@ import (
 // daemon no memory.
 func TestAnEndlessListOfMounts(t *testing.T) {
 	p := startPod(t)
-	p.eng.program = goferScript(t, "while :; do yes 2>/dev/null >/proc/self/fd/$fd; done")
+	p.eng.program = brokenProgram(t, endlessProgram)
 	c, _ := newContainer(t, shell(newRootfs(t), "true"))
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
@@ -32,7 +31,7 @@ func TestAnEndlessListOfMounts(t *testing.T) {
 // The pipe for the list may outlive the gofer, if that gave it to somebody.
 func TestAListOfMountsThatOutlivesItsGofer(t *testing.T) {
 	p := startPod(t)
-	p.eng.program = goferScript(t, "sleep 1000")
+	p.eng.program = brokenProgram(t, idleProgram)
 	c, _ := newContainer(t, shell(newRootfs(t), "true"))
 	if err := p.Create(testContext(t), c.Container); err != nil {
 		t.Fatal(err)
@@ -48,18 +47,6 @@ func TestAListOfMountsThatOutlivesItsGofer(t *testing.T) {
 	case <-time.After(30 * time.Second):
 		t.Error("the list is still waited for")
 	}
-}
-
-// goferScript is a program that plays a gofer, with the number of its mounts-fd in
-// $fd.
-func goferScript(t *testing.T, script string) string {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "program")
-	head := "#!/bin/sh\nfor a in \"$@\"; do case $a in --mounts-fd=*) fd=${a#*=};; esac; done\n"
-	if err := os.WriteFile(path, []byte(head+script+"\n"), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	return path
 }
 
 // otherEnd opens the writing end of the pipe for a gofer's list of mounts.

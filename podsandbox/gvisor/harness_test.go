@@ -63,6 +63,7 @@ func testContext(t testing.TB) context.Context {
 var stateDir string
 
 func TestMain(m *testing.M) {
+	beABrokenProgram()
 	dir, err := os.MkdirTemp("", "gvisor-test")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

@@ -1,54 +1,130 @@
 package gvisor
 
 import (
+	"bytes"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
-// panicLogName is the file in Config.Dir with the stderr of the Sentry and of
-// its gofers: fatal errors and Go panics.
+// The Sentry and its gofers say fatal errors and Go panics on their stderr. It is a
+// memory file of one size for all of them, and not a file in Config.Dir: that lies
+// in memory of the node, which whoever holds a descriptor could fill. All share one
+// open file, so that each writes behind the others; what does not fit is lost. They
+// keep it as long as one of them lives, and the next daemon takes it from the
+// sandbox process. When that has died, the daemon puts it down in Config.Dir.
+
+// panicLogName is that file in Config.Dir.
 const panicLogName = "panic.log"
+
+const (
+	panicLogSize = 1 << 20   // bytes of memory, taken when they are written
+	panicLogKept = 256 << 10 // of these, on disk
+)
+
+// panicLogFD is its number in the sandbox process: it is donated right behind the
+// keeper.
+const panicLogFD = 5
+
+const panicLogSeals = unix.F_SEAL_SEAL | unix.F_SEAL_SHRINK | unix.F_SEAL_GROW
+
+func newPanicLog() (*os.File, error) {
+	f, err := openMemoryFile(panicLogName)
+	if err != nil {
+		return nil, err
+	}
+	err = f.Truncate(panicLogSize)
+	if err == nil {
+		err = control(f, func(fd int) error {
+			_, err := unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, panicLogSeals)
+			return err
+		})
+	}
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("make panic log: %w", err)
+	}
+	return f, nil
+}
+
+// adoptPanicLog takes it from a sandbox process. One of an older daemon has none,
+// and gets a new one for its gofers.
+func adoptPanicLog(p *process) (*os.File, error) {
+	pidfd, err := unix.PidfdOpen(p.pid, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open process %d: %w", p.pid, err)
+	}
+	defer unix.Close(pidfd)
+	fd, err := unix.PidfdGetfd(pidfd, panicLogFD, 0)
+	if err != nil {
+		return newPanicLog()
+	}
+	if !isPanicLog(fd) {
+		go unix.Close(fd) // of a file that is not known, and may block
+		return newPanicLog()
+	}
+	return os.NewFile(uintptr(fd), panicLogName), nil
+}
+
+// isPanicLog tells by the seals. Only memory has any: to read it never waits for a
+// file system.
+func isPanicLog(fd int) bool {
+	seals, err := unix.FcntlInt(uintptr(fd), unix.F_GET_SEALS, 0)
+	return err == nil && seals == panicLogSeals
+}
+
+// said returns what was written to the panic log behind an offset. The offset of
+// the open file is of no use: its lock is anybody's to hold.
+func (s *Sandbox) said(offset int) []byte {
+	b := make([]byte, panicLogSize)
+	n, _ := s.panicLog.ReadAt(b, 0) // none once it is closed
+	b = bytes.TrimRight(b[:n], "\x00")
+	return b[min(offset, len(b)):]
+}
+
+// lastWords quotes the first lines of the panic log behind an offset, for an
+// error that has to say what to do. The log is on disk then, too.
+func (s *Sandbox) lastWords(offset int) string {
+	const limit = 600
+	path := filepath.Join(s.cfg.Dir, panicLogName)
+	b := s.said(offset)
+	if len(b) > 0 {
+		_ = os.WriteFile(path, []byte(bothEnds(printableLines(string(s.said(0))), panicLogKept)), 0o600)
+	} else if offset == 0 {
+		b = putDown(path)
+	}
+	text := printable(strings.Join(strings.Fields(string(b[:min(len(b), limit)])), " "), limit)
+	if text == "" {
+		return "it left no message in " + path
+	}
+	return fmt.Sprintf("it said: %s (see %s)", text, path)
+}
+
+// putDown reads what was put down before: by this daemon, of a sandbox whose log is
+// gone, or by the sandbox of an older daemon itself.
+func putDown(path string) []byte {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	b := make([]byte, 4<<10)
+	n, _ := f.Read(b)
+	return b[:n]
+}
 
 // bootLogName is the file in Config.Dir with the Sentry's own log; see Options.Debug.
 const bootLogName = "boot.log"
 
+// openLog opens a log that may grow for good, which is why only Options.Debug asks
+// for it.
 func openLog(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("open log: %w", err)
 	}
 	return f, nil
-}
-
-// logSize is where the panic log ends now; what is written later is behind it.
-func (s *Sandbox) logSize() int64 {
-	st, err := os.Stat(filepath.Join(s.cfg.Dir, panicLogName))
-	if err != nil {
-		return 0
-	}
-	return st.Size()
-}
-
-// lastWords quotes the first lines of the panic log behind an offset, for an
-// error that has to say what to do.
-func (s *Sandbox) lastWords(offset int64) string {
-	const limit = 600
-	path := filepath.Join(s.cfg.Dir, panicLogName)
-	f, err := os.Open(path)
-	if err != nil {
-		return "it left no message"
-	}
-	defer f.Close()
-	if _, err := f.Seek(offset, io.SeekStart); err != nil {
-		return "it left no message"
-	}
-	b, _ := io.ReadAll(io.LimitReader(f, limit))
-	text := printable(strings.Join(strings.Fields(string(b)), " "), limit)
-	if text == "" {
-		return "it left no message in " + path
-	}
-	return fmt.Sprintf("it said: %s (see %s)", text, path)
 }

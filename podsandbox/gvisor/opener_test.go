@@ -2,6 +2,7 @@ package gvisor
 
 import (
 	"encoding/json"
+	"errors"
 	"io"
 	"net"
 	"os"
@@ -143,10 +144,10 @@ func TestMappedSandboxOnHostNetworkIsRefused(t *testing.T) {
 }
 
 // talkToOpener gives a test the gofer's end itself.
-func talkToOpener(t *testing.T, mounts int) (conn *net.UnixConn, served chan struct{}) {
+func talkToOpener(t *testing.T, mounts int) (conn *net.UnixConn, over chan struct{}) {
 	t.Helper()
 	d := newDonation(nil)
-	o, err := newOpener(d, make([]specs.Mount, mounts))
+	o, err := newOpener(d, make([]served, mounts))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -155,10 +156,10 @@ func talkToOpener(t *testing.T, mounts int) (conn *net.UnixConn, served chan str
 		t.Fatal(err)
 	}
 	d.close()
-	served = make(chan struct{})
-	go func() { defer close(served); o.serve(&process{pid: os.Getpid(), done: make(chan struct{})}) }()
-	t.Cleanup(func() { theirs.Close(); <-served })
-	return theirs.(*net.UnixConn), served
+	over = make(chan struct{})
+	go func() { defer close(over); o.serve(&process{pid: os.Getpid(), done: make(chan struct{})}) }()
+	t.Cleanup(func() { theirs.Close(); <-over })
+	return theirs.(*net.UnixConn), over
 }
 
 // A gofer that asks without end, in one question or in many, is hung up on.
@@ -204,11 +205,43 @@ func TestOpenerQuotesInShort(t *testing.T) {
 // A connection that outlives its gofer opens nothing: the pid may be another's.
 func TestOpenerOfADeadGofer(t *testing.T) {
 	needSandboxes(t)
-	m := specs.Mount{Destination: "/vol", Source: t.TempDir()}
-	o := &opener{mounts: []specs.Mount{m}}
+	conn, theirs := talkPair(t)
+	o := &opener{conn: conn}
 	gone := &process{pid: os.Getpid(), done: make(chan struct{})}
 	close(gone.done)
-	if f, err := o.open(gone, methodOpenMount, openMountArgs{Mount: &m}); !errdefs.IsUnavailable(err) {
-		t.Errorf("%v, %v; want Unavailable", f, err)
+	body, err := json.Marshal(request{Method: methodOpenMount, Arg: openMountArgs{Mount: &specs.Mount{Source: t.TempDir()}}})
+	if err != nil {
+		t.Fatal(err)
 	}
+	if _, err := theirs.Write(body); err != nil {
+		t.Fatal(err)
+	}
+	o.serve(gone)
+	if err := o.refusal(); !errdefs.IsUnavailable(err) {
+		t.Errorf("%v; want Unavailable", err)
+	}
+	if answer, err := io.ReadAll(theirs); err != nil && !errors.Is(err, unix.ECONNRESET) || len(answer) > 0 {
+		t.Errorf("it was answered %q, %v", answer, err)
+	}
+}
+
+// talkPair is a connection, both of whose ends are the test's.
+func talkPair(t *testing.T) (ours, theirs *net.UnixConn) {
+	t.Helper()
+	a, b, err := socketPair(unix.SOCK_STREAM)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Close()
+	defer b.Close()
+	var ends [2]*net.UnixConn
+	for i, f := range []*os.File{a, b} {
+		c, err := net.FileConn(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		ends[i] = c.(*net.UnixConn)
+	}
+	return ends[0], ends[1]
 }

@@ -28,6 +28,8 @@ type Sandbox struct {
 	ring    *os.File // pin ring; nil without one and after an adoption
 	keeper  *keeper  // nil after the adoption of a sandbox without one
 
+	panicLog *os.File // see logs.go
+
 	mu         sync.Mutex
 	containers map[string]*container // guarded by mu
 
@@ -259,6 +261,7 @@ func (s *Sandbox) release() {
 	if s.keeper != nil {
 		s.keeper.close()
 	}
+	s.panicLog.Close()
 	s.procSys.close()
 }
 

@@ -185,8 +185,8 @@ func mountIDs(k kit, pid string) []string {
 }
 
 // descriptors checks each open one: no file of the node but the container's own
-// files and layer, the pod's panic log and streams, and the two files by which the Go
-// runtime follows the CPU limit.
+// files and layer, the pod's streams, and the two files by which the Go runtime
+// follows the CPU limit. What there is else is memory.
 func descriptors(k kit, who, pid, pod string, mounts []string) {
 	k.Helper()
 	fds, err := os.ReadDir("/proc/" + pid + "/fd")
@@ -246,15 +246,13 @@ func allowedFile(link string, access uint64, pod string) bool {
 		return true
 	case strings.HasPrefix(link, "anon_inode:"):
 		return slices.Contains([]string{"[eventfd]", "[eventpoll]", "seccomp notify", "[io_uring]", "[pidfd]"}, strings.TrimPrefix(link, "anon_inode:"))
-	case strings.HasPrefix(link, "/memfd:root image"), strings.HasPrefix(link, "/memfd:proc-sys"):
+	case strings.HasPrefix(link, "/memfd:cri-sandbox root image"), strings.HasPrefix(link, "/memfd:cri-sandbox proc-sys"):
 		return access == unix.O_RDONLY // other pods have the same
 	case strings.HasPrefix(link, "/memfd:"):
 		return true
 	}
 	within := strings.Contains(link, pod)
 	switch name := filepath.Base(link); name {
-	case "panic.log":
-		return within && access == unix.O_WRONLY
 	case "stdout", "stderr":
 		return within && strings.Contains(link, "/streams/")
 	case "cpu.cfs_quota_us", "cpu.cfs_period_us", "cpu.max":

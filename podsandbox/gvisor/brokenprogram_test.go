@@ -1,0 +1,66 @@
+package gvisor
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// Sandbox programs that do something else, by their names: this test program, as it
+// is started by an engine that takes it for the real one.
+const (
+	failingProgram = "says-why-and-fails"
+	endlessProgram = "lists-mounts-without-end"
+	idleProgram    = "does-nothing"
+)
+
+// brokenProgram is the path of such a program.
+func brokenProgram(t *testing.T, name string) string {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), name)
+	if out, err := exec.Command("cp", self, path).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	return path
+}
+
+// beABrokenProgram does not return in one.
+func beABrokenProgram() {
+	self, err := os.Executable()
+	if err != nil {
+		return
+	}
+	switch filepath.Base(self) {
+	case failingProgram:
+		fmt.Fprintln(donated("panic-log-fd"), "the reason")
+		os.Exit(3)
+	case endlessProgram:
+		for mounts, line := donated("mounts-fd"), bytes.Repeat([]byte("y"), 1<<16); ; {
+			_, _ = mounts.Write(line)
+		}
+	case idleProgram:
+		time.Sleep(time.Hour)
+		os.Exit(0)
+	}
+}
+
+// donated is the descriptor that a flag of this program names.
+func donated(flag string) *os.File {
+	for _, arg := range os.Args {
+		if fd, ok := strings.CutPrefix(arg, "--"+flag+"="); ok {
+			n, _ := strconv.Atoi(fd)
+			return os.NewFile(uintptr(n), flag)
+		}
+	}
+	return nil
+}
