@@ -336,6 +336,32 @@ func TestEveryMethodIsTried(t *testing.T) {
 	}
 }
 
+// A connection that outlives its sandbox, because that gave its end to another
+// process, holds up no end.
+func TestAConnectionThatOutlivesItsSandbox(t *testing.T) {
+	b := newBrokenOut(t, newTestEngine(t), func(_ string, _ json.RawMessage, conn net.Conn) { _, _ = conn.Read(make([]byte, 1)) })
+	type result struct {
+		status engine.ExitStatus
+		err    error
+	}
+	ended := make(chan result, 1)
+	go func() {
+		status, err := b.Wait(context.Background(), "c")
+		ended <- result{status, err}
+	}()
+	if err := b.proc.signal(unix.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case r := <-ended:
+		if r.status.Code != 137 || !errdefs.IsUnavailable(r.err) {
+			t.Errorf("%+v, want 137 and Unavailable", r)
+		}
+	case <-time.After(30 * time.Second):
+		t.Error("Wait does not end")
+	}
+}
+
 func TestStatusesAreInRange(t *testing.T) {
 	for _, ws := range []uint32{0, 0x100, 0xff00, 9, 0x7f, 0x137f, 0xffff, 0xffffffff, 0x80, 0x7fffffff} {
 		if st := exitStatus(unix.WaitStatus(ws)); st.Code < 0 || st.Code > 255 || st.Signal < 0 || st.Signal > 127 {

@@ -2,6 +2,7 @@ package gvisor
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"os"
 	"strconv"
@@ -20,6 +21,7 @@ type process struct {
 	pidfd *os.File
 
 	done   chan struct{}   // closed when the process has ended and, if a child, was reaped
+	life   context.Context // ends with it, for context.AfterFunc
 	status unix.WaitStatus // valid once done is closed, for a child
 	child  bool
 }
@@ -32,8 +34,9 @@ func newProcess(pid int, pidfd *os.File, child bool) (*process, error) {
 		pidfd.Close()
 		return nil, err
 	}
-	p := &process{pid: pid, start: start, pidfd: pidfd, child: child, done: make(chan struct{})}
-	go p.watch()
+	life, end := context.WithCancel(context.Background())
+	p := &process{pid: pid, start: start, pidfd: pidfd, child: child, done: make(chan struct{}), life: life}
+	go func() { defer end(); p.watch() }()
 	return p, nil
 }
 

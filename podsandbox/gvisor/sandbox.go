@@ -164,16 +164,21 @@ func (s *Sandbox) Wait(ctx context.Context, id string) (engine.ExitStatus, error
 // wait parks a call that returns a wait status. The end of the sandbox is
 // SIGKILL to all in it.
 func (s *Sandbox) wait(ctx context.Context, method string, arg any) (engine.ExitStatus, error) {
+	// The connection breaks with the process, unless that gave its end to somebody.
+	parked, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(s.proc.life, func() { time.AfterFunc(2*time.Second, cancel) })()
 	for {
 		var ws uint32
-		err := s.control.park(ctx, method, arg, &ws)
+		err := s.control.park(parked, method, arg, &ws)
 		if err == nil {
 			return exitStatus(unix.WaitStatus(ws)), nil
 		}
-		if !isBrokenConnection(err) {
+		outlived := parked.Err() != nil && ctx.Err() == nil
+		if !isBrokenConnection(err) && !outlived {
 			return engine.ExitStatus{}, classify(err)
 		}
-		if s.diedWithin(ctx, 2*time.Second) {
+		if outlived || s.diedWithin(ctx, 2*time.Second) {
 			killed := engine.ExitStatus{Code: 128 + int(unix.SIGKILL), Signal: int(unix.SIGKILL)}
 			return killed, s.deathError("the sandbox process")
 		}
