@@ -23,8 +23,9 @@
 //	  boot                 id of the boot in which the folder was last opened
 //	  content/             manifests and configs; layers only until unpacked
 //	  overlayfs/           snapshotter: metadata.db, snapshots/<n>/{fs,work}
-//	  rootfs/<key>/        writable layer of one container, or a mounted volume
+//	  rootfs/<key>/        root file system of one container, or a mounted volume
 //	    layer.json         the chain it stands on; written before the mount
+//	    layer-<n>          what its sandbox writes to, or
 //	    fs/ work/          upper and work folder of the overlay mount
 //	  mapped/<n>/          the layers through a mapping of ids, during one mount
 //	  reserve              space that deletions on a full disk make use of

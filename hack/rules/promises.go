@@ -8,10 +8,10 @@ import (
 	"strings"
 )
 
-// promisesFile is a document of tables: the last cell of a row names the tests of a
-// promise, as `TestX`, `FuzzY` in `its/package`; several packages are separated by
-// semicolons.
-const promisesFile = "docs/reliability.md"
+// promisesFiles are documents with tables whose last column is headed "test": its
+// cells name the tests of a promise, as `TestX`, `FuzzY` in `its/package`; several
+// packages are separated by semicolons.
+var promisesFiles = []string{"docs/reliability.md", "docs/security.md"}
 
 var (
 	namedTest    = regexp.MustCompile("`((?:Test|Fuzz)[A-Za-z0-9_]+)`")
@@ -20,10 +20,6 @@ var (
 
 // Promises finds promises without a test, and tests that do not exist.
 func Promises(root string) ([]Finding, error) {
-	lines, err := readLines(root, promisesFile)
-	if err != nil {
-		return nil, err
-	}
 	files, err := sources(root)
 	if err != nil {
 		return nil, err
@@ -37,19 +33,38 @@ func Promises(root string) ([]Finding, error) {
 		}
 	}
 	var out []Finding
+	for _, file := range promisesFiles {
+		lines, err := readLines(root, file)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, broken(file, lines, tests)...)
+	}
+	return out, nil
+}
+
+func broken(file string, lines []string, tests map[string]bool) (out []Finding) {
+	promises := false // whether the table is one of promises
 	for i, line := range lines {
 		cells := strings.Split(strings.Trim(strings.TrimSpace(line), "|"), "|")
 		last := strings.TrimSpace(cells[len(cells)-1])
-		if !strings.HasPrefix(line, "|") || strings.HasPrefix(last, "--") || last == "test" {
+		switch {
+		case !strings.HasPrefix(line, "|"):
+			promises = false
+			continue
+		case last == "test":
+			promises = true
+			continue
+		case !promises || strings.HasPrefix(last, "--"):
 			continue
 		}
 		for part := range strings.SplitSeq(last, ";") {
 			for _, text := range unkept(part, tests) {
-				out = append(out, Finding{promisesFile, i + 1, text})
+				out = append(out, Finding{file, i + 1, text})
 			}
 		}
 	}
-	return out, nil
+	return out
 }
 
 // unkept says what is wrong with the tests that one part of a cell names.
