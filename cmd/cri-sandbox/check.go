@@ -15,6 +15,7 @@ import (
 	"github.com/cri-sandbox/cri-sandbox/podsandbox"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/audit"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/preflight"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/printable"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/record"
 )
 
@@ -157,9 +158,9 @@ func (r report) write(w io.Writer, form string) error {
 	}
 	var b strings.Builder
 	line := func(level, check, message, mend string) {
-		fmt.Fprintf(&b, "%-8s %-11s %s\n", level, check, printable(message))
+		fmt.Fprintf(&b, "%-8s %-11s %s\n", level, check, printable.Line(message))
 		if mend != "" {
-			fmt.Fprintf(&b, "%20s → %s\n", "", printable(mend))
+			fmt.Fprintf(&b, "%20s → %s\n", "", printable.Line(mend))
 		}
 	}
 	for _, f := range r.Findings {

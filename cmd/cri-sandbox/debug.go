@@ -19,6 +19,7 @@ import (
 
 	"github.com/cri-sandbox/cri-sandbox/podsandbox"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/gvisor"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/printable"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/record"
 )
 
@@ -201,8 +202,8 @@ func debugProcesses(ctx context.Context, t debugTarget, o debugOptions, _ []stri
 
 // writeProcess writes a row of the table. Nothing in it makes another one.
 func writeProcess(w io.Writer, container string, p gvisor.GuestProcess) {
-	fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%s\t%s\t%s\t%s\n", printable(container), p.PID, p.PPID, p.UID, len(p.Threads),
-		printable(p.TTY), printable(p.STime), printable(p.Time), printable(p.Cmd))
+	fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%s\t%s\t%s\t%s\n", printable.Line(container), p.PID, p.PPID, p.UID, len(p.Threads),
+		printable.Line(p.TTY), printable.Line(p.STime), printable.Line(p.Time), printable.Line(p.Cmd))
 }
 
 func debugEvents(ctx context.Context, t debugTarget, o debugOptions, _ []string) error {

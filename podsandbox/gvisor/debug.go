@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
+
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/printable"
 )
 
 // The methods of the control socket that only people call.
@@ -55,7 +57,7 @@ func (d *Debug) Stacks(ctx context.Context) (string, error) {
 	if err := d.call(ctx, methodStacks, struct{}{}, &stacks); err != nil {
 		return "", fmt.Errorf("read stacks: %w", err)
 	}
-	return printableLines(stacks), nil
+	return printable.Lines(stacks), nil
 }
 
 // GuestProcess is a process of a container, numbered as the container sees it.
@@ -79,7 +81,7 @@ func (d *Debug) Processes(ctx context.Context, container string) ([]GuestProcess
 	}
 	for i := range ps {
 		for _, text := range []*string{&ps[i].TTY, &ps[i].STime, &ps[i].Time, &ps[i].Cmd} {
-			*text = printable(*text, maxQuote)
+			*text = quoted(*text, maxQuote)
 		}
 	}
 	return ps, nil

@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/printable"
 )
 
 // The Sentry and its gofers say fatal errors and Go panics on their stderr. It is a
@@ -92,11 +94,11 @@ func (s *Sandbox) lastWords(offset int) string {
 	path := filepath.Join(s.cfg.Dir, panicLogName)
 	b := s.said(offset)
 	if len(b) > 0 {
-		_ = os.WriteFile(path, []byte(bothEnds(printableLines(string(s.said(0))), panicLogKept)), 0o600)
+		_ = os.WriteFile(path, []byte(bothEnds(printable.Lines(string(s.said(0))), panicLogKept)), 0o600)
 	} else if offset == 0 {
 		b = putDown(path)
 	}
-	text := printable(strings.Join(strings.Fields(string(b[:min(len(b), limit)])), " "), limit)
+	text := quoted(strings.Join(strings.Fields(string(b[:min(len(b), limit)])), " "), limit)
 	if text == "" {
 		return "it left no message in " + path
 	}

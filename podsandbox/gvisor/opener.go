@@ -144,11 +144,11 @@ func (o *opener) answer(tree *os.File, err error) error {
 
 func (o *opener) open(method string, arg openMountArgs) (*os.File, error) {
 	if method != methodOpenMount || arg.Mount == nil {
-		return nil, fmt.Errorf("gofer asks for %s: %w", printable(method, maxQuote), errdefs.ErrInvalidArgument)
+		return nil, fmt.Errorf("gofer asks for %s: %w", quoted(method, maxQuote), errdefs.ErrInvalidArgument)
 	}
 	i := slices.IndexFunc(o.served, func(s served) bool { return s.mount.Source == arg.Mount.Source })
 	if i < 0 {
-		return nil, fmt.Errorf("gofer asks for %s, which its spec does not have: %w", printable(arg.Mount.Source, maxQuote), errdefs.ErrInvalidArgument)
+		return nil, fmt.Errorf("gofer asks for %s, which its spec does not have: %w", quoted(arg.Mount.Source, maxQuote), errdefs.ErrInvalidArgument)
 	}
 	tree, err := o.openServed(o.served[i])
 	if err != nil {

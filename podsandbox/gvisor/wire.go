@@ -113,13 +113,13 @@ func (s controlSocket) exchange(ctx context.Context, method string, arg, result 
 		return err
 	}
 	if !r.Success {
-		return &remoteError{printable(r.Err, maxQuote)}
+		return &remoteError{quoted(r.Err, maxQuote)}
 	}
 	if result == nil {
 		return nil
 	}
 	if err := json.Unmarshal(r.Result, result); err != nil {
-		return &garbledError{printable(err.Error(), maxQuote)}
+		return &garbledError{quoted(err.Error(), maxQuote)}
 	}
 	return nil
 }
@@ -137,7 +137,7 @@ func readReply(conn io.Reader, most int64) (reply, error) {
 	case limited.N <= 0:
 		return r, &garbledError{fmt.Sprintf("more than %d bytes", most)}
 	case errors.As(err, &syntax), errors.As(err, &kind):
-		return r, &garbledError{printable(err.Error(), maxQuote)}
+		return r, &garbledError{quoted(err.Error(), maxQuote)}
 	}
 	return r, err
 }

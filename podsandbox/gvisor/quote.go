@@ -4,29 +4,20 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"strconv"
 	"strings"
-	"unicode"
 	"unicode/utf16"
+
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/printable"
 )
 
 // maxQuote is how much of a text that a sandbox sent is told, in bytes: it goes to
 // the log, to records and to answers of the CRI.
 const maxQuote = 1 << 10
 
-// printable makes a text fit for those: at most so many bytes, with nothing in it
-// that moves a cursor or begins a line.
-func printable(text string, most int) string {
-	var b strings.Builder
-	for _, r := range bothEnds(text, most) {
-		if unicode.IsPrint(r) {
-			b.WriteRune(r)
-		} else {
-			quoted := strconv.QuoteRune(r)
-			b.WriteString(quoted[1 : len(quoted)-1])
-		}
-	}
-	return bothEnds(b.String(), most)
+// quoted makes a text fit for those: at most so many bytes, with nothing in it that
+// moves a cursor or begins a line.
+func quoted(text string, most int) string {
+	return bothEnds(printable.Line(bothEnds(text, most)), most)
 }
 
 // bothEnds leaves out the middle of a text that is too long: an error says at its
@@ -39,19 +30,6 @@ func bothEnds(text string, most int) string {
 	tail := (most - len(gap)) / 2
 	head := most - len(gap) - tail
 	return strings.ToValidUTF8(text[:head], "") + gap + strings.ToValidUTF8(text[len(text)-tail:], "")
-}
-
-// printableLines is printable for a text of many lines, of any length.
-func printableLines(text string) string {
-	var b strings.Builder
-	for line := range strings.Lines(text) {
-		body := strings.TrimRight(line, "\n")
-		indented := strings.TrimLeft(body, "\t")
-		b.WriteString(body[:len(body)-len(indented)])
-		b.WriteString(printable(indented, 4*maxQuote))
-		b.WriteString(line[len(body):])
-	}
-	return b.String()
 }
 
 // asciiJSON writes a JSON value in one line, and what is not ASCII in it as escapes,

@@ -7,31 +7,21 @@ import (
 	"unicode/utf8"
 )
 
-func TestPrintable(t *testing.T) {
+func TestQuoted(t *testing.T) {
 	for text, want := range map[string]string{
 		"container c not found": "container c not found",
 		"größe 5 µs":            "größe 5 µs",
-		"a\nb\r\x1b[2Jc\x00":    `a\nb\r\x1b[2Jc\x00`,
+		"a\nb\r\x1b[2Jc\x00":    `a\nb\u000d\u001b[2Jc\u0000`,
 		"\u202egnp.exe\u2028":   `\u202egnp.exe\u2028`,
-		"\xff\xfe":              "\ufffd\ufffd",
+		"\xff\xfe":              `\xff\xfe`,
 	} {
-		if got := printable(text, maxQuote); got != want {
+		if got := quoted(text, maxQuote); got != want {
 			t.Errorf("%q becomes %q, want %q", text, got, want)
 		}
 	}
 	long := "failed to load /" + strings.Repeat("x/", 4000) + ": no such file or directory"
-	if got := printable(long, maxQuote); !strings.HasPrefix(got, "failed to load /x/") || !strings.HasSuffix(got, ": no such file or directory") {
+	if got := quoted(long, maxQuote); !strings.HasPrefix(got, "failed to load /x/") || !strings.HasSuffix(got, ": no such file or directory") {
 		t.Errorf("a long text becomes %q", got)
-	}
-}
-
-func TestPrintableLines(t *testing.T) {
-	stack := "goroutine 1 [running]:\nmain.main()\n\t/main.go:5 +0x1\n\nend"
-	if got := printableLines(stack); got != stack {
-		t.Errorf("%q becomes %q", stack, got)
-	}
-	if got := printableLines("a\x1b[2J\r\n\tb\x07\tc\n"); got != `a\x1b[2J\r`+"\n\t"+`b\a\tc`+"\n" {
-		t.Errorf("it becomes %q", got)
 	}
 }
 
@@ -45,12 +35,12 @@ func TestASCIIJSON(t *testing.T) {
 	}
 }
 
-func FuzzPrintable(f *testing.F) {
+func FuzzQuoted(f *testing.F) {
 	f.Add("text", 100)
 	f.Add(strings.Repeat("\x00ü\xff", 1000), 50)
 	f.Fuzz(func(t *testing.T, text string, most int) {
 		most = 16 + most&0xfff
-		got := printable(text, most)
+		got := quoted(text, most)
 		if len(got) > most || !utf8.ValidString(got) {
 			t.Errorf("%d bytes of at most %d: %q", len(got), most, got)
 		}
