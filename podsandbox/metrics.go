@@ -78,7 +78,7 @@ func (m *Manager) containerMetrics(ctx context.Context, c *container, sample *po
 		s.addSpec(c.resources())
 		s.add(ulimitsSoft, spec.OpenFiles, "max_open_files")
 	}
-	s.addLayer(m.stats.layer(ctx, c))
+	s.addLayer(m.stats.layer(ctx, c, sample.use != nil))
 	return &runtimeapi.ContainerMetrics{ContainerId: c.id(), Metrics: s.out}
 }
 

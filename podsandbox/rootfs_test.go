@@ -3,6 +3,7 @@ package podsandbox
 import (
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/containerd/errdefs"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/idmap"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/spec"
 )
 
 // hostileRoot is a root file system whose links lead to a folder outside.
@@ -87,5 +89,18 @@ func TestASeedStaysInside(t *testing.T) {
 		if err != nil || fi.Mode() != want.mode || st.Uid != want.uid {
 			t.Errorf("%s: %v of %d, %v", name, fi, st.Uid, err)
 		}
+	}
+}
+
+func TestVolumesOfAnImageAreBounded(t *testing.T) {
+	many := make([]string, maxImageVolumes+1)
+	deep := "/" + strings.Repeat("a/", spec.MaxPath)
+	for _, bad := range [][]string{many, {"/data", deep}} {
+		if err := checkVolumes(bad); !errdefs.IsInvalidArgument(err) || len(err.Error()) > 200 {
+			t.Errorf("%v", err)
+		}
+	}
+	if err := checkVolumes(append(many[:maxImageVolumes-1:maxImageVolumes-1], deep[:spec.MaxPath])); err != nil {
+		t.Error(err)
 	}
 }

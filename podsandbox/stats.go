@@ -138,9 +138,9 @@ func nanocores(before, now, span time.Duration) uint64 {
 	return uint64(float64(now-before) / span.Seconds())
 }
 
-// layer returns the size of a container's writable layer. A sandbox was looked at
-// before.
-func (c *collector) layer(ctx context.Context, of *container) *runtimeapi.FilesystemUsage {
+// layer returns the size of a container's writable layer. A sandbox that has just not
+// answered is not waited for a second time.
+func (c *collector) layer(ctx context.Context, of *container, answered bool) *runtimeapi.FilesystemUsage {
 	id := of.id()
 	c.mu.Lock()
 	s := c.layers[id]
@@ -155,7 +155,7 @@ func (c *collector) layer(ctx context.Context, of *container) *runtimeapi.Filesy
 			klog.V(2).InfoS("Read the size of a writable layer", "container", id, "err", err)
 			return
 		}
-		if of.hasLayer() {
+		if answered && of.hasLayer() {
 			if n, ok := c.inodesOf(ctx, of)[id]; ok {
 				u.Inodes = n
 			}
@@ -279,7 +279,7 @@ func (m *Manager) containerStats(ctx context.Context, c *container, s *podSample
 			Id: c.id(), Metadata: c.config().GetMetadata(),
 			Labels: c.config().GetLabels(), Annotations: c.config().GetAnnotations(),
 		},
-		WritableLayer: m.stats.layer(ctx, c),
+		WritableLayer: m.stats.layer(ctx, c, s.use != nil),
 	}
 	u, ok := s.use[c.id()]
 	if !ok {

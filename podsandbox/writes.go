@@ -132,9 +132,8 @@ func (m *Manager) planFiles(p *plan, c *container, mounts []*runtimeapi.Mount) e
 // that is not written to or a mount holds them: there they have layers of their own.
 func (m *Manager) planVolumes(p *plan, c *container, img image.Image, mounts []*runtimeapi.Mount) error {
 	volumes := spec.ImageVolumes(img.Config, mounts)
-	if len(volumes) > maxImageVolumes {
-		return fmt.Errorf("the image declares %d volumes, at most %d are made; mount some of them: %w",
-			len(volumes), maxImageVolumes, errdefs.ErrInvalidArgument)
+	if err := checkVolumes(volumes); err != nil {
+		return err
 	}
 	for _, destination := range volumes {
 		if !readOnlyRoot(c) && !covered(destination, mounts) {
@@ -148,6 +147,19 @@ func (m *Manager) planVolumes(p *plan, c *container, img image.Image, mounts []*
 		p.volumes[destination] = source
 		if err := m.addLayer(p, c, destination); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+func checkVolumes(volumes []string) error {
+	if len(volumes) > maxImageVolumes {
+		return fmt.Errorf("the image declares %d volumes, at most %d are made; mount some of them: %w",
+			len(volumes), maxImageVolumes, errdefs.ErrInvalidArgument)
+	}
+	for _, v := range volumes {
+		if len(v) > spec.MaxPath {
+			return fmt.Errorf("the image declares a volume at a path of %d bytes, at most %d can be: %w", len(v), spec.MaxPath, errdefs.ErrInvalidArgument)
 		}
 	}
 	return nil

@@ -81,7 +81,7 @@ func (p *preparedSpec) seedFile() (*os.File, error) {
 		}
 		return nil, nil
 	}
-	s := seeder{root: p.spec.Root.Path, ids: p.ids, dirs: map[string]bool{}}
+	s := seeder{root: p.spec.Root.Path, ids: p.ids, dirs: map[string]bool{}, files: map[string]bool{}}
 	s.tar = tar.NewWriter(&s.out)
 	for _, e := range slices.Concat(p.seed, p.mountPoints()) {
 		if err := s.add(e); err != nil {
@@ -127,11 +127,12 @@ func (p *preparedSpec) mountPoints() []engine.SeedEntry {
 // folders end with a slash, and each folder has an entry. A folder of the image gets
 // the attributes that it has there, since those of the layer count.
 type seeder struct {
-	root string
-	ids  idmap.Mapping
-	out  bytes.Buffer
-	tar  *tar.Writer
-	dirs map[string]bool // written, by name in the archive
+	root  string
+	ids   idmap.Mapping
+	out   bytes.Buffer
+	tar   *tar.Writer
+	dirs  map[string]bool // written, by name in the archive
+	files map[string]bool // written, by path
 }
 
 func (s *seeder) add(e engine.SeedEntry) error {
@@ -152,9 +153,13 @@ func (s *seeder) add(e engine.SeedEntry) error {
 		return err
 	}
 	full := path.Join(dir, name)
+	if s.files[full] || s.dirs["."+full+"/"] && !e.Mode.IsDir() {
+		return fmt.Errorf("something else is to be there: %w", errdefs.ErrInvalidArgument)
+	}
 	if e.Mode.IsDir() {
 		return s.folder(full, unixMode(e.Mode), 0, 0, time.Now())
 	}
+	s.files[full] = true
 	h := &tar.Header{
 		Typeflag: tar.TypeReg, Name: "." + full, Mode: int64(e.Mode.Perm()), Size: int64(len(e.Content)), ModTime: time.Now(),
 	}
@@ -195,6 +200,9 @@ func unixMode(m os.FileMode) int64 {
 // folders writes the folders down to dir, which is canonical.
 func (s *seeder) folders(dir string) error {
 	for at, rest := "/", strings.TrimPrefix(dir, "/"); ; {
+		if s.files[at] {
+			return fmt.Errorf("%s is to be a file: %w", at, errdefs.ErrInvalidArgument)
+		}
 		if err := s.imageFolder(at); err != nil {
 			return err
 		}

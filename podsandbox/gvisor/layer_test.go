@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/containerd/errdefs"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
@@ -266,5 +267,33 @@ func TestMountsThroughLinks(t *testing.T) {
 	c := p.layered(spec, engine.Writes{Layers: map[string]engine.Layer{"/": {File: layerFile(t)}}})
 	if out, _ := p.finish(c); out != "found\nfound\n" {
 		t.Errorf("output %q", out)
+	}
+}
+
+// A seed that wants two things at one place is refused, and no archive of it reaches
+// the Sentry.
+func TestSeedOfTwoKinds(t *testing.T) {
+	file := func(p string) engine.SeedEntry { return engine.SeedEntry{Path: p, Mode: 0o644} }
+	dir := func(p string) engine.SeedEntry { return engine.SeedEntry{Path: p, Mode: os.ModeDir | 0o755} }
+	for name, tc := range map[string]struct {
+		seed []engine.SeedEntry
+		good bool
+	}{
+		"file and folder":  {[]engine.SeedEntry{file("/etc/hosts"), dir("/etc/hosts")}, false},
+		"folder and file":  {[]engine.SeedEntry{dir("/new"), file("/new")}, false},
+		"below a file":     {[]engine.SeedEntry{file("/etc/hosts"), dir("/etc/hosts/x/y")}, false},
+		"a file twice":     {[]engine.SeedEntry{file("/etc/hosts"), file("/etc/hosts")}, false},
+		"a folder twice":   {[]engine.SeedEntry{dir("/new"), dir("/new"), dir("/new/x")}, true},
+		"side by side":     {[]engine.SeedEntry{file("/etc/hosts"), dir("/etc/hosts.d")}, true},
+		"through the root": {[]engine.SeedEntry{file("/")}, false},
+	} {
+		p := &preparedSpec{spec: shell(newRootfs(t), "true"), seed: tc.seed, layers: map[string]engine.Layer{"/": {}}}
+		f, err := p.seedFile()
+		if f != nil {
+			f.Close()
+		}
+		if (err == nil) != tc.good || err != nil && !errdefs.IsInvalidArgument(err) {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }

@@ -70,8 +70,14 @@ func podLogDirectory(c *runtimeapi.PodSandboxConfig) error {
 }
 
 // checkAbs accepts an absolute path without ".." components.
+// MaxPath is how long a path can be, in bytes; PATH_MAX of limits.h, less its end.
+// Longer ones would cost what looks them up part by part more than any is worth.
+const MaxPath = 4095
+
 func checkAbs(what, p string) error {
 	switch {
+	case len(p) > MaxPath:
+		return invalidf("%.200s has %d bytes, a path has at most %d", what, len(p), MaxPath)
 	case !path.IsAbs(p):
 		return invalidf("%s %q must be absolute", what, p)
 	case slices.Contains(strings.Split(p, "/"), ".."):

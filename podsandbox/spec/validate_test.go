@@ -146,12 +146,16 @@ func TestValidateContainer(t *testing.T) {
 		change func(container)
 		want   want
 	}{
-		"plain":                     {func(container) {}, ok},
-		"no metadata":               {func(c container) { c.Metadata = nil }, bad("metadata")},
-		"no name":                   {func(c container) { c.Metadata.Name = "" }, bad("name is empty")},
-		"slash in name":             {func(c container) { c.Metadata.Name = "../x" }, bad("path")},
-		"no image":                  {func(c container) { c.Image = nil }, bad("no image")},
-		"empty image":               {func(c container) { c.Image.Image = "" }, bad("no image")},
+		"plain":         {func(container) {}, ok},
+		"no metadata":   {func(c container) { c.Metadata = nil }, bad("metadata")},
+		"no name":       {func(c container) { c.Metadata.Name = "" }, bad("name is empty")},
+		"slash in name": {func(c container) { c.Metadata.Name = "../x" }, bad("path")},
+		"no image":      {func(c container) { c.Image = nil }, bad("no image")},
+		"empty image":   {func(c container) { c.Image.Image = "" }, bad("no image")},
+		"endless mount": {func(c container) {
+			c.Mounts = []*runtimeapi.Mount{{ContainerPath: "/" + strings.Repeat("a/", MaxPath), HostPath: "/"}}
+		}, bad("at most 4095")},
+		"endless masked path":       {func(c container) { c.Linux.SecurityContext.MaskedPaths = []string{"/" + strings.Repeat("a", MaxPath)} }, bad("at most 4095")},
 		"NUL in command":            {func(c container) { c.Command = []string{"a\x00b"} }, bad("NUL")},
 		"relative working dir":      {func(c container) { c.WorkingDir = "srv" }, bad("working directory")},
 		"empty env name":            {func(c container) { c.Envs[0].Key = "" }, bad("environment")},
