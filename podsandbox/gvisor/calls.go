@@ -183,6 +183,12 @@ type guestProcess struct {
 	PGID int32 `json:"pgid"`
 }
 
+// guestCommand is a process and the name of its program.
+type guestCommand struct {
+	guestProcess
+	Cmd string `json:"cmd"`
+}
+
 // States of a container in the sandbox. One that is not known there is told to
 // have stopped.
 const (

@@ -105,11 +105,22 @@ func (s *Sandbox) start(ctx context.Context, c engine.Container) error {
 		defer cancel()
 		_ = s.control.call(ctx, methodDestroy, c.ID, nil)
 	})
+	volumes, leave, err := s.enterSharing(ctx, c)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	joins := s.joinables(c, volumes)
 	args, files, err := g.startArgs(c, stdio)
 	if err != nil {
 		return err
 	}
-	defer closeAll(files.own)
+	defer func() { closeAll(files.own) }()
+	if len(joins) > 0 {
+		if err := s.engine.addGate(&args, &files); err != nil {
+			return err
+		}
+	}
 	g.follow(s.proc.pid)
 	if err := s.hold(c); err != nil {
 		s.engine.log.Warn("Keep the streams of a container", "container", c.ID, "err", err)
@@ -119,6 +130,12 @@ func (s *Sandbox) start(ctx context.Context, c engine.Container) error {
 		return s.explain(err)
 	}
 	crashpoint.Here("after container start")
+	if len(joins) > 0 {
+		if err := s.finishStart(ctx, c, volumes, joins); err != nil {
+			return err
+		}
+	}
+	s.volumes.add(c.ID, volumes)
 	cu.Release()
 	g.closeConns()
 	return nil
@@ -248,7 +265,10 @@ func (s *Sandbox) Destroy(ctx context.Context, id string) error {
 		}
 	}
 	crashpoint.Here("after container destroy")
-	if err := entry.stopGofer(ctx, s.proc.ended()); err != nil {
+	s.volumes.remove(id)
+	if s.retireGofer(entry) {
+		// It ends by itself when the last container that has joined a volume has.
+	} else if err := entry.stopGofer(ctx, s.proc.ended()); err != nil {
 		return fmt.Errorf("destroy container %s: %w", id, err)
 	}
 	crashpoint.Here("after gofer stop")

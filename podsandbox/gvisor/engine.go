@@ -54,6 +54,10 @@ type Engine struct {
 	rootImage  *os.File // file system of all root containers
 	setFiles   *os.File // the program that sets sysctls
 
+	gateOnce sync.Once
+	gate     *os.File // file system of the gate; valid after gateOnce
+	gateErr  error    // valid after gateOnce
+
 	deafOnce sync.Once // the missing netdev hook is reported once
 
 	procSys procSysImages
@@ -122,7 +126,7 @@ func (e *Engine) prepare() error {
 // Close releases what the engine holds open. Sandboxes go on; none may be booted
 // or started in afterwards.
 func (e *Engine) Close() {
-	for _, f := range []*os.File{e.null, e.emptyNetNS, e.rootImage, e.setFiles} {
+	for _, f := range []*os.File{e.null, e.emptyNetNS, e.rootImage, e.setFiles, e.gate} {
 		if f != nil {
 			f.Close()
 		}

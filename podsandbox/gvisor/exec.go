@@ -213,3 +213,12 @@ func (s *Sandbox) processes(ctx context.Context, id string) ([]guestProcess, err
 	}
 	return ps, nil
 }
+
+// commands lists the processes of a container with their names, the first one first.
+func (s *Sandbox) commands(ctx context.Context, id string) ([]guestCommand, error) {
+	var ps []guestCommand
+	if err := s.control.call(ctx, methodProcesses, id, &ps); err != nil {
+		return nil, s.explain(err)
+	}
+	return ps, nil
+}

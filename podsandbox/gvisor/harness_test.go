@@ -64,6 +64,7 @@ var stateDir string
 
 func TestMain(m *testing.M) {
 	beABrokenProgram()
+	beAVolumeUser()
 	dir, err := os.MkdirTemp("", "gvisor-test")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

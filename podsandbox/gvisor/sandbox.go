@@ -33,6 +33,13 @@ type Sandbox struct {
 	mu         sync.Mutex
 	containers map[string]*container // guarded by mu
 
+	// sharing is filled while a container with volumes is started: what it has to join
+	// is then known, and so is it to those that join it. A channel, because waiting for
+	// it ends with the caller's context.
+	sharing chan struct{}
+	volumes volumeTable
+	retired []*gofer // guarded by mu; they serve what other containers have joined
+
 	procSys procSysImages
 	kinds   sync.Map // pathKind by path; see kindInSandbox
 }
@@ -45,6 +52,7 @@ type container struct {
 	// they do not overlap; calls of other containers go on.
 	mu    sync.Mutex
 	gofer *gofer // guarded by mu; nil until Create, and after an adoption
+	lent  bool   // guarded by Sandbox.mu: another container has joined one of its volumes
 
 	// execSlot is filled while an exec is begun; a channel, because waiting for it
 	// ends with the caller's context. It guards parentless, the processes without
@@ -61,6 +69,7 @@ func (e *Engine) newSandbox(cfg engine.Config) *Sandbox {
 		cfg:        cfg,
 		control:    controlSocket(filepath.Join(cfg.Dir, controlSocketName)),
 		containers: map[string]*container{},
+		sharing:    make(chan struct{}, 1),
 	}
 }
 
@@ -238,10 +247,14 @@ func (s *Sandbox) Kill(ctx context.Context) error {
 		return fmt.Errorf("kill sandbox %s: %w", s.cfg.ID, ctx.Err())
 	}
 	s.mu.Lock()
-	left := make([]*container, 0, len(s.containers))
+	left := make([]*container, 0, len(s.containers)+len(s.retired))
 	for _, c := range s.containers {
 		left = append(left, c)
 	}
+	for _, g := range s.retired {
+		left = append(left, &container{gofer: g})
+	}
+	s.retired = nil
 	s.mu.Unlock()
 	for _, c := range left {
 		c.mu.Lock()

@@ -1,0 +1,230 @@
+package gvisor
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/containerd/errdefs"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+)
+
+func bindMount(destination, source string, options ...string) specs.Mount {
+	return specs.Mount{Destination: destination, Type: "bind", Source: source, Options: append([]string{"rbind", "rprivate"}, options...)}
+}
+
+// user is a container that runs a volume user.
+func user(t testing.TB, mounts []specs.Mount, actions ...string) *specs.Spec {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	spec := shell(newRootfs(t), "")
+	spec.Process.Args = append([]string{"/test/" + volumeUser}, actions...)
+	program := filepath.Join(t.TempDir(), volumeUser)
+	if err := os.Link(self, program); err != nil {
+		if err := copyFile(self, program); err != nil {
+			t.Fatal(err)
+		}
+	}
+	spec.Mounts = append(spec.Mounts, bindMount("/test", filepath.Dir(program), "ro"))
+	spec.Mounts = append(spec.Mounts, mounts...)
+	return spec
+}
+
+func copyFile(from, to string) error {
+	b, err := os.ReadFile(from)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(to, b, 0o755)
+}
+
+// One kernel, one file system: what two containers of a pod do with a volume that both
+// have is as on a machine.
+func TestContainersShareAVolume(t *testing.T) {
+	p := startPod(t)
+	dir := t.TempDir()
+	first := p.start(user(t, []specs.Mount{bindMount("/vol", dir, "rw")},
+		"listen", "/vol/socket", "flock", "/vol/flock", "fcntl", "/vol/fcntl", "map", "/vol/map", "make", "/vol/ready", "watch", "/vol",
+		"await", "/vol/append", "append", "/vol/append", "make", "/vol/appended", "sleep", ""))
+	first.waitFor(t, "watching")
+	second := p.start(user(t, []specs.Mount{bindMount("/data", dir, "rw")},
+		"dial", "/data/socket", "flock", "/data/flock", "fcntl", "/data/fcntl", "map", "/data/map", "rename", "/data/ready",
+		"make", "/data/new", "append", "/data/append", "await", "/data/appended", "lines", "/data/append", "sleep", ""))
+	second.waitFor(t, "lines /data/append: ")
+	for _, want := range []string{
+		"dial /data/socket: hello", "flock /data/flock: resource temporarily unavailable", "fcntl /data/fcntl: resource temporarily unavailable",
+		"map /data/map: 2", "rename /data/ready: moved", "lines /data/append: 4000",
+	} {
+		if !strings.Contains(second.String(), want+"\n") {
+			t.Errorf("no %q in the output:\n%s", want, second)
+		}
+	}
+	first.waitFor(t, "watch /vol: new\n")
+	if _, err := os.Stat(filepath.Join(dir, "ready.moved")); err != nil {
+		t.Errorf("the host: %v", err)
+	}
+}
+
+// A folder of a volume is the same for who has the volume, and a third container for
+// both; what one may only read it cannot write.
+func TestContainersShareAFolderOfAVolume(t *testing.T) {
+	p := startPod(t)
+	dir := t.TempDir()
+	inner := filepath.Join(dir, "a/b")
+	if err := os.MkdirAll(inner, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	subpath := t.TempDir() // as the kubelet makes them: a mount elsewhere
+	if err := unix.Mount(inner, subpath, "", unix.MS_BIND, ""); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Unmount(subpath, unix.MNT_DETACH) })
+	first := p.start(user(t, []specs.Mount{bindMount("/vol", dir, "rw")}, "listen", "/vol/a/b/socket", "flock", "/vol/a/b/flock", "sleep", ""))
+	first.waitFor(t, "flock /vol/a/b/flock: held")
+	second := p.start(user(t, []specs.Mount{bindMount("/sub", subpath, "rw", "nosuid")},
+		"dial", "/sub/socket", "flock", "/sub/flock", "listen", "/sub/own", "sleep", ""))
+	second.waitFor(t, "listen /sub/own: bound")
+	third := p.start(user(t, []specs.Mount{bindMount("/sub", subpath, "ro", "noexec")},
+		"dial", "/sub/own", "make", "/sub/x", "filesystem", "/sub"))
+	third.waitFor(t, "filesystem")
+	for want, c := range map[string]*running{
+		"dial /sub/socket: hello": second, "flock /sub/flock: resource temporarily unavailable": second,
+		"dial /sub/own: hello": third, "make /sub/x: open /sub/x: read-only file system": third, "flags 0x9": third,
+	} {
+		if !strings.Contains(c.String(), want+"\n") {
+			t.Errorf("no %q in the output:\n%s", want, c)
+		}
+	}
+}
+
+// What lies on a volume in a container stays there when the volume is joined.
+func TestMountsInASharedVolumeStay(t *testing.T) {
+	p := startPod(t)
+	dir, other, deep := t.TempDir(), t.TempDir(), t.TempDir()
+	for _, d := range []string{dir + "/in/deep", other + "/deep"} {
+		if err := os.MkdirAll(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, d := range map[string]string{"dir": dir, "other": other, "deep": deep} {
+		if err := os.WriteFile(filepath.Join(d, name), []byte("it is "+name), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	first := p.start(user(t, []specs.Mount{bindMount("/vol", dir, "rw")}, "flock", "/vol/flock", "sleep", ""))
+	first.waitFor(t, "held")
+	mounts := []specs.Mount{bindMount("/vol", dir, "rw"), bindMount("/vol/in", other, "ro"), bindMount("/vol/in/deep", deep, "rw")}
+	out, code := p.run(user(t, mounts, "flock", "/vol/flock", "read", "/vol/dir", "read", "/vol/in/other", "read", "/vol/in/deep/deep", "make", "/vol/in/x"))
+	for _, want := range []string{"flock /vol/flock: resource temporarily", "it is dir", "it is other", "it is deep", "read-only file system"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("no %q in the output (exit code %d):\n%s", want, code, out)
+		}
+	}
+}
+
+// What a container has joined stays when the container that had it first ends, and is
+// joined by its successor.
+func TestASharedVolumeOutlivesItsFirstContainer(t *testing.T) {
+	p := startPod(t)
+	dir := t.TempDir()
+	mounts := []specs.Mount{bindMount("/vol", dir, "rw")}
+	first := p.start(user(t, mounts, "make", "/vol/x", "sleep", ""))
+	first.waitFor(t, "made")
+	second := p.start(user(t, mounts, "listen", "/vol/socket", "await", "/vol/go", "read", "/vol/x", "make", "/vol/y", "sleep", ""))
+	second.waitFor(t, "bound")
+	if err := p.Destroy(testContext(t), first.ID); err != nil {
+		t.Fatal(err)
+	}
+	out, _ := p.run(user(t, mounts, "dial", "/vol/socket", "make", "/vol/go", "await", "/vol/y"))
+	if !strings.Contains(out, "socket: hello\n") || !strings.Contains(out, "await /vol/y: there") {
+		t.Errorf("output of the successor:\n%s", out)
+	}
+	if err := p.Destroy(testContext(t), second.ID); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, func() error { // the Sentry alone
+		if n := p.processesOfSandbox(); n != 1 {
+			return fmt.Errorf("%d processes of the sandbox are left", n)
+		}
+		return nil
+	})
+}
+
+// Without another container there is nothing to wait for, and no gate.
+func TestNoGateIsPassedInVain(t *testing.T) {
+	p := startPod(t)
+	dir := t.TempDir()
+	first := p.start(user(t, []specs.Mount{bindMount("/vol", dir, "ro")}, "sleep", ""))
+	c, _ := newContainer(t, user(t, []specs.Mount{bindMount("/vol", dir, "rw")}, "sleep", ""))
+	volumes, err := volumesOf(c.Container)
+	if err != nil || len(volumes) != 2 {
+		t.Fatalf("%+v, %v", volumes, err)
+	}
+	if joins := p.joinables(c.Container, volumes); len(joins) != 0 {
+		t.Errorf("joins %+v of a container that may only read, %s", joins, first.ID)
+	}
+}
+
+// The program is looked for, and what is wrong with it told, as without a gate.
+func TestProgramBehindAGate(t *testing.T) {
+	p := startPod(t)
+	dir := t.TempDir()
+	mounts := []specs.Mount{bindMount("/vol", dir, "rw")}
+	first := p.start(user(t, mounts, "flock", "/vol/flock", "sleep", ""))
+	first.waitFor(t, "held")
+	spec := func(args ...string) *specs.Spec {
+		s := shell(newRootfs(t), "")
+		s.Process.Args, s.Process.Cwd = args, "/bin"
+		s.Process.Env = []string{"PATH=/none:relative:/etc:/bin", "A=b c"}
+		s.Mounts = append(s.Mounts, mounts...)
+		for name, content := range map[string]string{"script": "#!/bin/sh\necho script \"$@\" $A", "broken": "\x7fELF", "denied": "x"} {
+			mode := os.FileMode(0o755)
+			if name == "denied" {
+				mode = 0o644
+			}
+			if err := os.WriteFile(filepath.Join(s.Root.Path, "bin", name), []byte(content), mode); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return s
+	}
+	for name, args := range map[string][]string{
+		"by PATH": {"script", "x", "", "y z"}, "by its path": {"/bin/script", "x", "", "y z"}, "from where it is": {"./script", "x", "", "y z"},
+	} {
+		if out, code := p.run(spec(args...)); out != "script x  y z b c\n" || code != 0 {
+			t.Errorf("%s: %q, exit code %d", name, out, code)
+		}
+	}
+	for program, want := range map[string]error{"missing": unix.ENOENT, "/no/such": unix.ENOENT, "/bin/denied": unix.EACCES, "denied": unix.EACCES, "broken": unix.ENOEXEC} {
+		c, _ := newContainer(t, spec(program))
+		if err := p.Create(testContext(t), c.Container); err != nil {
+			t.Fatal(err)
+		}
+		err := p.Start(testContext(t), c.Container)
+		if !errdefs.IsInvalidArgument(err) || !strings.Contains(fmt.Sprint(err), want.Error()) || !strings.Contains(fmt.Sprint(err), program) {
+			t.Errorf("%s: %v, want %v", program, err, want)
+		}
+	}
+	// A user without rights, no new privileges, a terminal's absence: all passes the gate.
+	s := spec("id", "-u")
+	s.Process.User = specs.User{UID: 1000, GID: 1000}
+	s.Process.Capabilities, s.Process.NoNewPrivileges = nil, true
+	if out, _ := p.run(s); out != "1000\n" {
+		t.Errorf("as a user: %q", out)
+	}
+	if out, _ := p.run(spec("ls", "-a", "/dev")); strings.Contains(out, "gate") {
+		t.Errorf("the gate is left in /dev: %s", out)
+	}
+	if _, err := p.Started(context.Background(), first.ID); err != nil {
+		t.Error(err)
+	}
+	_ = slices.Contains[[]string]
+}
