@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -132,7 +133,9 @@ func (m *Manager) adopt(ctx context.Context, p *pod, proc engine.Process) error 
 			klog.ErrorS(err, "End a container without a record", "container", id)
 		}
 	}
-	for _, c := range p.members() {
+	members := p.members()
+	slices.SortStableFunc(members, func(a, b *container) int { return startingLast(a) - startingLast(b) })
+	for _, c := range members {
 		if err := m.recoverContainer(ctx, c, sb); err != nil {
 			klog.ErrorS(err, "Recover a container", "container", c.id(), "phase", c.phase())
 		}
@@ -153,28 +156,60 @@ func (m *Manager) recoverContainer(ctx context.Context, c *container, sb engine.
 		// The record may have come before, or be that of a status that was lost.
 		return sb.Destroy(ctx, c.id())
 	case lifecycle.Starting:
-		started, err := sb.Started(ctx, c.id())
+		started, err := recoverStart(ctx, c, sb)
 		if err == nil && !started {
 			return m.unstart(ctx, c, sb)
+		}
+		if errdefs.IsInvalidArgument(err) {
+			serr := m.reopenStreams(c)
+			m.containerEnded(c, failedToStart(err))
+			return errors.Join(err, serr)
 		}
 		// Also when that cannot be told: the wait will.
 		err = c.note(lifecycle.Started, func(st *record.ContainerStatus) { st.StartedAt = startedNow(c) })
 		if err != nil && !errors.Is(err, record.ErrUnsaved) {
 			return err
 		}
-		fallthrough
+		return m.followRunning(ctx, c, sb)
 	case lifecycle.Running:
-		err := m.reopenStreams(c)
-		if err == nil {
-			err = recoverStdio(c, sb)
+		known, err := engineContainer(c)
+		if err = errors.Join(err, sb.Learn(known)); err != nil {
+			klog.ErrorS(err, "A container's volumes are not shared with others", "container", c.id())
 		}
-		m.watchContainer(c, sb)
-		if c.Status().OOMKilled { // the signal may not have been sent
-			err = errors.Join(err, m.signal(ctx, c, int(unix.SIGKILL), true))
-		}
-		return err
+		return m.followRunning(ctx, c, sb)
 	}
 	return nil
+}
+
+// startingLast is 1 for a container whose start was cut off: it may need what the
+// others have.
+func startingLast(c *container) int {
+	if c.phase() == lifecycle.Starting {
+		return 1
+	}
+	return 0
+}
+
+// recoverStart asks whether a container was started, and brings its start to an end.
+func recoverStart(ctx context.Context, c *container, sb engine.Sandbox) (started bool, err error) {
+	known, err := engineContainer(c)
+	if err != nil { // it may run all the same
+		return true, fmt.Errorf("read what it was to be: %w", errdefs.ErrInternal.WithMessage(err.Error()))
+	}
+	return sb.Recover(ctx, known)
+}
+
+// followRunning waits for the end of a container that an earlier daemon has started.
+func (m *Manager) followRunning(ctx context.Context, c *container, sb engine.Sandbox) error {
+	err := m.reopenStreams(c)
+	if err == nil {
+		err = recoverStdio(c, sb)
+	}
+	m.watchContainer(c, sb)
+	if c.Status().OOMKilled { // the signal may not have been sent
+		err = errors.Join(err, m.signal(ctx, c, int(unix.SIGKILL), true))
+	}
+	return err
 }
 
 // unstart makes a container Created again whose start did not arrive, for the

@@ -62,15 +62,11 @@ func (m *Manager) start(ctx context.Context, c *container) error {
 func (m *Manager) startInSandbox(ctx context.Context, sandbox engine.Sandbox, c *container) error {
 	ctx, cancel := context.WithTimeout(ctx, m.opts.Timeouts.Sandbox)
 	defer cancel()
-	spec, err := c.Spec()
+	ec, err := engineContainer(c)
 	if err != nil {
 		return err
 	}
-	writes, err := c.Writes()
-	if err != nil {
-		return err
-	}
-	if err := m.opts.Plugins.StartContainer(ctx, m.pluginPod(c.pod), pluginContainer(c, spec)); err != nil {
+	if err := m.opts.Plugins.StartContainer(ctx, m.pluginPod(c.pod), pluginContainer(c, ec.Spec)); err != nil {
 		return err
 	}
 	streams := c.getStreams()
@@ -82,10 +78,21 @@ func (m *Manager) startInSandbox(ctx context.Context, sandbox engine.Sandbox, c 
 		return fmt.Errorf("open streams: %w", err)
 	}
 	defer files.close()
-	if err := sandbox.Start(ctx, engine.Container{ID: c.id(), Spec: spec, Writes: writes, Stdio: files.stdio, Hold: files.hold}); err != nil {
+	ec.Stdio, ec.Hold = files.stdio, files.hold
+	if err := sandbox.Start(ctx, ec); err != nil {
 		return err
 	}
 	return files.connect(c)
+}
+
+// engineContainer is what the sandbox needs to know of a container, without its files.
+// After an error it is as much of it as can be read.
+func engineContainer(c *container) (engine.Container, error) {
+	ec := engine.Container{ID: c.id()}
+	var err, werr error
+	ec.Spec, err = c.Spec()
+	ec.Writes, werr = c.Writes()
+	return ec, errors.Join(err, werr)
 }
 
 // watchContainer waits for the end of a running container, as long as the manager

@@ -110,9 +110,16 @@ type Sandbox interface {
 	// container's first process exists.
 	Start(ctx context.Context, c Container) error
 
-	// Started tells whether a container was ever started, by whichever daemon: one
-	// that died in Start cannot know. It does not block on a running container.
-	Started(ctx context.Context, id string) (bool, error)
+	// Learn is called after Adopt for each container that is known to run. It does not
+	// ask the sandbox. Stdio and Hold are not needed.
+	Learn(c Container) error
+
+	// Recover is called after Adopt, and after Learn for all others, for a container
+	// whose start was cut off: a daemon that died in Start cannot know what became of
+	// it. It tells whether the container was ever started, and brings its start to an
+	// end. It does not block on a running container. Stdio and Hold are not needed.
+	// InvalidArgument is a start that has failed, of which nothing is left.
+	Recover(ctx context.Context, c Container) (started bool, err error)
 
 	// Wait blocks until the container has ended. When the sandbox dies, it
 	// returns SIGKILL's status (137) and errdefs.ErrUnavailable.

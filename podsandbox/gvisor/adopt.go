@@ -2,6 +2,7 @@ package gvisor
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -69,9 +70,53 @@ func (s *Sandbox) greet(ctx context.Context) error {
 	return nil
 }
 
-// Started implements engine.Sandbox. The sandbox starts one container at a time
+// Learn implements engine.Sandbox.
+func (s *Sandbox) Learn(c engine.Container) error {
+	volumes, err := volumesOf(c)
+	if err != nil {
+		return fmt.Errorf("learn of the volumes of container %s: %w", c.ID, err)
+	}
+	s.volumes.add(c.ID, volumes)
+	return nil
+}
+
+// Recover implements engine.Sandbox.
+func (s *Sandbox) Recover(ctx context.Context, c engine.Container) (bool, error) {
+	started, err := s.started(ctx, c.ID)
+	if err != nil || !started {
+		return started, err
+	}
+	if err := s.recoverStart(ctx, c); err != nil {
+		return true, fmt.Errorf("bring the start of container %s to an end: %w", c.ID, err)
+	}
+	return true, nil
+}
+
+// recoverStart lets a container begin that still waits for its volumes.
+func (s *Sandbox) recoverStart(ctx context.Context, c engine.Container) error {
+	volumes, leave, err := s.enterSharing(ctx, c)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	waits, err := s.waitsAtGate(ctx, c.ID)
+	if err != nil && !errdefs.IsNotFound(err) && !errdefs.IsFailedPrecondition(err) {
+		return err
+	}
+	if waits {
+		if err := s.finishStart(ctx, c, s.planSharing(c.ID, volumes)); err != nil {
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
+			defer cancel()
+			return errors.Join(err, s.Destroy(ctx, c.ID))
+		}
+	}
+	s.volumes.add(c.ID, volumes)
+	return nil
+}
+
+// started tells whether a container was ever started. The sandbox starts one at a time
 // and answers when it is done with that, so a start whose caller died is not missed.
-func (s *Sandbox) Started(ctx context.Context, id string) (bool, error) {
+func (s *Sandbox) started(ctx context.Context, id string) (bool, error) {
 	var state int
 	if err := s.control.call(ctx, methodState, id, &state); err != nil {
 		return false, fmt.Errorf("get state of container %s: %w", id, s.explain(err))

@@ -110,13 +110,13 @@ func (s *Sandbox) start(ctx context.Context, c engine.Container) error {
 		return err
 	}
 	defer leave()
-	joins := s.joinables(c, volumes)
+	share := s.planSharing(c.ID, volumes)
 	args, files, err := g.startArgs(c, stdio)
 	if err != nil {
 		return err
 	}
 	defer func() { closeAll(files.own) }()
-	if len(joins) > 0 {
+	if !share.isNone() {
 		if err := s.engine.addGate(&args, &files); err != nil {
 			return err
 		}
@@ -130,8 +130,8 @@ func (s *Sandbox) start(ctx context.Context, c engine.Container) error {
 		return s.explain(err)
 	}
 	crashpoint.Here("after container start")
-	if len(joins) > 0 {
-		if err := s.finishStart(ctx, c, volumes, joins); err != nil {
+	if !share.isNone() {
+		if err := s.finishStart(ctx, c, share); err != nil {
 			return err
 		}
 	}
@@ -195,13 +195,16 @@ func confOf(p *preparedSpec) containerConf {
 
 // hasNetRaw tells whether raw sockets are among a process's capabilities. gVisor
 // takes that one away where they are not turned on.
-func hasNetRaw(p *specs.Process) bool {
+func hasNetRaw(p *specs.Process) bool { return hasCapability(p, "CAP_NET_RAW") }
+
+// hasCapability tells whether a process has a capability, or can come to have it.
+func hasCapability(p *specs.Process, name string) bool {
 	if p == nil || p.Capabilities == nil {
 		return false
 	}
 	c := p.Capabilities
 	for _, set := range [][]string{c.Bounding, c.Effective, c.Permitted, c.Inheritable, c.Ambient} {
-		if slices.Contains(set, "CAP_NET_RAW") {
+		if slices.Contains(set, name) {
 			return true
 		}
 	}

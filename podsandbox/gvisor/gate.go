@@ -3,7 +3,9 @@ package gvisor
 import (
 	"context"
 	"fmt"
+	"os"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -12,6 +14,7 @@ import (
 
 	"github.com/containerd/errdefs"
 
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/crashpoint"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/gvisor/guest"
 )
 
@@ -37,6 +40,49 @@ func putGate(spec *specs.Spec) error {
 		Destination: gateFolder, Type: imageMountType, Source: "/gate", Options: []string{"ro", "nosuid", "nodev"},
 	})
 	return nil
+}
+
+// gateFile returns the file system of the gate as another open file.
+func (e *Engine) gateFile() (*os.File, error) {
+	e.gateOnce.Do(func() {
+		var image []byte
+		if image, e.gateErr = guest.GateImage(); e.gateErr == nil {
+			e.gate, e.gateErr = memoryFile("gate", image)
+		}
+	})
+	if e.gateErr != nil {
+		return nil, e.gateErr
+	}
+	return reopen(e.gate)
+}
+
+// addGate puts the gate before a container's program.
+func (e *Engine) addGate(args *startArgs, files *startFiles) error {
+	spec := *args.Spec
+	if err := putGate(&spec); err != nil {
+		return err
+	}
+	gate, err := e.gateFile()
+	if err != nil {
+		return err
+	}
+	args.Spec = &spec
+	args.GoferMountConfs = append(slices.Clone(args.GoferMountConfs), mountConf{Lower: lowerErofs})
+	files.all = append(slices.Clone(files.all), gate)
+	files.own = append(slices.Clone(files.own), gate)
+	return nil
+}
+
+// openGate takes away what a container waits at.
+func (s *Sandbox) openGate(ctx context.Context, id string) error {
+	crashpoint.Here("before gate opens")
+	pid, err := s.firstProcess(ctx, id)
+	if err != nil {
+		return err
+	}
+	_, err = s.changeMounts(ctx, []string{"n", pidArg(pid), "u", gateFolder, "d", gateFolder})
+	crashpoint.Here("after gate opens")
+	return err
 }
 
 // programPaths are the paths that a container's program is looked for at, as gVisor

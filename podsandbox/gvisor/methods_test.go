@@ -74,7 +74,7 @@ var methodUses = map[string]methodUse{
 		return b.Signal(ctx, c.ID, 15, true)
 	}},
 	methodState: {good: "2", use: func(ctx context.Context, b *brokenOut, c engine.Container) error {
-		_, err := b.Started(ctx, c.ID)
+		_, err := b.Recover(ctx, c)
 		return err
 	}},
 	methodReadCgroup: {good: `{"results":[]}`, use: func(ctx context.Context, b *brokenOut, c engine.Container) error {

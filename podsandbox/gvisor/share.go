@@ -2,8 +2,8 @@ package gvisor
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strconv"
 
@@ -12,7 +12,6 @@ import (
 
 	"github.com/containerd/errdefs"
 
-	"github.com/cri-sandbox/cri-sandbox/podsandbox/crashpoint"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/gvisor/guest"
 )
@@ -23,98 +22,112 @@ import (
 // each other. gVisor shares a file system between containers only if it is a tmpfs, or
 // one that nobody else changes.
 //
-// So a container whose volume another one has already joins that one's file system:
-// it is started behind a gate (gate.go), the other's mount is copied over its own one,
-// and the gate is opened. What cannot be joined is what it was before: the same files
-// without what is known of them in the Sentry's memory alone.
+// So what a container starts with is decided anew while it waits behind a gate
+// (gate.go): it joins the file system of who has the volume already, whose mount is
+// copied over its own one; and those who have it for reading alone, each for itself,
+// join the one of the container that can write. What cannot be joined is what it was
+// before: the same files, without what is known of them in the Sentry's memory alone.
 
-// joinable is a volume of a container and where others have it.
-type joinable struct {
-	volume
-	sources []source
-	// nested are the container's mounts below it, which have to stay on top.
-	nested []string
+// sharing is what the volumes of a container that starts have to do with those of
+// others.
+type sharing struct {
+	volumes []volume
+	joins   []join // of its own volumes, with others
+	offers  []join // of others' volumes, with its own
 }
 
-// joinables are what a container has to join.
-func (s *Sandbox) joinables(c engine.Container, volumes []volume) []joinable {
-	var list []joinable
+func (sh *sharing) isNone() bool { return len(sh.joins)+len(sh.offers) == 0 }
+
+// join is a volume of a container and where it is found in others.
+type join struct {
+	container string
+	volume
+	sources []source
+}
+
+// planSharing finds who has what a container is to have.
+func (s *Sandbox) planSharing(id string, volumes []volume) sharing {
+	sh := sharing{volumes: volumes}
 	for _, v := range volumes {
-		if sources := s.volumes.sources(c.ID, v); len(sources) > 0 {
-			list = append(list, joinable{volume: v, sources: sources, nested: nestedIn(c, v.destination)})
+		if sources := s.volumes.sources(id, v); len(sources) > 0 {
+			sh.joins = append(sh.joins, join{container: id, volume: v, sources: sources})
+		} else if v.writable() {
+			sh.offers = append(sh.offers, s.volumes.readers(id, v)...)
 		}
 	}
 	// An outer one before what lies in it.
-	slices.SortStableFunc(list, func(a, b joinable) int { return len(a.destination) - len(b.destination) })
-	return list
+	slices.SortStableFunc(sh.joins, func(a, b join) int { return len(a.destination) - len(b.destination) })
+	return sh
 }
 
-// nestedIn are the mounts of a container below one of them, inner ones first.
-func nestedIn(c engine.Container, destination string) []string {
-	mounts, err := translateMounts(c.Spec.Root.Path, c.Spec.Mounts)
-	if err != nil {
-		return nil
-	}
-	var nested []string
-	for _, m := range mounts {
-		if m.Destination != destination && within(m.Destination, destination) && !slices.Contains(nested, m.Destination) {
-			nested = append(nested, m.Destination)
+// finishStart lets a container that waits behind its gate share its volumes and begin.
+func (s *Sandbox) finishStart(ctx context.Context, c engine.Container, sh sharing) error {
+	for _, j := range slices.Concat(sh.joins, sh.offers) {
+		origin, err := s.joinAny(ctx, j)
+		if err != nil {
+			s.engine.log.Warn("A volume is not shared between containers", "container", j.container, "volume", j.destination, "err", err)
+			continue
+		}
+		s.lend(origin)
+		if j.container != c.ID {
+			s.volumes.joined(j.container, j.destination, origin)
+			continue
+		}
+		for i := range sh.volumes {
+			if sh.volumes[i].destination == j.destination {
+				sh.volumes[i].origin = origin
+			}
 		}
 	}
-	slices.SortStableFunc(nested, func(a, b string) int { return len(b) - len(a) })
-	return nested
-}
-
-// joinVolumes copies the mounts of others over those of a container that waits behind
-// its gate, and opens it. It returns the containers whose gofers serve them.
-func (s *Sandbox) joinVolumes(ctx context.Context, id string, list []joinable) (origins map[string]string, err error) {
-	waiting, err := s.firstProcess(ctx, id)
-	if err != nil {
-		return nil, err
-	}
-	origins = map[string]string{}
-	pids := map[string]int32{}
-	for _, j := range list {
-		for _, from := range j.sources {
-			pid, known := pids[from.container]
-			if !known {
-				if pid, err = s.firstProcess(ctx, from.container); err != nil {
-					pid = 0 // it has ended
-				}
-				pids[from.container] = pid
-			}
-			if pid == 0 {
-				continue
-			}
-			if err = s.joinVolume(ctx, waiting, pid, from, j); err == nil {
-				origins[j.destination] = from.origin
-				break
-			}
-			s.engine.log.Warn("A volume is not shared with another container", "container", id, "volume", j.destination, "with", from.container, "err", err)
-		}
-	}
-	crashpoint.Here("before gate opens")
-	open := []string{"n", pidArg(waiting), "u", gateFolder, "d", gateFolder}
-	if _, err := s.changeMounts(ctx, open); err != nil {
-		return nil, fmt.Errorf("open the gate: %w", err)
-	}
-	crashpoint.Here("after gate opens")
-	return origins, nil
-}
-
-// finishStart lets a container that waits behind its gate have its volumes and begin.
-func (s *Sandbox) finishStart(ctx context.Context, c engine.Container, volumes []volume, joins []joinable) error {
-	origins, err := s.joinVolumes(ctx, c.ID, joins)
-	if err != nil {
-		return err
-	}
-	for i, v := range volumes {
-		if origin, joined := origins[v.destination]; joined {
-			volumes[i].origin = origin
-			s.lend(origin)
-		}
+	if err := s.openGate(ctx, c.ID); err != nil {
+		return fmt.Errorf("open the gate: %w", err)
 	}
 	return s.passGate(ctx, c.ID, c.Spec.Process.Args[0])
+}
+
+// joinAny copies a mount from the first container where that succeeds. It returns the
+// container whose gofer serves it.
+func (s *Sandbox) joinAny(ctx context.Context, j join) (origin string, err error) {
+	to, err := s.firstProcess(ctx, j.container)
+	if err != nil {
+		return "", err
+	}
+	var failed error
+	for _, from := range j.sources {
+		pid, err := s.firstProcess(ctx, from.container)
+		if err == nil {
+			if err = s.copyMount(ctx, from.path, pid, j.container, j.volume, to); err == nil {
+				return from.origin, nil
+			}
+		}
+		failed = errors.Join(failed, fmt.Errorf("from container %s: %w", from.container, err))
+	}
+	return "", failed
+}
+
+// copyMount puts a copy of a mount of one process over one of another process. After
+// an error that one has what it had.
+func (s *Sandbox) copyMount(ctx context.Context, source string, from int32, owner string, v volume, to int32) error {
+	ops := []string{"n", pidArg(to)}
+	if v.origin != owner { // what it has joined before, of a container that has ended
+		ops = append(ops, "u", v.destination)
+	}
+	for _, n := range v.nested {
+		ops = append(ops, "o", n)
+	}
+	ops = append(ops, "n", pidArg(from), "o", source, "n", pidArg(to), "m", v.destination)
+	moved := len(ops) / 2
+	ops = append(ops, "f", strconv.Itoa(int(unix.MS_REMOUNT|unix.MS_BIND|v.flags)), "r", v.destination)
+	for _, n := range slices.Backward(v.nested) {
+		ops = append(ops, "m", n)
+	}
+	failed, err := s.changeMounts(ctx, ops)
+	if failed > moved {
+		if _, uerr := s.changeMounts(ctx, []string{"n", pidArg(to), "u", v.destination}); uerr != nil {
+			return fmt.Errorf("%w; and to undo it: %w", err, uerr)
+		}
+	}
+	return err
 }
 
 // lend notes that the gofer of a container serves another one, too.
@@ -138,48 +151,6 @@ func (s *Sandbox) retireGofer(c *container) bool {
 	s.retired = append(slices.DeleteFunc(s.retired, func(g *gofer) bool { return g.proc.ended() }), c.gofer)
 	c.gofer = nil
 	return true
-}
-
-// addGate puts the gate before a container's program.
-func (e *Engine) addGate(args *startArgs, files *startFiles) error {
-	spec := *args.Spec
-	if err := putGate(&spec); err != nil {
-		return err
-	}
-	gate, err := e.gateFile()
-	if err != nil {
-		return err
-	}
-	args.Spec = &spec
-	args.GoferMountConfs = append(slices.Clone(args.GoferMountConfs), mountConf{Lower: lowerErofs})
-	files.all = append(slices.Clone(files.all), gate)
-	files.own = append(slices.Clone(files.own), gate)
-	return nil
-}
-
-// joinVolume copies one mount. After an error the container has its own one.
-func (s *Sandbox) joinVolume(ctx context.Context, waiting, pid int32, from source, j joinable) error {
-	ops := []string{"n", pidArg(waiting)}
-	for _, n := range j.nested {
-		ops = append(ops, "o", n)
-	}
-	ops = append(ops, "n", pidArg(pid), "o", from.path, "n", pidArg(waiting), "m", j.destination)
-	moved := len(ops) / 2
-	flags := unix.MS_REMOUNT | unix.MS_BIND | j.flags
-	ops = append(ops, "f", strconv.Itoa(int(flags)), "r", j.destination)
-	for _, n := range slices.Backward(j.nested) {
-		ops = append(ops, "m", n)
-	}
-	failed, err := s.changeMounts(ctx, ops)
-	if err == nil {
-		return nil
-	}
-	if failed > moved {
-		if _, uerr := s.changeMounts(ctx, []string{"n", pidArg(waiting), "u", j.destination}); uerr != nil {
-			return fmt.Errorf("%w; and to undo it: %w", err, uerr)
-		}
-	}
-	return err
 }
 
 func pidArg(pid int32) string { return strconv.Itoa(int(pid)) }
@@ -238,18 +209,4 @@ func (s *Sandbox) firstProcess(ctx context.Context, id string) (int32, error) {
 		return 0, fmt.Errorf("container %s has no process: %w", id, errdefs.ErrFailedPrecondition)
 	}
 	return ps[0].PID, nil
-}
-
-// gateFile returns the file system of the gate as another open file.
-func (e *Engine) gateFile() (*os.File, error) {
-	e.gateOnce.Do(func() {
-		var image []byte
-		if image, e.gateErr = guest.GateImage(); e.gateErr == nil {
-			e.gate, e.gateErr = memoryFile("gate", image)
-		}
-	})
-	if e.gateErr != nil {
-		return nil, e.gateErr
-	}
-	return reopen(e.gate)
 }

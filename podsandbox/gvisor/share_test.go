@@ -1,7 +1,7 @@
 package gvisor
 
 import (
-	"context"
+	"debug/elf"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/containerd/errdefs"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 )
@@ -24,6 +25,12 @@ func user(t testing.TB, mounts []specs.Mount, actions ...string) *specs.Spec {
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
+	}
+	if f, err := elf.Open(self); err == nil {
+		if slices.ContainsFunc(f.Progs, func(p *elf.Prog) bool { return p.Type == elf.PT_INTERP }) {
+			t.Skip("the program of the tests is not static: set CGO_ENABLED=0, as the Makefile does")
+		}
+		f.Close()
 	}
 	spec := shell(newRootfs(t), "")
 	spec.Process.Args = append([]string{"/test/" + volumeUser}, actions...)
@@ -158,6 +165,55 @@ func TestASharedVolumeOutlivesItsFirstContainer(t *testing.T) {
 	})
 }
 
+// Who has a volume for reading alone joins the first that can write to it, and can
+// still only read.
+func TestAReaderOfAVolumeJoinsItsWriter(t *testing.T) {
+	p := startPod(t)
+	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, "sub"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	reader := p.start(user(t, []specs.Mount{bindMount("/whole", dir, "ro"), bindMount("/sub", filepath.Join(dir, "sub"), "ro", "nosuid")},
+		"await", "/whole/go", "dial", "/whole/socket", "dial", "/sub/socket", "make", "/whole/x", "make", "/sub/x", "filesystem", "/sub", "sleep", ""))
+	p.start(user(t, []specs.Mount{bindMount("/vol", dir, "rw")}, "listen", "/vol/socket", "listen", "/vol/sub/socket", "make", "/vol/go", "sleep", ""))
+	reader.waitFor(t, "filesystem")
+	for _, want := range []string{
+		"dial /whole/socket: hello", "dial /sub/socket: hello", "make /whole/x: open /whole/x: read-only file system",
+		"make /sub/x: open /sub/x: read-only file system", "flags 0x3",
+	} {
+		if !strings.Contains(reader.String(), want+"\n") {
+			t.Errorf("no %q in the output:\n%s", want, reader)
+		}
+	}
+}
+
+// A container that could mount a read-only volume again keeps its own one, which the
+// host keeps read-only.
+func TestAReaderThatMayMountKeepsItsVolume(t *testing.T) {
+	p := startPod(t)
+	dir := t.TempDir()
+	mounts := []specs.Mount{bindMount("/vol", dir, "ro")}
+	spec := shell(newRootfs(t), "echo started; sleep 1000")
+	spec.Process.Capabilities = &specs.LinuxCapabilities{Bounding: mountCapabilities, Effective: mountCapabilities, Permitted: mountCapabilities}
+	spec.Mounts = append(spec.Mounts, mounts...)
+	before := p.start(spec)
+	before.waitFor(t, "started")
+	writer := p.start(user(t, []specs.Mount{bindMount("/vol", dir, "rw")}, "make", "/vol/x", "sleep", ""))
+	writer.waitFor(t, "made")
+	again := *spec
+	process := *spec.Process
+	process.Args = []string{"/bin/sh", "-c", "mount -o remount,bind,rw /vol; touch /vol/y && echo written; echo done"}
+	again.Process = &process
+	out, _ := p.run(&again)
+	if !strings.Contains(out, "done") || strings.Contains(out, "written") {
+		t.Errorf("output %q", out)
+	}
+	out, _, err := p.sh(before.ID, "mount -o remount,bind,rw /vol; touch /vol/y && echo written; echo done")
+	if err != nil || strings.Contains(out, "written") {
+		t.Errorf("output %q, %v", out, err)
+	}
+}
+
 // Without another container there is nothing to wait for, and no gate.
 func TestNoGateIsPassedInVain(t *testing.T) {
 	p := startPod(t)
@@ -168,8 +224,8 @@ func TestNoGateIsPassedInVain(t *testing.T) {
 	if err != nil || len(volumes) != 2 {
 		t.Fatalf("%+v, %v", volumes, err)
 	}
-	if joins := p.joinables(c.Container, volumes); len(joins) != 0 {
-		t.Errorf("joins %+v of a container that may only read, %s", joins, first.ID)
+	if sh := p.planSharing(c.ID, volumes); len(sh.joins) != 0 || len(sh.offers) != 1 {
+		t.Errorf("%+v, with %s, which may only read", sh, first.ID)
 	}
 }
 
@@ -223,8 +279,63 @@ func TestProgramBehindAGate(t *testing.T) {
 	if out, _ := p.run(spec("ls", "-a", "/dev")); strings.Contains(out, "gate") {
 		t.Errorf("the gate is left in /dev: %s", out)
 	}
-	if _, err := p.Started(context.Background(), first.ID); err != nil {
-		t.Error(err)
+}
+
+// A daemon that died while a container waited for its volumes has left it to the next
+// one, as it has those who have them.
+func TestAStartBehindAGateIsFinishedByTheNextDaemon(t *testing.T) {
+	p := startPod(t)
+	dir := t.TempDir()
+	mounts := []specs.Mount{bindMount("/vol", dir, "rw")}
+	first := p.start(user(t, mounts, "flock", "/vol/flock", "sleep", ""))
+	first.waitFor(t, "held")
+	runs, _ := newContainer(t, user(t, mounts, "flock", "/vol/flock", "sleep", ""))
+	fails, _ := newContainer(t, user(t, mounts))
+	fails.Spec.Process.Args = []string{"/no/such"}
+	for _, c := range []*running{runs, fails} {
+		p.startBehindGate(c.Container)
 	}
-	_ = slices.Contains[[]string]
+	s, err := p.eng.Adopt(testContext(t), p.cfg, p.Process())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Learn(first.Container); err != nil {
+		t.Fatal(err)
+	}
+	if started, err := s.Recover(testContext(t), runs.Container); err != nil || !started {
+		t.Errorf("%v, %v", started, err)
+	}
+	runs.waitFor(t, "flock /vol/flock: resource temporarily unavailable")
+	if _, err := s.Recover(testContext(t), fails.Container); !errdefs.IsInvalidArgument(err) {
+		t.Errorf("without a program: %v", err)
+	}
+	if started, err := s.Recover(testContext(t), fails.Container); err != nil || started {
+		t.Errorf("it is left: %v, %v", started, err)
+	}
+	// Again, as by a third daemon.
+	if started, err := s.Recover(testContext(t), runs.Container); err != nil || !started {
+		t.Errorf("%v, %v", started, err)
+	}
+}
+
+// startBehindGate is Start up to where the container waits.
+func (p *pod) startBehindGate(c engine.Container) {
+	p.t.Helper()
+	ctx := testContext(p.t)
+	must := func(err error) {
+		if err != nil {
+			p.t.Helper()
+			p.t.Fatal(err)
+		}
+	}
+	must(p.Create(ctx, c))
+	g := p.container(c.ID).gofer
+	must(g.await(ctx))
+	must(p.takePlace(ctx, c, c.Stdio[:]))
+	args, files, err := g.startArgs(c, c.Stdio[:])
+	must(err)
+	must(p.eng.addGate(&args, &files))
+	must(p.control.call(ctx, methodStart, args, nil, files.all...))
+	closeAll(files.own)
+	g.closeConns()
 }

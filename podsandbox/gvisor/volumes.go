@@ -14,6 +14,8 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"github.com/containerd/errdefs"
+
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
 )
 
@@ -22,7 +24,9 @@ type volume struct {
 	destination string // in the container, canonical
 	place       place
 	flags       uintptr // of the mount; mount(2)
-	// origin is the container whose gofer serves it: another one's, if it was joined.
+	// nested are the destinations of the container's mounts below it, inner ones first.
+	nested []string
+	// origin is the container whose gofer serves it: another one, if it was joined.
 	origin string
 }
 
@@ -51,9 +55,14 @@ func (p place) within(other place) (below string, ok bool) {
 	return below, ok
 }
 
-// volumesOf lists the bind mounts that a container was asked to have. Where what is
-// written to one goes to a layer, it is the container's own.
+// volumesOf lists the bind mounts of a container that it can share. Its own are those
+// over which it writes to a layer, and those in which paths are masked or read-only for
+// it. One that it may only read is none if it could mount it again for writing: the
+// host sees to its own one.
 func volumesOf(c engine.Container) ([]volume, error) {
+	if c.Spec == nil || c.Spec.Root == nil {
+		return nil, fmt.Errorf("spec has no root: %w", errdefs.ErrInvalidArgument)
+	}
 	mounts, err := translateMounts(c.Spec.Root.Path, c.Spec.Mounts)
 	if err != nil {
 		return nil, err
@@ -64,16 +73,45 @@ func volumesOf(c engine.Container) ([]volume, error) {
 		if !isGoferMount(m) || slices.ContainsFunc(volumes, func(v volume) bool { return v.destination == m.Destination }) {
 			continue
 		}
-		if _, layered := c.Writes.Layers[m.Destination]; layered {
+		if _, layered := c.Writes.Layers[m.Destination]; layered || restrictsIn(c.Spec, m.Destination) {
+			continue
+		}
+		flags := mountFlags(m)
+		if flags&unix.MS_RDONLY != 0 && mayMount(c.Spec.Process) {
 			continue
 		}
 		where, err := table.placeOf(m.Source)
 		if err != nil {
 			continue // the gofer will say it
 		}
-		volumes = append(volumes, volume{destination: m.Destination, place: where, flags: mountFlags(m), origin: c.ID})
+		volumes = append(volumes, volume{destination: m.Destination, place: where, flags: flags, nested: nestedIn(mounts, m.Destination), origin: c.ID})
 	}
 	return volumes, nil
+}
+
+// restrictsIn tells whether a container has masked or read-only paths in a folder.
+func restrictsIn(spec *specs.Spec, dir string) bool {
+	if spec.Linux == nil {
+		return false
+	}
+	return slices.ContainsFunc(slices.Concat(spec.Linux.MaskedPaths, spec.Linux.ReadonlyPaths), func(p string) bool {
+		return within(path.Clean(p), dir)
+	})
+}
+
+// mayMount tells whether a process can change mounts, in the sandbox.
+func mayMount(p *specs.Process) bool { return hasCapability(p, "CAP_SYS_ADMIN") }
+
+// nestedIn are the destinations of mounts below another one.
+func nestedIn(mounts []specs.Mount, destination string) []string {
+	var nested []string
+	for _, m := range mounts {
+		if m.Destination != destination && within(m.Destination, destination) && !slices.Contains(nested, m.Destination) {
+			nested = append(nested, m.Destination)
+		}
+	}
+	slices.SortStableFunc(nested, func(a, b string) int { return len(b) - len(a) })
+	return nested
 }
 
 // mountFlags are the flags of a mount that its options ask for.
@@ -198,6 +236,35 @@ func (t *volumeTable) sources(id string, v volume) []source {
 		}
 	}
 	return found
+}
+
+// readers are the volumes of other containers, for reading alone, that are a volume of
+// this container or lie in it.
+func (t *volumeTable) readers(id string, v volume) []join {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var found []join
+	for _, holder := range t.order {
+		for _, w := range t.byID[holder] {
+			below, ok := w.place.within(v.place)
+			if ok && !w.writable() && holder != id {
+				from := source{container: id, path: path.Join(v.destination, below), origin: id}
+				found = append(found, join{container: holder, volume: w, sources: []source{from}})
+			}
+		}
+	}
+	return found
+}
+
+// joined notes whose gofer serves a volume now.
+func (t *volumeTable) joined(id, destination, origin string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for i, v := range t.byID[id] {
+		if v.destination == destination {
+			t.byID[id][i].origin = origin
+		}
+	}
 }
 
 // enterSharing begins the start of a container that has volumes, of which there is one

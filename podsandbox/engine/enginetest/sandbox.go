@@ -159,14 +159,17 @@ func ownPIDs(s *specs.Spec) bool {
 	return false
 }
 
-// Started implements engine.Sandbox.
-func (s *sandbox) Started(_ context.Context, id string) (bool, error) {
+// Learn implements engine.Sandbox.
+func (s *sandbox) Learn(engine.Container) error { return nil }
+
+// Recover implements engine.Sandbox.
+func (s *sandbox) Recover(_ context.Context, c engine.Container) (bool, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.dead {
-		return false, s.deadError("get state of container", id)
+		return false, s.deadError("recover container", c.ID)
 	}
-	return s.containers[id] != nil, nil
+	return s.containers[c.ID] != nil, nil
 }
 
 // Wait implements engine.Sandbox.

@@ -54,7 +54,7 @@ func Run(t *testing.T, s Subject) {
 		"Adopt":             testAdopt,
 		"AdoptWrongProcess": testAdoptWrongProcess,
 		"StartAfterAdopt":   testStartAfterAdopt,
-		"Started":           testStarted,
+		"Recover":           testRecover,
 		"Reap":              testReap,
 	} {
 		t.Run(name, func(t *testing.T) { test(bench{t, s}) })

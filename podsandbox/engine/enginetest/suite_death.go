@@ -112,8 +112,8 @@ func testStartAfterAdopt(b bench) {
 	b.is("start again, as a third daemon", n.adopt().Start(b.ctx(), c), errdefs.IsFailedPrecondition)
 }
 
-// testStarted: the next daemon finds out what became of a start that was cut off.
-func testStarted(b bench) {
+// testRecover: the next daemon finds out what became of a start that was cut off.
+func testRecover(b bench) {
 	old := b.sandbox()
 	created, runs, over, gone := b.container("exit 3"), old.startReady(Polite), old.start("exit 4"), old.start("exit 5")
 	b.must(old.Create(b.ctx(), created))
@@ -121,7 +121,7 @@ func testStarted(b bench) {
 	b.must(old.Destroy(b.ctx(), gone.ID))
 	for _, n := range []node{old, old.adopt()} {
 		for what, want := range map[string]bool{created.ID: false, runs.ID: true, over.ID: true, gone.ID: false, newID(): false} {
-			if got, err := n.Started(b.ctx(), what); err != nil || got != want {
+			if got, err := n.Recover(b.ctx(), engine.Container{ID: what, Spec: created.Spec}); err != nil || got != want {
 				b.Errorf("started: %v, %v, want %v", got, err, want)
 			}
 		}
@@ -130,7 +130,7 @@ func testStarted(b bench) {
 		b.Errorf("the status became %+v", st)
 	}
 	b.must(old.Kill(b.ctx()))
-	_, err := old.Started(b.ctx(), runs.ID)
+	_, err := old.Recover(b.ctx(), engine.Container{ID: runs.ID, Spec: runs.Spec})
 	b.is("ask a dead sandbox", err, errdefs.IsUnavailable)
 }
 
