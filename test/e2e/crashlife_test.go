@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -42,6 +43,10 @@ var lives = map[string][]call{
 		{"run", (*life).run}, {"create", (*life).create}, {"start", (*life).start}, {"output", (*life).output},
 		{"kill sandbox", (*life).killSandbox}, {"dead", (*life).dead}, {"log", (*life).log},
 		{"stop", (*life).stop}, {"remove", (*life).remove},
+	},
+	"shared": {
+		{"run", (*life).run}, {"neighbour", (*life).neighbour}, {"create", (*life).create}, {"start", (*life).start},
+		{"joined", (*life).joined}, {"output", (*life).output}, {"stop", (*life).stop}, {"log", (*life).log}, {"remove", (*life).remove},
 	},
 	"image": {
 		{"pull", (*life).pull}, {"image", (*life).image}, {"remove image", (*life).removeImage},
@@ -116,6 +121,35 @@ func (l *life) log(context.Context) error {
 		return fmt.Errorf("the log has %d lines, not %d", n, lifeLines+1)
 	}
 	return nil
+}
+
+// neighbour runs a container that has a volume, which the other one is to have, too.
+func (l *life) neighbour(ctx context.Context) error {
+	dir := filepath.Join(l.env.Dir, "crash-volume")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	l.ctr.Mounts = []*runtimeapi.Mount{{ContainerPath: "/vol", HostPath: dir}}
+	n := newLife(l.env)
+	n.podID, n.pod = l.podID, l.pod
+	n.ctr = testenv.ContainerConfig("neighbour", l.env.Images["busybox"], "sleep", "1000")
+	n.ctr.Mounts = l.ctr.Mounts
+	if err := n.create(ctx); status.Code(err) == codes.AlreadyExists {
+		return nil // and runs
+	} else if err != nil {
+		return err
+	}
+	return n.start(ctx)
+}
+
+// joined looks that the container has the neighbour's mount over its own one; twice, if
+// a daemon died when it had put it there.
+func (l *life) joined(ctx context.Context) error {
+	out, err := l.env.Client.Exec(ctx, l.ctrID, "/bin/grep", " /vol ", "/proc/self/mountinfo")
+	if err == nil && strings.Count(out, "\n") < 2 {
+		err = fmt.Errorf("the mounts of the volume are\n%s", out)
+	}
+	return err
 }
 
 func (l *life) exec(ctx context.Context) error {

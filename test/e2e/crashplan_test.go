@@ -44,6 +44,7 @@ var takeovers = []death{
 	{life: "pod", step: "after record of pod stopping", n: 1},
 	{life: "pod", step: "after record of pod removing", n: 1},
 	{life: "image", step: "before layer unpack", n: 1},
+	{life: "shared", step: "before gate opens", n: 1},
 }
 
 // isBatch tells a step whose number in a life is chance: how many batches a log
@@ -57,7 +58,7 @@ func planDeaths(t *testing.T, n crashNode, steps []string) []death {
 	soak, _ := testenv.Soak(0)
 	seen := map[string]bool{}
 	var deaths []death
-	for _, name := range []string{"pod", "death", "image", "mapped"} {
+	for _, name := range []string{"pod", "death", "image", "mapped", "shared"} {
 		order, err := n.trace(death{life: name})
 		if err != nil {
 			t.Fatal(err)
