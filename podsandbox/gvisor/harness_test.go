@@ -19,6 +19,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"github.com/cri-sandbox/cri-sandbox/hack/volumeuser"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
 )
 
@@ -64,7 +65,7 @@ var stateDir string
 
 func TestMain(m *testing.M) {
 	beABrokenProgram()
-	beAVolumeUser()
+	volumeuser.Become()
 	dir, err := os.MkdirTemp("", "gvisor-test")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

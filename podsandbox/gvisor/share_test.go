@@ -1,15 +1,14 @@
 package gvisor
 
 import (
-	"debug/elf"
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
 	"github.com/containerd/errdefs"
+	"github.com/cri-sandbox/cri-sandbox/hack/volumeuser"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -22,35 +21,14 @@ func bindMount(destination, source string, options ...string) specs.Mount {
 // user is a container that runs a volume user.
 func user(t testing.TB, mounts []specs.Mount, actions ...string) *specs.Spec {
 	t.Helper()
-	self, err := os.Executable()
-	if err != nil {
+	dir := t.TempDir()
+	if err := volumeuser.Install(dir); err != nil {
 		t.Fatal(err)
 	}
-	if f, err := elf.Open(self); err == nil {
-		if slices.ContainsFunc(f.Progs, func(p *elf.Prog) bool { return p.Type == elf.PT_INTERP }) {
-			t.Skip("the program of the tests is not static: set CGO_ENABLED=0, as the Makefile does")
-		}
-		f.Close()
-	}
 	spec := shell(newRootfs(t), "")
-	spec.Process.Args = append([]string{"/test/" + volumeUser}, actions...)
-	program := filepath.Join(t.TempDir(), volumeUser)
-	if err := os.Link(self, program); err != nil {
-		if err := copyFile(self, program); err != nil {
-			t.Fatal(err)
-		}
-	}
-	spec.Mounts = append(spec.Mounts, bindMount("/test", filepath.Dir(program), "ro"))
-	spec.Mounts = append(spec.Mounts, mounts...)
+	spec.Process.Args = append([]string{"/test/" + volumeuser.Name}, actions...)
+	spec.Mounts = append(append(spec.Mounts, bindMount("/test", dir, "ro")), mounts...)
 	return spec
-}
-
-func copyFile(from, to string) error {
-	b, err := os.ReadFile(from)
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(to, b, 0o755)
 }
 
 // One kernel, one file system: what two containers of a pod do with a volume that both
@@ -59,12 +37,13 @@ func TestContainersShareAVolume(t *testing.T) {
 	p := startPod(t)
 	dir := t.TempDir()
 	first := p.start(user(t, []specs.Mount{bindMount("/vol", dir, "rw")},
-		"listen", "/vol/socket", "flock", "/vol/flock", "fcntl", "/vol/fcntl", "map", "/vol/map", "make", "/vol/ready", "watch", "/vol",
+		"listen", "/vol/socket", "flock", "/vol/flock", "fcntl", "/vol/fcntl", "map", "/vol/map", "mkfifo", "/vol/fifo",
+		"make", "/vol/ready", "watch", "/vol", "receive", "/vol/fifo",
 		"await", "/vol/append", "append", "/vol/append", "make", "/vol/appended", "sleep", ""))
 	first.waitFor(t, "watching")
 	second := p.start(user(t, []specs.Mount{bindMount("/data", dir, "rw")},
 		"dial", "/data/socket", "flock", "/data/flock", "fcntl", "/data/fcntl", "map", "/data/map", "rename", "/data/ready",
-		"make", "/data/new", "append", "/data/append", "await", "/data/appended", "lines", "/data/append", "sleep", ""))
+		"make", "/data/new", "send", "/data/fifo", "append", "/data/append", "await", "/data/appended", "lines", "/data/append", "sleep", ""))
 	second.waitFor(t, "lines /data/append: ")
 	for _, want := range []string{
 		"dial /data/socket: hello", "flock /data/flock: resource temporarily unavailable", "fcntl /data/fcntl: resource temporarily unavailable",
@@ -75,6 +54,7 @@ func TestContainersShareAVolume(t *testing.T) {
 		}
 	}
 	first.waitFor(t, "watch /vol: new\n")
+	first.waitFor(t, "receive /vol/fifo: through the pipe\n")
 	if _, err := os.Stat(filepath.Join(dir, "ready.moved")); err != nil {
 		t.Errorf("the host: %v", err)
 	}

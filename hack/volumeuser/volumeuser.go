@@ -1,12 +1,17 @@
-package gvisor
+// Package volumeuser is a program that does with files what applications that share a
+// volume do. Test programs become it inside a container, so there is none to build.
+package volumeuser
 
 import (
 	"bufio"
+	"debug/elf"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -14,17 +19,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// volumeUser is the name under which the program of these tests, in a container, does
-// one thing with a file after another: its arguments are pairs of what and the path.
-const volumeUser = "volume-user"
+// Name is the name under which a test program becomes a volume user. Its arguments are
+// pairs of what to do and a path; see use.
+const Name = "volume-user"
 
-// beAVolumeUser does not return in one.
-func beAVolumeUser() {
-	if filepath.Base(os.Args[0]) != volumeUser {
+// Become does not return in a program that has the name. It prints a line for each
+// thing done, with its result or error, and ends with 0.
+func Become() {
+	if filepath.Base(os.Args[0]) != Name {
 		return
 	}
 	for args := os.Args[1:]; len(args) > 1; args = args[2:] {
-		done, err := useVolume(args[0], args[1])
+		done, err := use(args[0], args[1])
 		if err != nil {
 			done = err.Error()
 		}
@@ -33,10 +39,37 @@ func beAVolumeUser() {
 	os.Exit(0)
 }
 
-// held keeps files open, and their locks.
+// Install puts this program under Name into a folder. It fails for one that is not
+// static, which no container could run.
+func Install(dir string) error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	f, err := elf.Open(self)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if slices.ContainsFunc(f.Progs, func(p *elf.Prog) bool { return p.Type == elf.PT_INTERP }) {
+		return errors.New("the test program is not static: set CGO_ENABLED=0, as the Makefile does")
+	}
+	to := filepath.Join(dir, Name)
+	if os.Link(self, to) == nil {
+		return nil
+	}
+	b, err := os.ReadFile(self)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(to, b, 0o755)
+}
+
+// held keeps files open, with their locks, and mapped.
 var held []any
 
-func useVolume(what, path string) (string, error) {
+// use does one thing; "sleep" is for good.
+func use(what, path string) (string, error) {
 	open := func(flags int) (*os.File, error) {
 		f, err := os.OpenFile(path, flags, 0o666)
 		held = append(held, f)
@@ -108,6 +141,10 @@ func useVolume(what, path string) (string, error) {
 		defer f.Close()
 		_, err = io.WriteString(f, "through the pipe")
 		return "sent", err
+	case "owner":
+		var st unix.Stat_t
+		err := unix.Stat(path, &st)
+		return fmt.Sprintf("%d:%d %o", st.Uid, st.Gid, st.Mode&0o7777), err
 	case "receive":
 		f, err := open(os.O_RDONLY)
 		if err != nil {
