@@ -141,6 +141,9 @@ func use(what, path string) (string, error) {
 		defer f.Close()
 		_, err = io.WriteString(f, "through the pipe")
 		return "sent", err
+	case "list":
+		entries, err := os.ReadDir(path)
+		return strconv.Itoa(len(entries)), err
 	case "owner":
 		var st unix.Stat_t
 		err := unix.Stat(path, &st)

@@ -125,14 +125,17 @@ func TestASharedVolumeOutlivesItsFirstContainer(t *testing.T) {
 	mounts := []specs.Mount{bindMount("/vol", dir, "rw")}
 	first := p.start(user(t, mounts, "make", "/vol/x", "sleep", ""))
 	first.waitFor(t, "made")
-	second := p.start(user(t, mounts, "listen", "/vol/socket", "await", "/vol/go", "read", "/vol/x", "make", "/vol/y", "sleep", ""))
+	second := p.start(user(t, mounts, "listen", "/vol/socket", "await", "/vol/go", "read", "/vol/x", "make", "/vol/y", "list", "/vol", "make", "/vol/z", "sleep", ""))
 	second.waitFor(t, "bound")
 	if err := p.Destroy(testContext(t), first.ID); err != nil {
 		t.Fatal(err)
 	}
-	out, _ := p.run(user(t, mounts, "dial", "/vol/socket", "make", "/vol/go", "await", "/vol/y"))
-	if !strings.Contains(out, "socket: hello\n") || !strings.Contains(out, "await /vol/y: there") {
+	out, _ := p.run(user(t, mounts, "dial", "/vol/socket", "make", "/vol/go", "await", "/vol/z"))
+	if !strings.Contains(out, "socket: hello\n") || !strings.Contains(out, "await /vol/z: there") {
 		t.Errorf("output of the successor:\n%s", out)
+	}
+	if !strings.Contains(second.String(), "list /vol: 4\n") { // which only the gofer can do
+		t.Errorf("output of the second:\n%s", second)
 	}
 	if err := p.Destroy(testContext(t), second.ID); err != nil {
 		t.Fatal(err)
