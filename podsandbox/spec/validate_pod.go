@@ -14,7 +14,9 @@ import (
 const maxHostname = 64
 
 var (
-	hostnameForm = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$`)
+	// A dot at the end is of a full name in the DNS, which the kubelet sends for
+	// setHostnameAsFQDN where it has no cluster domain.
+	hostnameForm = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?\.?$`)
 	sysctlForm   = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]*([./][A-Za-z0-9_][A-Za-z0-9_-]*)+$`)
 )
 
@@ -56,7 +58,7 @@ func podHostname(c *runtimeapi.PodSandboxConfig) error {
 	case len(h) > maxHostname:
 		return invalidf("hostname %q is longer than %d characters", h, maxHostname)
 	case !hostnameForm.MatchString(h):
-		return invalidf("hostname %q must consist of letters, digits, '-', '_' and '.'", h)
+		return invalidf("hostname %q must consist of letters, digits, '-', '_' and '.', begin with a letter or digit, and end with one or with one '.'", h)
 	}
 	return nil
 }
