@@ -4,7 +4,7 @@
 SHELL       := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup build sentry lint test unit e2e soak demo critest kubelet bench govulncheck install clean fuzz
+.PHONY: help version setup build sentry lint test unit e2e soak demo critest kubelet bench govulncheck install clean fuzz
 
 # Goals such as `setup build lint` are an order.
 .NOTPARALLEL:
@@ -17,7 +17,11 @@ SYSCONFDIR ?= /etc
 UNITDIR    ?= $(PREFIX)/lib/systemd/system
 DESTDIR    ?=
 
-VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+# A semantic version: the tag, else that of the commit. Empty without git: then the
+# program says what the go command knows.
+VERSION := $(shell { git describe --tags --exact-match --match 'v[0-9]*.[0-9]*.[0-9]*' 2>/dev/null || \
+	TZ=UTC0 git show -s --date=format-local:%Y%m%d%H%M%S --abbrev=12 --format=v0.0.0-%cd-%h 2>/dev/null; } | sed 's/^v//'; )$(shell \
+	[ -z "$$(git status --porcelain --untracked-files=no 2>/dev/null)" ] || echo +dirty)
 LDFLAGS := -s -w -X main.version=$(VERSION)
 
 # More than two test programs at once only wait for each other: most of them start
@@ -27,6 +31,9 @@ GOTEST := go test -count=1 -p 2
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "%-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+version: # of what is built from this tree
+	@echo '$(VERSION)'
 
 setup: ## install what is missing: Debian packages, CNI plugins, crictl, staticcheck (root for packages)
 	@hack/setup.sh

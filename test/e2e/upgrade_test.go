@@ -88,7 +88,7 @@ func TestPodsRunOverAnUpgrade(t *testing.T) {
 	k.must(k.env.Audit(k.ctx))
 }
 
-const laterVersion = "v99.0.0-later"
+const laterVersion = "99.0.0-later"
 
 // buildLater builds the daemon with another version and another sandbox program:
 // the same with a few bytes at its end, which nothing looks at.
