@@ -52,12 +52,13 @@ func isSystem(errnos ...unix.Errno) func(error) bool {
 	}
 }
 
-// toStatus gives an error its code. An error that is a gRPC status already keeps it.
-func toStatus(err error) error {
+// ToStatus gives an error its code. An error that is a gRPC status already keeps it,
+// if it is one that says something: others' may be Unknown, or a number of their own.
+func ToStatus(err error) error {
 	if err == nil {
 		return nil
 	}
-	if st, ok := status.FromError(err); ok && st.Code() != codes.Unknown {
+	if st, ok := status.FromError(err); ok && meansSomething(st.Code()) {
 		return err
 	}
 	for _, row := range errorCodes {
@@ -66,4 +67,9 @@ func toStatus(err error) error {
 		}
 	}
 	return status.Error(codes.Internal, err.Error())
+}
+
+// meansSomething is true for the codes of errors that gRPC defines, but for Unknown.
+func meansSomething(c codes.Code) bool {
+	return c > codes.OK && c <= codes.Unauthenticated && c != codes.Unknown
 }

@@ -30,21 +30,29 @@ func TestErrorsGetTheirCode(t *testing.T) {
 	} {
 		for _, err := range errs {
 			for _, e := range []error{err, fmt.Errorf("run pod: %w", err), errors.Join(fmt.Errorf("a: %w", err))} {
-				if got := status.Code(toStatus(e)); got != want {
+				if got := status.Code(ToStatus(e)); got != want {
 					t.Errorf("%v: %v, want %v", e, got, want)
 				}
 			}
 		}
 	}
-	if toStatus(nil) != nil {
+	if ToStatus(nil) != nil {
 		t.Error("nil became an error")
 	}
 }
 
 func TestNoErrorBecomesUnknown(t *testing.T) {
-	for _, err := range []error{errors.New("x"), errdefs.ErrUnknown, status.Error(codes.Unknown, "x")} {
-		if status.Code(toStatus(err)) == codes.Unknown {
-			t.Errorf("%v answers Unknown", err)
+	for _, err := range []error{errors.New("x"), errdefs.ErrUnknown, status.Error(codes.Unknown, "x"), status.Error(99, "x"), okError{}} {
+		for _, e := range []error{err, fmt.Errorf("run pod: %w", err), errors.Join(err, errdefs.ErrUnknown)} {
+			if c := status.Code(ToStatus(e)); c != codes.Internal {
+				t.Errorf("%v answers %v", e, c)
+			}
 		}
 	}
 }
+
+// okError says of itself that it is none.
+type okError struct{}
+
+func (okError) Error() string              { return "x" }
+func (okError) GRPCStatus() *status.Status { return status.New(codes.OK, "") }

@@ -108,7 +108,7 @@ func unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grp
 		logRequest(method, start, err)
 	}()
 	resp, err = handler(ctx, req)
-	return resp, toStatus(err)
+	return resp, ToStatus(err)
 }
 
 func stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) (err error) {
@@ -121,7 +121,7 @@ func stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler 
 		}
 		logRequest(method, start, err)
 	}()
-	return toStatus(handler(srv, ss))
+	return ToStatus(handler(srv, ss))
 }
 
 func logRequest(method string, start time.Time, err error) {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"path/filepath"
 
+	"github.com/cri-sandbox/cri-sandbox/cri"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/nri"
 )
 
@@ -40,5 +41,6 @@ func openPlugins(cfg nriConfig) (*nri.Plugins, error) {
 	return nri.New(nri.Options{
 		Version: version, Socket: cfg.Socket, PluginDir: cfg.PluginDir, ConfigDir: cfg.ConfigDir,
 		RegistrationTimeout: cfg.RegistrationTimeout.Duration, RequestTimeout: cfg.RequestTimeout.Duration,
+		Status: cri.ToStatus,
 	})
 }

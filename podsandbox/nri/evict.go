@@ -59,7 +59,14 @@ func collectEvictions(ctx context.Context, req *ttrpc.Request, resp *ttrpc.Respo
 	return nil
 }
 
-// evictUnasked is a ttrpc server interceptor: it reads the requests of plugins.
+// serve is a ttrpc server interceptor, around the requests of plugins. Without a
+// code of ours the library answers every error with Unknown.
+func (p *Plugins) serve(ctx context.Context, unmarshal ttrpc.Unmarshaler, info *ttrpc.UnaryServerInfo, method ttrpc.Method) (any, error) {
+	resp, err := p.evictUnasked(ctx, unmarshal, info, method)
+	return resp, p.opts.Status(err)
+}
+
+// evictUnasked reads what a request of a plugin evicts.
 func (p *Plugins) evictUnasked(ctx context.Context, unmarshal ttrpc.Unmarshaler, _ *ttrpc.UnaryServerInfo, method ttrpc.Method) (any, error) {
 	var update *api.UpdateContainersRequest
 	resp, err := method(ctx, func(v any) error {

@@ -53,6 +53,9 @@ type Options struct {
 
 	RegistrationTimeout time.Duration
 	RequestTimeout      time.Duration
+
+	// Status gives an error the code that a plugin is told of it.
+	Status func(error) error
 }
 
 // Callbacks reach the owner of pods. They may be called at any time between Start
@@ -94,7 +97,7 @@ func New(opts Options) (*Plugins, error) {
 		adaptation.WithPluginConfigPath(opts.ConfigDir),
 		adaptation.WithTTRPCOptions(
 			[]ttrpc.ClientOpts{ttrpc.WithUnaryClientInterceptor(collectEvictions)},
-			[]ttrpc.ServerOpt{ttrpc.WithUnaryServerInterceptor(p.evictUnasked)},
+			[]ttrpc.ServerOpt{ttrpc.WithUnaryServerInterceptor(p.serve)},
 		),
 	)
 	if err != nil {
