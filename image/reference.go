@@ -2,6 +2,7 @@ package image
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/containerd/errdefs"
@@ -31,6 +32,36 @@ func recordedNames(named reference.Named, dgst digest.Digest) []string {
 		names = append(names, named.Name()+":"+tagged.Tag())
 	}
 	return names
+}
+
+// NameFor is how an image is called for people who asked for it by the first of these
+// names that is one, in its full form, whatever else has that name by now. With ids
+// alone it is a name of the image, and without any its id.
+func (img Image) NameFor(asked ...string) string {
+	for _, name := range asked {
+		if _, ok := asID(name); ok || name == "" {
+			continue
+		}
+		named, err := parseName(name)
+		if err != nil {
+			continue
+		}
+		if full := named.String(); !img.beginsWith(name) || slices.Contains(img.RepoTags, full) || slices.Contains(img.RepoDigests, full) {
+			return full
+		}
+	}
+	for _, names := range [][]string{img.RepoTags, img.RepoDigests} {
+		if len(names) > 0 {
+			return names[0]
+		}
+	}
+	return img.ID
+}
+
+// beginsWith tells whether the image may have been asked for by a part of its id.
+func (img Image) beginsWith(name string) bool {
+	prefix, ok := asIDPrefix(name)
+	return ok && strings.HasPrefix(img.ID, prefix)
 }
 
 // repositoryOf is the full repository when name has neither tag nor digest.

@@ -3,6 +3,7 @@ package podsandbox
 import (
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
@@ -18,10 +19,15 @@ type container struct {
 	*record.Container
 	pod *pod
 
+	// made is closed when this daemon has ended its creation, well or not; nil when an
+	// earlier one has.
+	made chan struct{}
+
 	// ended is closed when the status says Exited.
 	ended     chan struct{}
 	endedOnce sync.Once
-	stopTold  sync.Once // plugins were told of its end
+	stopTold  sync.Once   // plugins were told of its end
+	told      atomic.Bool // plugins were told of it, or are being told
 
 	layerOnce sync.Once
 	layer     bool // see hasLayer

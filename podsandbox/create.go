@@ -67,6 +67,7 @@ func (m *Manager) create(ctx context.Context, p *pod, cfg *runtimeapi.ContainerC
 	if err != nil {
 		return nil, err
 	}
+	defer close(c.made)
 	defer func() {
 		if err != nil {
 			m.discard(ctx, c)
@@ -120,6 +121,7 @@ func (m *Manager) recordContainer(p *pod, cfg *runtimeapi.ContainerConfig, img i
 		ID: id, PodID: p.id(), CreatedAt: time.Now().UnixNano(),
 		Config:  record.Message[*runtimeapi.ContainerConfig]{Proto: cfg},
 		ImageID: img.ID, ImageRef: imageRef(img), StopSignal: int(signal),
+		ImageName: img.NameFor(cfg.GetImage().GetUserSpecifiedImage(), cfg.GetImage().GetImage()),
 	}
 	if dir, name := p.config().GetLogDirectory(), cfg.GetLogPath(); dir != "" && name != "" {
 		meta.LogPath = filepath.Join(dir, name)
@@ -129,6 +131,7 @@ func (m *Manager) recordContainer(p *pod, cfg *runtimeapi.ContainerConfig, img i
 		return nil, err
 	}
 	c := newContainer(p, r)
+	c.made = make(chan struct{})
 	m.addContainer(c)
 	if err := os.Mkdir(m.paths.container(p.id(), id), 0o700); err != nil {
 		m.dropContainer(c)

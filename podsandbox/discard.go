@@ -25,6 +25,9 @@ func (m *Manager) RemoveContainer(ctx context.Context, id string) error {
 		return err
 	}
 	_, err = join(ctx, m, "kill/"+c.id(), m.opts.Timeouts.operation(), func(ctx context.Context) (struct{}, error) {
+		if err := awaitMade(ctx, c); err != nil {
+			return struct{}{}, err
+		}
 		if err := m.stopContainer(ctx, c, 0); err != nil {
 			return struct{}{}, err
 		}
@@ -34,6 +37,20 @@ func (m *Manager) RemoveContainer(ctx context.Context, id string) error {
 		return fmt.Errorf("remove container %s: %w", c.id(), err)
 	}
 	return nil
+}
+
+// awaitMade waits while a container is being created: plugins, and who lists while
+// they are asked, know its id by then.
+func awaitMade(ctx context.Context, c *container) error {
+	if c.made == nil {
+		return nil
+	}
+	select {
+	case <-c.made:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("wait for its creation: %w", context.Cause(ctx))
+	}
 }
 
 // discard undoes a container that did not become Created. What cannot be undone

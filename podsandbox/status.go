@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"google.golang.org/protobuf/proto"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/lifecycle"
@@ -60,14 +61,14 @@ func (m *Manager) ListContainers(f *runtimeapi.ContainerFilter) []*runtimeapi.Co
 	for _, c := range m.allContainers() {
 		st := c.Status()
 		state := containerState(st.Phase)
-		if hidden(st.Phase) || !strings.HasPrefix(c.id(), f.GetId()) ||
+		if c.hidden() || !strings.HasPrefix(c.id(), f.GetId()) ||
 			!strings.HasPrefix(c.pod.id(), f.GetPodSandboxId()) ||
 			f.GetState() != nil && f.GetState().GetState() != state ||
 			!selects(f.GetLabelSelector(), c.config().GetLabels()) {
 			continue
 		}
 		out = append(out, &runtimeapi.Container{
-			Id: c.id(), PodSandboxId: c.pod.id(), Metadata: c.config().GetMetadata(), Image: c.config().GetImage(),
+			Id: c.id(), PodSandboxId: c.pod.id(), Metadata: c.config().GetMetadata(), Image: imageSpec(c),
 			ImageRef: c.Meta.ImageRef, ImageId: c.Meta.ImageID, State: state, CreatedAt: c.Meta.CreatedAt,
 			Labels: c.config().GetLabels(), Annotations: c.config().GetAnnotations(),
 		})
@@ -77,6 +78,10 @@ func (m *Manager) ListContainers(f *runtimeapi.ContainerFilter) []*runtimeapi.Co
 
 // hidden are the phases in which the caller does not know the id yet.
 func hidden(ph lifecycle.Phase) bool { return ph == lifecycle.Creating }
+
+// hidden is false from when plugins know the container: they may ask for it, or have
+// somebody ask, before they answer. It can be started when its creation has ended.
+func (c *container) hidden() bool { return hidden(c.phase()) && !c.told.Load() }
 
 // selects tells whether every label of the selector stands in labels.
 func selects(selector, labels map[string]string) bool {
@@ -110,7 +115,7 @@ func containerState(ph lifecycle.Phase) runtimeapi.ContainerState {
 func snapshot(p *pod) Snapshot {
 	s := Snapshot{Pod: podStatus(p), Time: time.Now()}
 	for _, c := range p.members() {
-		if !hidden(c.phase()) {
+		if !c.hidden() {
 			s.Containers = append(s.Containers, containerStatus(c))
 		}
 	}
@@ -137,13 +142,25 @@ func podStatus(p *pod) *runtimeapi.PodSandboxStatus {
 	return out
 }
 
+// imageSpec is the request's with the image's name in it, since the kubelet sends an
+// id and shows what is answered. The name is the one of the creation: a tag may be
+// another image's by now.
+func imageSpec(c *container) *runtimeapi.ImageSpec {
+	if c.Meta.ImageName == "" {
+		return c.config().GetImage()
+	}
+	out := proto.CloneOf(c.config().GetImage())
+	out.Image = c.Meta.ImageName
+	return out
+}
+
 func containerStatus(c *container) *runtimeapi.ContainerStatus {
 	st, cfg := c.Status(), c.config()
 	out := &runtimeapi.ContainerStatus{
 		Id: c.id(), Metadata: cfg.GetMetadata(), State: containerState(st.Phase),
 		CreatedAt: c.Meta.CreatedAt, StartedAt: st.StartedAt, FinishedAt: st.FinishedAt,
 		ExitCode: int32(st.ExitCode), Reason: st.Reason, Message: st.Message,
-		Image: cfg.GetImage(), ImageRef: c.Meta.ImageRef, ImageId: c.Meta.ImageID,
+		Image: imageSpec(c), ImageRef: c.Meta.ImageRef, ImageId: c.Meta.ImageID,
 		Labels: maps.Clone(cfg.GetLabels()), Annotations: maps.Clone(cfg.GetAnnotations()),
 		Mounts: cfg.GetMounts(), LogPath: c.Meta.LogPath,
 		StopSignal: stopSignal(c.Meta.StopSignal),

@@ -23,6 +23,7 @@ func TestNRI(t *testing.T) {
 	t.Run("adjust", n.testAdjust)
 	t.Run("update", n.testUpdate)
 	t.Run("unasked", n.testUnasked)
+	t.Run("seen", n.testSeen)
 	t.Run("evict", n.testEvict)
 	t.Run("refuse", n.testRefuse)
 	t.Run("restart", n.testRestart)
@@ -195,6 +196,61 @@ func (n nriNode) testUpdate(t *testing.T) {
 	k.until("the update that came with an end", func() bool {
 		return k.status(two).GetResources().GetLinux().GetMemoryLimitInBytes() == 444<<20
 	})
+}
+
+// testSeen: a plugin that is asked about a container, and asks the runtime about it,
+// finds it, as one that cannot be started yet.
+func (n nriNode) testSeen(t *testing.T) {
+	k, p := n.on(t), n.plugin(t)
+	id, pod := k.pod()
+	p.order("CreateContainer", map[string]any{"do": "linger"})
+	list := func() []*runtimeapi.Container {
+		t.Helper()
+		resp, err := k.runtime().ListContainers(k.ctx, &runtimeapi.ListContainersRequest{Filter: &runtimeapi.ContainerFilter{PodSandboxId: id}})
+		k.must(err)
+		return resp.Containers
+	}
+	begin := func(name string) (cid string, created chan error) {
+		t.Helper()
+		created = make(chan error, 1)
+		go func() {
+			_, err := k.create(id, pod, k.shell(name, forever))
+			created <- err
+		}()
+		p.await("CreateContainer", name)
+		all := list()
+		if len(all) != 1 || all[0].Metadata.Name != name || all[0].State != runtimeapi.ContainerState_CONTAINER_CREATED {
+			t.Fatalf("while a plugin is asked, the list is %v", all)
+		}
+		return all[0].Id, created
+	}
+	cid, created := begin("seen")
+	status, err := k.runtime().PodSandboxStatus(k.ctx, &runtimeapi.PodSandboxStatusRequest{PodSandboxId: id})
+	k.must(err)
+	if len(status.ContainersStatuses) != 1 || status.ContainersStatuses[0].Id != cid || k.status(cid).State != runtimeapi.ContainerState_CONTAINER_CREATED {
+		t.Errorf("the pod's status is %v", status)
+	}
+	_, err = k.runtime().StartContainer(k.ctx, &runtimeapi.StartContainerRequest{ContainerId: cid})
+	k.refused(err, codes.FailedPrecondition)
+	k.must(<-created)
+	_, err = k.runtime().StartContainer(k.ctx, &runtimeapi.StartContainerRequest{ContainerId: cid})
+	k.must(err)
+	_, err = k.runtime().RemoveContainer(k.ctx, &runtimeapi.RemoveContainerRequest{ContainerId: cid})
+	k.must(err)
+	// One that is removed meanwhile is created first.
+	cid, created = begin("removed")
+	_, err = k.runtime().RemoveContainer(k.ctx, &runtimeapi.RemoveContainerRequest{ContainerId: cid})
+	k.must(err)
+	k.must(<-created)
+	if all := list(); len(all) != 0 {
+		t.Errorf("after its removal, the list is %v", all)
+	}
+	p.order("CreateContainer", map[string]any{"do": "fail"})
+	_, err = k.create(id, pod, k.shell("refused", forever))
+	k.refused(err, codes.FailedPrecondition)
+	if all := list(); len(all) != 0 {
+		t.Errorf("after a refusal, the list is %v", all)
+	}
 }
 
 // testUnasked: a plugin updates and evicts on its own.
