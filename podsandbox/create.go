@@ -188,10 +188,14 @@ func (m *Manager) resolve(ctx context.Context, c *container, img image.Image) (*
 	if err != nil {
 		return nil, err
 	}
+	target, err := m.targetPIDNamespace(c)
+	if err != nil {
+		return nil, err
+	}
 	s, err := spec.Container(spec.Input{
 		ID: id, SandboxID: pod, Pod: c.pod.config(), Container: c.config(), Image: img.Config,
 		User: user, RootPath: rootfs, Mounts: mounts, Volumes: plan.volumes, Files: plan.files, Hostname: hostname,
-		SeccompRoot: m.opts.SeccompRoot, Devices: devices,
+		TargetPIDNamespace: target, SeccompRoot: m.opts.SeccompRoot, Devices: devices,
 	})
 	if err != nil {
 		return nil, err

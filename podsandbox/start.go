@@ -66,6 +66,9 @@ func (m *Manager) startInSandbox(ctx context.Context, sandbox engine.Sandbox, c 
 	if err != nil {
 		return err
 	}
+	if err := m.checkPIDNamespace(c, ec.Spec); err != nil {
+		return err
+	}
 	if err := m.opts.Plugins.StartContainer(ctx, m.pluginPod(c.pod), pluginContainer(c, ec.Spec)); err != nil {
 		return err
 	}

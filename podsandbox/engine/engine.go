@@ -176,7 +176,7 @@ type Sandbox interface {
 // Container is what Create and Start need. Both get the same value.
 type Container struct {
 	ID   string
-	Spec *specs.Spec // Root.Path is the mounted root file system on the host
+	Spec *specs.Spec // Root.Path is the mounted root file system on the host; for its PID namespace see pidns.go
 
 	// Writes says where what the container writes goes.
 	Writes Writes

@@ -84,6 +84,8 @@ func (s *Sandbox) start(ctx context.Context, c engine.Container) error {
 	if g.conns == nil {
 		return fmt.Errorf("it was started before: %w", errdefs.ErrFailedPrecondition)
 	}
+	started, leave := false, func(bool) {}
+	defer func() { leave(started) }() // after the rest is undone
 	cu := cleanup.Make(func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
 		defer cancel()
@@ -92,6 +94,9 @@ func (s *Sandbox) start(ctx context.Context, c engine.Container) error {
 	})
 	defer cu.Clean()
 	if err := g.await(ctx); err != nil {
+		return err
+	}
+	if leave, err = s.joinPIDNamespace(ctx, c); err != nil {
 		return err
 	}
 
@@ -105,6 +110,18 @@ func (s *Sandbox) start(ctx context.Context, c engine.Container) error {
 		defer cancel()
 		_ = s.control.call(ctx, methodDestroy, c.ID, nil)
 	})
+	if err := s.run(ctx, c, g, stdio); err != nil {
+		return err
+	}
+	started = true
+	cu.Release()
+	g.closeConns()
+	return nil
+}
+
+// run starts a container that has its place in the sandbox, with the volumes that it
+// shares with others.
+func (s *Sandbox) run(ctx context.Context, c engine.Container, g *gofer, stdio []*os.File) error {
 	volumes, leave, err := s.enterSharing(ctx, c)
 	if err != nil {
 		return err
@@ -136,8 +153,6 @@ func (s *Sandbox) start(ctx context.Context, c engine.Container) error {
 		}
 	}
 	s.volumes.add(c.ID, volumes)
-	cu.Release()
-	g.closeConns()
 	return nil
 }
 

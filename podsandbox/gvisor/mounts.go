@@ -102,10 +102,11 @@ func annotationsOf(c engine.Container, sandbox string) map[string]string {
 	return a
 }
 
-// namespacesOf translates the pid namespace. A container without an entry is in
-// the sandbox's root pid namespace, with the root container as its first process;
-// an entry without a path is a namespace of its own. Network, ipc and uts are the
-// pod's for all, and mounts are a container's own.
+// namespacesOf translates the pid namespace. To the Sentry a container without an
+// entry is in its root pid namespace, with the root container as its first process;
+// an entry is a new namespace, unless its path is that of a container which is known
+// by then. Network, ipc and uts are the pod's for all, and mounts are a container's
+// own.
 func namespacesOf(spec *specs.Spec) []specs.LinuxNamespace {
 	// Its own cgroup is what a container sees at /sys/fs/cgroup.
 	out := []specs.LinuxNamespace{{Type: specs.CgroupNamespace}}
@@ -113,7 +114,7 @@ func namespacesOf(spec *specs.Spec) []specs.LinuxNamespace {
 		return out
 	}
 	for _, ns := range spec.Linux.Namespaces {
-		if ns.Type == specs.PIDNamespace && ns.Path == "" {
+		if ns.Type == specs.PIDNamespace && ns.Path != engine.PodPIDNamespace {
 			out = append(out, ns)
 		}
 	}

@@ -54,6 +54,10 @@ type container struct {
 	gofer *gofer // guarded by mu; nil until Create, and after an adoption
 	lent  bool   // guarded by Sandbox.mu: another container has joined one of its volumes
 
+	// joining is the container that was last let into this one's pid namespace, if it
+	// was not started there; guarded by mu.
+	joining string
+
 	// execSlot is filled while an exec is begun; a channel, because waiting for it
 	// ends with the caller's context. It guards parentless, the processes without
 	// a parent when they were last listed; see findRoot.

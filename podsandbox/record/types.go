@@ -72,8 +72,8 @@ type ContainerMeta struct {
 	PodID     string                               `json:"podID"`
 	CreatedAt int64                                `json:"createdAt"` // Unix time, ns
 	Config    Message[*runtimeapi.ContainerConfig] `json:"config"`
-	ImageID   string                               `json:"imageID"`  // digest of the image's config
-	ImageRef  string                               `json:"imageRef"` // repository and digest where there is one
+	ImageID   string                               `json:"imageID"`             // digest of the image's config
+	ImageRef  string                               `json:"imageRef"`            // repository and digest where there is one
 	ImageName string                               `json:"imageName,omitempty"` // for people; of earlier records the request has it
 	LogPath   string                               `json:"logPath,omitempty"`
 	// StopSignal is a Linux signal number.

@@ -4,6 +4,8 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
 )
 
 // Input is all that a container's spec is made of. Pod and Container have passed
@@ -27,6 +29,10 @@ type Input struct {
 	// those that are mounts.
 	Volumes map[string]string
 
+	// TargetPIDNamespace is the path of the PID namespace that the container named by
+	// target_id is in; for the mode TARGET alone.
+	TargetPIDNamespace string
+
 	// Hostname is the name inside the pod, see the function Hostname.
 	Hostname string
 
@@ -45,11 +51,6 @@ type Input struct {
 func (in Input) security() *runtimeapi.LinuxContainerSecurityContext {
 	return in.Container.GetLinux().GetSecurityContext()
 }
-
-// SharedPIDNamespace is the path by which the containers of a pod with one PID
-// namespace find each other in the sandbox. It is a name, not a file: the root
-// container's spec has to carry the same one.
-const SharedPIDNamespace = "pod"
 
 // Container makes the runtime spec of a container. It reads a seccomp profile if
 // the request names one; nothing else outside of in. The caller mounts the root
@@ -78,7 +79,7 @@ func Container(in Input) (*specs.Spec, error) {
 		Annotations: annotations(in),
 		Linux: &specs.Linux{
 			Resources:     Limits(in.Container.GetLinux().GetResources()),
-			Namespaces:    namespaces(sc),
+			Namespaces:    namespaces(in),
 			Devices:       in.Devices,
 			Seccomp:       filter,
 			MaskedPaths:   orDefault(sc.GetMaskedPaths(), defaultMaskedPaths),
@@ -97,12 +98,27 @@ func Container(in Input) (*specs.Spec, error) {
 
 // namespaces names the PID namespace alone: network, IPC and UTS belong to the
 // sandbox, and every container has its own mount namespace.
-func namespaces(sc *runtimeapi.LinuxContainerSecurityContext) []specs.LinuxNamespace {
-	pid := specs.LinuxNamespace{Type: specs.PIDNamespace}
-	if sc.GetNamespaceOptions().GetPid() == runtimeapi.NamespaceMode_POD {
-		pid.Path = SharedPIDNamespace
+func namespaces(in Input) []specs.LinuxNamespace {
+	// One of its own has a name from the beginning, so that others can join it later.
+	pid := specs.LinuxNamespace{Type: specs.PIDNamespace, Path: engine.PIDNamespaceOf(in.ID)}
+	switch in.security().GetNamespaceOptions().GetPid() {
+	case runtimeapi.NamespaceMode_POD:
+		pid.Path = engine.PodPIDNamespace
+	case runtimeapi.NamespaceMode_TARGET:
+		pid.Path = in.TargetPIDNamespace
 	}
 	return []specs.LinuxNamespace{pid}
+}
+
+// PIDNamespace is the path of the PID namespace in a spec that Container made; empty
+// where there is none, or one without a path.
+func PIDNamespace(s *specs.Spec) string {
+	for _, ns := range linux(s).Namespaces {
+		if ns.Type == specs.PIDNamespace {
+			return ns.Path
+		}
+	}
+	return ""
 }
 
 // The paths that Kubernetes masks unless a pod says otherwise. An empty list in a

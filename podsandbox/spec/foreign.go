@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
 )
 
 // AdoptForeign takes a spec that was made by Container (before) and then changed by
@@ -126,7 +128,7 @@ func foreignDevices(f foreign) error {
 // the container's or the pod's.
 func foreignNamespaces(f foreign) error {
 	for _, ns := range added(linux(f.before).Namespaces, linux(f.after).Namespaces) {
-		if ns.Type != specs.PIDNamespace || ns.Path != "" && ns.Path != SharedPIDNamespace {
+		if ns.Type != specs.PIDNamespace || ns.Path != "" && ns.Path != engine.PodPIDNamespace {
 			return needsNativef("%s namespace %s", ns.Type, ns.Path)
 		}
 	}

@@ -66,7 +66,11 @@ func checkGroups(groups []int64, policy runtimeapi.SupplementalGroupsPolicy) err
 }
 
 func podNamespaceModes(c *runtimeapi.PodSandboxConfig) error {
-	return checkNamespaces(c.GetLinux().GetSecurityContext().GetNamespaceOptions())
+	o := c.GetLinux().GetSecurityContext().GetNamespaceOptions()
+	if o.GetPid() == runtimeapi.NamespaceMode_TARGET {
+		return invalidf("PID namespace mode TARGET is not defined for a pod; set it on a container")
+	}
+	return checkNamespaces(o)
 }
 
 func containerNamespaceModes(r containerRequest) error {
@@ -122,8 +126,6 @@ func checkHostNamespaces(who string, o *runtimeapi.NamespaceOption) error {
 	switch {
 	case o.GetPid() == runtimeapi.NamespaceMode_NODE:
 		return needsNativef("%s asks for the host's PID namespace", who)
-	case o.GetPid() == runtimeapi.NamespaceMode_TARGET:
-		return needsNativef("%s asks for the PID namespace of container %s", who, o.GetTargetId())
 	case o.GetIpc() == runtimeapi.NamespaceMode_NODE:
 		return needsNativef("%s asks for the host's IPC namespace", who)
 	}

@@ -77,16 +77,18 @@ func TestValidatePod(t *testing.T) {
 		"host port on two IPs": {ports(
 			&runtimeapi.PortMapping{ContainerPort: 1, HostPort: 80, HostIp: "10.0.0.1"},
 			&runtimeapi.PortMapping{ContainerPort: 1, HostPort: 80, HostIp: "10.0.0.2"}), ok},
-		"windows":                 {func(p pod) { p.Windows = &runtimeapi.WindowsPodSandboxConfig{} }, bad("Windows")},
-		"cgroup slice":            {func(p pod) { p.Linux.CgroupParent = "kubepods-pod1.slice" }, ok},
-		"climbing cgroup":         {func(p pod) { p.Linux.CgroupParent = "/kubepods/../system" }, bad("cgroup parent")},
-		"group without user":      {func(p pod) { sc(p).RunAsGroup = &runtimeapi.Int64Value{} }, bad("without run_as_user")},
-		"negative user":           {func(p pod) { sc(p).RunAsUser = &runtimeapi.Int64Value{Value: -1} }, bad("outside")},
-		"groups policy":           {func(p pod) { sc(p).SupplementalGroupsPolicy = 5 }, bad("policy 5")},
-		"IPC of a container":      {func(p pod) { sc(p).NamespaceOptions.Ipc = runtimeapi.NamespaceMode_CONTAINER }, bad("IPC")},
-		"network of a target":     {func(p pod) { sc(p).NamespaceOptions.Network = runtimeapi.NamespaceMode_TARGET }, bad("network")},
-		"unknown PID mode":        {func(p pod) { sc(p).NamespaceOptions.Pid = 9 }, bad("unknown")},
-		"target without id":       {func(p pod) { sc(p).NamespaceOptions.Pid = runtimeapi.NamespaceMode_TARGET }, bad("target_id")},
+		"windows":             {func(p pod) { p.Windows = &runtimeapi.WindowsPodSandboxConfig{} }, bad("Windows")},
+		"cgroup slice":        {func(p pod) { p.Linux.CgroupParent = "kubepods-pod1.slice" }, ok},
+		"climbing cgroup":     {func(p pod) { p.Linux.CgroupParent = "/kubepods/../system" }, bad("cgroup parent")},
+		"group without user":  {func(p pod) { sc(p).RunAsGroup = &runtimeapi.Int64Value{} }, bad("without run_as_user")},
+		"negative user":       {func(p pod) { sc(p).RunAsUser = &runtimeapi.Int64Value{Value: -1} }, bad("outside")},
+		"groups policy":       {func(p pod) { sc(p).SupplementalGroupsPolicy = 5 }, bad("policy 5")},
+		"IPC of a container":  {func(p pod) { sc(p).NamespaceOptions.Ipc = runtimeapi.NamespaceMode_CONTAINER }, bad("IPC")},
+		"network of a target": {func(p pod) { sc(p).NamespaceOptions.Network = runtimeapi.NamespaceMode_TARGET }, bad("network")},
+		"unknown PID mode":    {func(p pod) { sc(p).NamespaceOptions.Pid = 9 }, bad("unknown")},
+		"pod with a target": {func(p pod) {
+			sc(p).NamespaceOptions.Pid, sc(p).NamespaceOptions.TargetId = runtimeapi.NamespaceMode_TARGET, "c0"
+		}, bad("set it on a container")},
 		"id without target":       {func(p pod) { sc(p).NamespaceOptions.TargetId = "x" }, bad("target_id")},
 		"host network":            {func(p pod) { sc(p).NamespaceOptions.Network = runtimeapi.NamespaceMode_NODE; p.Linux.Sysctls = nil }, ok},
 		"host network and sysctl": {func(p pod) { sc(p).NamespaceOptions.Network = runtimeapi.NamespaceMode_NODE }, bad("host's network")},
@@ -181,7 +183,9 @@ func TestValidateContainer(t *testing.T) {
 		"target PID": {func(c container) {
 			sc(c).NamespaceOptions.Pid = runtimeapi.NamespaceMode_TARGET
 			sc(c).NamespaceOptions.TargetId = "c0"
-		}, native("container c0")},
+		}, ok},
+		"target without id":      {func(c container) { sc(c).NamespaceOptions.Pid = runtimeapi.NamespaceMode_TARGET }, bad("target_id")},
+		"id without target":      {func(c container) { sc(c).NamespaceOptions.TargetId = "c0" }, bad("target_id")},
 		"host IPC":               {func(c container) { sc(c).NamespaceOptions.Ipc = runtimeapi.NamespaceMode_NODE }, native("IPC")},
 		"privileged":             {func(c container) { sc(c).Privileged = true }, bad("privileged")},
 		"capability":             {add("cap_net_admin", "SYS_TIME", "ALL"), ok},

@@ -1,0 +1,91 @@
+package gvisor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/containerd/errdefs"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
+)
+
+// joinPIDNamespace makes sure that a container which is to be in another's pid
+// namespace gets into it, until leave is called with whether it was started. The
+// Sentry looks for a container with the same path, and takes what it finds: without one it makes a new namespace
+// and says nothing, and one whose start has failed half way ends the Sentry. So the
+// owner has to run, is not destroyed meanwhile, and containers join it one after the
+// other; who failed to is destroyed before the next one tries.
+func (s *Sandbox) joinPIDNamespace(ctx context.Context, c engine.Container) (leave func(started bool), err error) {
+	nobody := func(bool) {}
+	id, ok := pidNamespaceOwner(c.Spec)
+	if !ok || id == c.ID {
+		return nobody, nil
+	}
+	owner := s.container(id)
+	if err := owner.lock(ctx); err != nil {
+		return nobody, fmt.Errorf("join the pid namespace of container %s: %w", id, err)
+	}
+	if err := s.joinable(ctx, owner); err != nil {
+		owner.mu.Unlock()
+		s.forgetUnknown(owner)
+		return nobody, fmt.Errorf("join the pid namespace of container %s: %w", id, err)
+	}
+	owner.joining = c.ID
+	return func(started bool) {
+		if started {
+			owner.joining = ""
+		}
+		owner.mu.Unlock()
+	}, nil
+}
+
+// joinable tells whether the owner of a pid namespace runs. Its mu is held.
+func (s *Sandbox) joinable(ctx context.Context, owner *container) error {
+	if owner.joining != "" {
+		err := classify(s.control.call(ctx, methodDestroy, owner.joining, nil))
+		if err != nil && !errors.Is(err, errdefs.ErrNotFound) {
+			return fmt.Errorf("destroy container %s, which was not started there: %w", owner.joining, s.explain(err))
+		}
+		owner.joining = ""
+	}
+	var state int
+	err := classify(s.control.call(ctx, methodState, owner.id, &state))
+	switch {
+	case errdefs.IsNotFound(err):
+		return fmt.Errorf("it is not in the sandbox: %w", errdefs.ErrFailedPrecondition)
+	case err != nil:
+		return s.explain(err)
+	case state != guestStateRunning:
+		return fmt.Errorf("it does not run: %w", errdefs.ErrFailedPrecondition)
+	}
+	return nil
+}
+
+// lock takes mu, as long as ctx lasts.
+func (c *container) lock(ctx context.Context) error {
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for !c.mu.TryLock() {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+func pidNamespaceOwner(spec *specs.Spec) (string, bool) {
+	if spec.Linux == nil {
+		return "", false
+	}
+	for _, ns := range spec.Linux.Namespaces {
+		if ns.Type == specs.PIDNamespace {
+			return engine.PIDNamespaceOwner(ns.Path)
+		}
+	}
+	return "", false
+}
