@@ -10,7 +10,7 @@ var skips = []skip{
 	{`HostPID|HostIpc is true`, "needs the host: refused by the gVisor engine, for the handler native"},
 	{`mount with 'rshared'`, "a mount made in a sandbox is the Sentry's and cannot reach the host: refused"},
 	{`non-recursive readonly`, "a read-only mount is read-only with all that is mounted below it, which is stricter than what is asked for"},
-	{`should support sysctls`, "kernel.shm_rmid_forced and fs.mqueue.msg_max cannot be set in a Sentry: refused"},
+	{`should support sysctls`, "kernel.shm_rmid_forced=1 and fs.mqueue.msg_max: a Sentry keeps System V segments until they are removed, and its limits of message queues are fixed: refused"},
 	{`UserNamespaces .*NamespaceMode_POD`, "the pod has its mapping on the host; /proc/self/uid_map shows the ids of the sandbox's own kernel"},
 	{`AppArmor|SELinux`, "profiles of the host cannot apply to a process that the host does not see"},
 	{`HostNetwork is true`, "a Sentry on the host's network does not list the host's sockets in /proc/net"},

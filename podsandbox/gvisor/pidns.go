@@ -30,7 +30,6 @@ func (s *Sandbox) joinPIDNamespace(ctx context.Context, c engine.Container) (lea
 	}
 	if err := s.joinable(ctx, owner); err != nil {
 		owner.mu.Unlock()
-		s.forgetUnknown(owner)
 		return nobody, fmt.Errorf("join the pid namespace of container %s: %w", id, err)
 	}
 	owner.joining = c.ID

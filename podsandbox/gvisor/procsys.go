@@ -14,6 +14,7 @@ import (
 	"gvisor.dev/gvisor/pkg/cleanup"
 
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/gvisor/guest"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/sysctl"
 )
 
 // procSysImages are read-only images of the folders of defaultSysctls, by folder,
@@ -94,7 +95,7 @@ func (s *Sandbox) restrictProcSys(ctx context.Context, p *preparedSpec, target s
 }
 
 // defaultProcSys makes the images from the values that a sandbox has by itself.
-func defaultProcSys() (map[string]*os.File, error) { return imagesOf(defaultSysctls) }
+func defaultProcSys() (map[string]*os.File, error) { return imagesOf(defaultSysctls, nil) }
 
 // readProcSys makes the images from the values that this sandbox has.
 func (s *Sandbox) readProcSys(ctx context.Context) (map[string]*os.File, error) {
@@ -111,11 +112,13 @@ func (s *Sandbox) readProcSys(ctx context.Context) (map[string]*os.File, error) 
 			}
 		}
 	}
-	return imagesOf(values)
+	return imagesOf(values, s.cfg.Sysctls)
 }
 
-// imagesOf makes the images of folders that have files.
-func imagesOf(values map[string]map[string]string) (map[string]*os.File, error) {
+// imagesOf makes the images of folders that have files. Of what the Sentry has no file
+// for, or one that is not true, they have what package sysctl knows.
+func imagesOf(values map[string]map[string]string, asked map[string]string) (map[string]*os.File, error) {
+	shown := sysctl.Shown(asked)
 	images := map[string]*os.File{}
 	cu := cleanup.Make(func() { closeImages(images) })
 	defer cu.Clean()
@@ -126,6 +129,11 @@ func imagesOf(values map[string]map[string]string) (map[string]*os.File, error) 
 		}
 		if len(tree) == 0 {
 			continue
+		}
+		for name, value := range shown {
+			if path.Join("/proc/sys", path.Dir(name)) == dir {
+				tree[path.Base(name)] = guest.File{Data: []byte(value)}
+			}
 		}
 		image, err := guest.Image(tree)
 		if err != nil {

@@ -3,7 +3,6 @@ package gvisor
 import (
 	"context"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 
@@ -11,19 +10,27 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/sysctl"
 )
 
 // setSysctls sets the pod's sysctls. The Sentry takes none from a spec, so a
 // small program writes them, from within the root container, where it may. The
 // program is given by descriptor and is in no file system.
 func (s *Sandbox) setSysctls(ctx context.Context) error {
-	if len(s.cfg.Sysctls) == 0 {
-		return nil
+	if name, why, _ := sysctl.Check(s.cfg.Sysctls); why != "" {
+		return fmt.Errorf("sysctl %s=%q cannot be set in a gVisor sandbox, where %s: %w", name, s.cfg.Sysctls[name], why, errdefs.ErrInvalidArgument)
 	}
-	names := slices.Sorted(maps.Keys(s.cfg.Sysctls))
+	var settings []sysctl.Setting
 	argv := []string{"set-sysctls"}
-	for _, name := range names {
-		argv = append(argv, sysctlPath(name), s.cfg.Sysctls[name])
+	for _, setting := range sysctl.Settings(s.cfg.Sysctls) {
+		if s.isSet(ctx, setting) {
+			continue // maybe one that cannot be written
+		}
+		settings = append(settings, setting)
+		argv = append(argv, procSys+setting.Path, setting.Value)
+	}
+	if len(settings) == 0 {
+		return nil
 	}
 	args, err := execArgsOf(s.cfg.ID, engine.Exec{Process: &specs.Process{
 		Args: argv, Cwd: "/", NoNewPrivileges: true,
@@ -47,8 +54,8 @@ func (s *Sandbox) setSysctls(ctx context.Context) error {
 		return fmt.Errorf("set sysctls: %w", err)
 	case status.Code == 0:
 		return nil
-	case status.Signal == 0 && status.Code <= len(names):
-		name := names[status.Code-1]
+	case status.Signal == 0 && status.Code <= len(settings):
+		name := settings[status.Code-1].Name
 		return fmt.Errorf("sysctl %s=%q cannot be set in a gVisor sandbox: %w", name, s.cfg.Sysctls[name], errdefs.ErrInvalidArgument)
 	}
 	return fmt.Errorf("set sysctls: program ended with status %d: %w", status.Code, errdefs.ErrInternal)
@@ -57,11 +64,11 @@ func (s *Sandbox) setSysctls(ctx context.Context) error {
 // sysctlCapabilities hold within the sandbox only.
 var sysctlCapabilities = []string{"CAP_DAC_OVERRIDE", "CAP_NET_ADMIN", "CAP_SYS_ADMIN", "CAP_SYS_RESOURCE", "CAP_SYS_PTRACE"}
 
-// sysctlPath is the file of a sysctl. A name is separated by dots, or by slashes
-// where a part holds a dot itself.
-func sysctlPath(name string) string {
-	if !strings.Contains(name, "/") {
-		name = strings.ReplaceAll(name, ".", "/")
-	}
-	return "/proc/sys/" + name
+const procSys = "/proc/sys/"
+
+// isSet tells whether the sandbox has a value already. The Sentry has files that only
+// show what it does.
+func (s *Sandbox) isSet(ctx context.Context, want sysctl.Setting) bool {
+	has, err := s.readFile(ctx, procSys+want.Path)
+	return err == nil && slices.Equal(strings.Fields(string(has)), strings.Fields(want.Value))
 }

@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/sysctl"
 )
 
 // maxHostname is the kernel's limit, __NEW_UTS_LEN.
@@ -160,45 +162,34 @@ func podCgroupParent(c *runtimeapi.PodSandboxConfig) error {
 // podSysctlNames also refuses what would change the host.
 func podSysctlNames(c *runtimeapi.PodSandboxConfig) error {
 	sysctls := c.GetLinux().GetSysctls()
+	files := map[string]string{}
 	for _, name := range sortedKeys(sysctls) {
+		path := sysctl.Path(name)
 		switch {
 		case !sysctlForm.MatchString(name):
 			return invalidf("sysctl %q is not a sysctl name", name)
 		case strings.ContainsFunc(sysctls[name], func(r rune) bool { return isControl(r) && r != '\t' }):
 			return invalidf("sysctl %s has a value with control characters", name)
-		case HostNetwork(c) && strings.HasPrefix(sysctlPath(name), "net/"):
+		case HostNetwork(c) && strings.HasPrefix(path, "net/"):
 			return invalidf("sysctl %s cannot be set in a pod on the host's network", name)
+		case files[path] != "":
+			return invalidf("sysctl %s is given twice, also as %s", name, files[path])
 		}
+		files[path] = name
 	}
 	return nil
 }
 
-// sysctlPath is the name as a path below /proc/sys. In the form with dots, slashes
-// within a component stand for dots; in the form with slashes dots are literal.
-func sysctlPath(name string) string {
-	sep := strings.IndexAny(name, "./")
-	if sep < 0 || name[sep] == '/' {
-		return name
-	}
-	return strings.Map(func(r rune) rune {
-		switch r {
-		case '.':
-			return '/'
-		case '/':
-			return '.'
-		}
-		return r
-	}, name)
-}
-
-// absentSysctls are not writable in the Sentry, whatever the privilege.
-var absentSysctls = []string{"kernel/shm_rmid_forced", "net/core/somaxconn", "net/ipv4/ping_group_range"}
-
+// podSysctlSupport refuses what the sandbox's kernel has no switch for and does
+// otherwise.
 func podSysctlSupport(c *runtimeapi.PodSandboxConfig) error {
-	for _, name := range sortedKeys(c.GetLinux().GetSysctls()) {
-		if slices.Contains(absentSysctls, sysctlPath(name)) {
-			return needsNativef("sysctl %s", name)
-		}
+	asked := c.GetLinux().GetSysctls()
+	name, why, malformed := sysctl.Check(asked)
+	switch {
+	case why == "":
+		return nil
+	case malformed:
+		return invalidf("sysctl %s=%q: %s", name, asked[name], why)
 	}
-	return nil
+	return needsNativef("sysctl %s=%q (there %s)", name, asked[name], why)
 }

@@ -108,8 +108,14 @@ func TestValidatePod(t *testing.T) {
 		"sysctl without a dot":  {sysctl("kernel", "0"), bad("not a sysctl")},
 		"sysctl with two lines": {sysctl("net.ipv4.tcp_sack", "0\n1"), bad("control")},
 		"sysctl not in gVisor":  {sysctl("kernel.shm_rmid_forced", "1"), native("shm_rmid_forced")},
-		"the same with slashes": {sysctl("net/core/somaxconn", "1"), native("somaxconn")},
-		"negative memory":       {func(p pod) { p.Linux.Overhead = &runtimeapi.LinuxContainerResources{MemoryLimitInBytes: -1} }, bad("overhead")},
+		"the same with slashes": {sysctl("net/core/somaxconn", "1"), native("1024 connections")},
+		"sysctl that is so":     {sysctl("net.ipv4.ip_unprivileged_port_start", "0"), ok},
+		"sysctl that is not so": {sysctl("net.ipv4.tcp_fin_timeout", "30"), native(`tcp_fin_timeout="30"`)},
+		"sysctl of nonsense":    {sysctl("net.ipv4.ping_group_range", "a b"), bad("not a number")},
+		"sysctl given twice": {func(p pod) {
+			p.Linux.Sysctls = map[string]string{"net/ipv4/tcp_sack": "1", "net.ipv4.tcp_sack": "0"}
+		}, bad("given twice")},
+		"negative memory": {func(p pod) { p.Linux.Overhead = &runtimeapi.LinuxContainerResources{MemoryLimitInBytes: -1} }, bad("overhead")},
 		"huge pages": {func(p pod) {
 			p.Linux.Resources.HugepageLimits = []*runtimeapi.HugepageLimit{{PageSize: "2MB", Limit: 1}}
 		}, native("huge pages")},

@@ -128,7 +128,14 @@ func TestSeccompIsEnforcedInside(t *testing.T) {
 func TestSysctlsOfAPod(t *testing.T) {
 	k := newKit(t)
 	id, pod := k.pod(func(p *runtimeapi.PodSandboxConfig) {
-		p.Linux.Sysctls = map[string]string{"net.ipv4.ip_local_port_range": "2000 3000"}
+		p.Linux.Sysctls = map[string]string{
+			"net.ipv4.ip_local_port_range": "2000 3000", "net.ipv4.ip_unprivileged_port_start": "0", "net.ipv4.tcp_syncookies": "1",
+		}
 	})
-	k.wants(k.run(id, pod, k.shell("a", "cat /proc/sys/net/ipv4/ip_local_port_range")), "2000")
+	c := k.shell("a", "cd /proc/sys/net/ipv4; cat ip_local_port_range ip_unprivileged_port_start tcp_syncookies; nc -l -p 80 & sleep 0.2; kill %1 && echo listened",
+		func(c *runtimeapi.ContainerConfig) {
+			security(c).RunAsUser = &runtimeapi.Int64Value{Value: 1000}
+			security(c).Capabilities = &runtimeapi.Capability{DropCapabilities: []string{"ALL"}}
+		})
+	k.wants(k.run(id, pod, c), "2000\t3000\n0\n1\nlistened\n")
 }
