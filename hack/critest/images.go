@@ -33,12 +33,10 @@ func server(port int) v1.Config {
 	}
 }
 
-// tools are programs that critest's busybox has and Debian's static one has not,
-// or has in a way that needs /sys/class/net, which the Sentry does not show. Each
-// does what the suite asks of it.
+// tools are programs that critest's busybox has and Debian's static one has not.
+// Each does what the suite asks of it.
 var tools = []testimages.File{
 	{Path: "bin/pgrep", Mode: 0o755, Content: []byte("#!/bin/sh\npidof \"$1\"\n")},
-	{Path: "bin/brctl", Mode: 0o755, Content: []byte("#!/bin/sh\n[ \"$1\" = addbr ] && exec ip link add \"$2\" type bridge\n")},
 }
 
 // shell is a busybox that starts programs as a shell does, with the libraries it

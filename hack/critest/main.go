@@ -11,8 +11,8 @@
 //   - The groups of tests in skip.go are left out, each with its reason, unless an
 //     argument is --all.
 //
-// Without arguments it writes docs/conformance.md, every spec and its result. It
-// exits with critest's status. After the suite it looks for what it left
+// Without arguments it writes its section of docs/conformance.md, every spec and
+// its result. It exits with critest's status. After the suite it looks for what it left
 // behind, and exits 1 when there is something.
 package main
 
@@ -35,9 +35,9 @@ import (
 // registries are the ones that the suite's image names begin with.
 var registries = []string{"registry.k8s.io", "k8s.gcr.io", "gcr.io"}
 
-// config differs from the default in one thing: a number of specs run in
-// privileged pods and look at something else.
-const config = "[security]\nprivileged_pods = 'sandbox'\n"
+// config differs from the default: a number of specs run in privileged pods and
+// look at something else, and plugins of others take their time.
+const config = "[security]\nprivileged_pods = 'sandbox'\n\n[nri]\nrequest_timeout = '30s'\n"
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -49,7 +49,7 @@ func main() {
 }
 
 func run(ctx context.Context, args []string) (err error) {
-	env, err := testenv.New(ctx, testenv.Options{NoImages: true, NoStart: true, Config: config})
+	env, err := testenv.New(ctx, testenv.Options{NoImages: true, NoStart: true, NRI: true, Config: config})
 	if err != nil {
 		return err
 	}
@@ -135,7 +135,7 @@ func patch(env *testenv.Env, digest string) (string, error) {
 // suite runs critest. Its temporary folder lies on a shared mount, where the tests
 // of mount propagation need it.
 func suite(ctx context.Context, env *testenv.Env, program string, args []string) error {
-	full := []string{"--runtime-endpoint", env.Endpoint, "--image-endpoint", env.Endpoint, "--config", filepath.Join(env.Dir, "crictl.yaml")}
+	full := []string{"--runtime-endpoint", env.Endpoint, "--image-endpoint", env.Endpoint, "--nri-socket", env.NRISocket, "--config", filepath.Join(env.Dir, "crictl.yaml")}
 	if i := slices.Index(args, "--all"); i >= 0 {
 		args = slices.Delete(slices.Clone(args), i, i+1)
 	} else {

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/cri-sandbox/cri-sandbox/hack/page"
 )
 
 // spec is what is read of a spec in Ginkgo's JSON report.
@@ -70,35 +72,22 @@ func readReport(path string) ([]spec, error) {
 	return specs, nil
 }
 
-// table is the report as a page of the documentation.
-func table(specs []spec, kernel string, day time.Time) string {
+// table is the report as a section of the documentation.
+func table(specs []spec, version, kernel string, day time.Time) string {
 	count := map[string]int{}
 	for _, s := range specs {
 		count[s.State]++
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, `# Conformance
-
-`+"`make critest`"+` runs critest v1.36.0 of cri-tools against the default handler, with images that are built on the spot, and
-writes this page. Nothing is tried twice. One constant of the suite, the digest of an image that cannot be had without the
-Internet, is replaced by the digest of one built here. The daemon's settings are the defaults but for
-security.privileged_pods = "sandbox", since a number of specs run in privileged pods and look at something else.
-
-%s, Linux %s, %s: **%d passed, %d failed, %d skipped** of %d.
+	fmt.Fprintf(&b, `%s, Linux %s, %s, critest %s: **%d passed, %d failed, %d skipped** of %d.
 
 | spec | result | why not |
 |---|---|---|
-`, day.Format(time.DateOnly), kernel, runtime.GOARCH, count["passed"], len(specs)-count["passed"]-count["skipped"], count["skipped"], len(specs))
+`, day.Format(time.DateOnly), kernel, runtime.GOARCH, version, count["passed"], len(specs)-count["passed"]-count["skipped"], count["skipped"], len(specs))
 	for _, s := range specs {
-		fmt.Fprintf(&b, "| %s | %s | %s |\n", cell(strings.TrimPrefix(s.name(), "[k8s.io] ")), s.State, cell(s.reason()))
+		fmt.Fprintf(&b, "| %s | %s | %s |\n", page.Cell(strings.TrimPrefix(s.name(), "[k8s.io] ")), s.State, page.Cell(s.reason()))
 	}
 	return b.String()
-}
-
-// cell makes a text safe inside a table.
-func cell(text string) string {
-	text, _, _ = strings.Cut(text, "\n")
-	return strings.ReplaceAll(text, "|", "\\|")
 }
 
 // writeConformance turns the suite's report into docs/conformance.md.
@@ -111,10 +100,13 @@ func writeConformance(repo, report string) error {
 	if err := unix.Uname(&u); err != nil {
 		return fmt.Errorf("read kernel version: %w", err)
 	}
-	page := table(specs, unix.ByteSliceToString(u.Release[:]), time.Now())
-	path := filepath.Join(repo, "docs", "conformance.md")
-	if err := os.WriteFile(path, []byte(page), 0o644); err != nil {
-		return fmt.Errorf("write conformance page: %w", err)
+	version, err := page.Version(filepath.Join(repo, "hack", "tools"), "sigs.k8s.io/cri-tools")
+	if err != nil {
+		return err
+	}
+	section := table(specs, version, unix.ByteSliceToString(u.Release[:]), time.Now())
+	if err := page.Write(filepath.Join(repo, "docs", "conformance.md"), "critest", section); err != nil {
+		return err
 	}
 	fmt.Println("wrote docs/conformance.md")
 	return nil

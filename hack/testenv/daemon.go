@@ -82,7 +82,7 @@ func (e *Env) Use(binary string, env ...string) { e.binary, e.binaryEnv = binary
 
 // ServeArgs are the arguments of the daemon's program.
 func (e *Env) ServeArgs() []string {
-	return append([]string{"serve",
+	args := []string{"serve",
 		"--config", e.configFile(),
 		"--root", e.Root,
 		"--state", e.State,
@@ -90,7 +90,11 @@ func (e *Env) ServeArgs() []string {
 		"--cni-conf-dir", e.CNIConfDir,
 		"--cni-bin-dir", e.CNIBinDir,
 		"--registry-config-dir", e.CertsDir,
-	}, e.opts.DaemonArgs...)
+	}
+	if e.opts.NRI {
+		args = append(args, "--nri-socket", e.NRISocket)
+	}
+	return append(args, e.opts.DaemonArgs...)
 }
 
 // waitReady polls Status until it is good, d has ended or a minute has passed.

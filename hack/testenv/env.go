@@ -60,6 +60,8 @@ type Options struct {
 	NoStart bool
 	// NoNetwork writes no network configuration; WriteNetwork does later.
 	NoNetwork bool
+	// NRI lets plugins in, at Env.NRISocket.
+	NRI bool
 	// DualStack gives pods an IPv6 address, too.
 	DualStack bool
 }
@@ -71,6 +73,7 @@ type Env struct {
 	Root         string
 	State        string
 	LogDir       string
+	NRISocket    string // of NRI plugins, with Options.NRI
 	Socket       string // path of the CRI socket
 	Endpoint     string // the same as unix:// URL
 	CNIConfDir   string
@@ -186,6 +189,7 @@ func (e *Env) makeDirs() error {
 	e.LogDir = filepath.Join(e.Dir, "logs")
 	e.Socket = filepath.Join(e.State, "cri.sock")
 	e.Endpoint = "unix://" + e.Socket
+	e.NRISocket = filepath.Join(e.State, "nri.sock")
 	e.CNIConfDir = filepath.Join(e.Dir, "cni", "conf")
 	e.LeaseDir = filepath.Join(e.Dir, "cni", "leases")
 	e.CertsDir = filepath.Join(e.Dir, "certs.d")
