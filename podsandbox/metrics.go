@@ -45,10 +45,15 @@ func (m *Manager) podMetrics(ctx context.Context, p *pod) *runtimeapi.PodSandbox
 	s.addSpec(&runtimeapi.LinuxContainerResources{
 		CpuPeriod: int64(limits.CPUPeriod), CpuQuota: limits.CPUQuota, CpuShares: int64(limits.CPUShares), MemoryLimitInBytes: limits.MemoryBytes,
 	})
+	var open map[string]engine.Descriptors
+	if sample.use != nil { // one that has just not answered is not waited for again
+		open = m.stats.descriptorsOf(ctx, p)
+		s.addDescriptors(sum(open, sample.use))
+	}
 	out := &runtimeapi.PodSandboxMetrics{PodSandboxId: p.id(), Metrics: s.out}
 	for _, c := range p.members() {
 		if !hidden(c.phase()) {
-			out.ContainerMetrics = append(out.ContainerMetrics, m.containerMetrics(ctx, c, sample))
+			out.ContainerMetrics = append(out.ContainerMetrics, m.containerMetrics(ctx, c, sample, open))
 		}
 	}
 	return out
@@ -56,7 +61,7 @@ func (m *Manager) podMetrics(ctx context.Context, p *pod) *runtimeapi.PodSandbox
 
 // containerMetrics of one that does not run tell only when it did, and whether it
 // ended for want of memory.
-func (m *Manager) containerMetrics(ctx context.Context, c *container, sample *podSample) *runtimeapi.ContainerMetrics {
+func (m *Manager) containerMetrics(ctx context.Context, c *container, sample *podSample, open map[string]engine.Descriptors) *runtimeapi.ContainerMetrics {
 	cfg, pod, st := c.config(), c.pod.config().GetMetadata(), c.Status()
 	image := cfg.GetImage().GetUserSpecifiedImage()
 	if image == "" {
@@ -75,6 +80,8 @@ func (m *Manager) containerMetrics(ctx context.Context, c *container, sample *po
 	if use, ok := sample.use[c.id()]; ok && st.Phase == lifecycle.Running {
 		s.addUsage(use)
 		s.addProcesses(use.Pids)
+		d, counted := open[c.id()]
+		s.addDescriptors(d, counted)
 		s.addSpec(c.resources())
 		s.add(ulimitsSoft, spec.OpenFiles, "max_open_files")
 	}
@@ -178,6 +185,26 @@ func (s *series) addProcesses(n uint64) {
 	s.add(processCount, n)
 	s.add(threadCount, n)
 	s.add(threadLimit, 0)
+}
+
+func (s *series) addDescriptors(d engine.Descriptors, counted bool) {
+	if counted {
+		s.add(openFiles, d.Open)
+		s.add(openSockets, d.Sockets)
+	}
+}
+
+// sum is what a pod's containers have open; not counted unless each is.
+func sum(open map[string]engine.Descriptors, use map[string]engine.Usage) (all engine.Descriptors, counted bool) {
+	for id := range use {
+		d, ok := open[id]
+		if !ok {
+			return engine.Descriptors{}, false
+		}
+		all.Open += d.Open
+		all.Sockets += d.Sockets
+	}
+	return all, true
 }
 
 func (s *series) addSpec(r *runtimeapi.LinuxContainerResources) {

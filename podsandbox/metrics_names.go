@@ -99,6 +99,12 @@ var (
 	ulimitsSoft  = gauge("container_ulimits_soft", "Soft limits of the first process.", "ulimit")
 )
 
+// What processes have open. Each one's descriptors count, those that it shares, too.
+var (
+	openFiles   = gauge("container_file_descriptors", "Open file descriptors.")
+	openSockets = gauge("container_sockets", "Open file descriptors that are sockets.")
+)
+
 // What was asked for, and when.
 var (
 	lastSeen              = gauge("container_last_seen", "When the values were taken, in seconds since 1970.")

@@ -2,6 +2,7 @@ package podsandbox
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -19,11 +20,11 @@ import (
 
 // How old an answer may be. Usage comes from one call to each sandbox, the size
 // of a writable layer from a walk over it, or a look at the file that it is; the
-// inodes in that are counted by a program inside the sandbox.
+// inodes in that, and open descriptors, are counted by a program inside the sandbox.
 const (
 	maxUsageAge = time.Second
 	maxLayerAge = 10 * time.Second
-	maxInodeAge = 30 * time.Second
+	maxCountAge = 30 * time.Second
 )
 
 // collectParallel is how many sandboxes are asked at once.
@@ -37,7 +38,10 @@ type collector struct {
 	mu     sync.Mutex
 	pods   map[string]*podSample
 	layers map[string]*layerSample
-	inodes map[string]*inodeSample // by pod
+
+	// by pod
+	inodes      map[string]*countSample[uint64]
+	descriptors map[string]*countSample[engine.Descriptors]
 }
 
 // podSample is what one look at a pod gave.
@@ -57,27 +61,30 @@ type layerSample struct {
 	usage *runtimeapi.FilesystemUsage
 }
 
-// inodeSample is how many inodes each container of a pod has in its layer.
-type inodeSample struct {
+// countSample is what a program in a sandbox counted, by container.
+type countSample[T any] struct {
 	once  sync.Once
 	time  time.Time
-	count map[string]uint64
-	done  atomic.Bool // count may be read
+	asked []string // the containers that it was to count
+	count map[string]T
+	done  atomic.Bool // the two fields above may be read
 }
 
-// fresh tells whether a sample answers for a container: one that was started after
-// it is not in it.
-func (s *inodeSample) fresh(id string) bool {
+// fresh tells whether a sample answers for some containers. What could not be
+// counted is not asked for again before its time, however often somebody asks.
+func (s *countSample[T]) fresh(ids []string) bool {
 	if s == nil {
 		return false
 	}
 	age := time.Since(s.time)
 	if s.done.Load() && age > maxUsageAge {
-		if _, ok := s.count[id]; !ok {
-			return false
+		for _, id := range ids {
+			if !slices.Contains(s.asked, id) {
+				return false
+			}
 		}
 	}
-	return age <= maxInodeAge
+	return age <= maxCountAge
 }
 
 // pod returns a sample that is at most maxUsageAge old. Callers at the same time
@@ -85,7 +92,8 @@ func (s *inodeSample) fresh(id string) bool {
 func (c *collector) pod(ctx context.Context, p *pod) *podSample {
 	c.mu.Lock()
 	if c.pods == nil {
-		c.pods, c.layers, c.inodes = map[string]*podSample{}, map[string]*layerSample{}, map[string]*inodeSample{}
+		c.pods, c.layers = map[string]*podSample{}, map[string]*layerSample{}
+		c.inodes, c.descriptors = map[string]*countSample[uint64]{}, map[string]*countSample[engine.Descriptors]{}
 	}
 	s := c.pods[p.id()]
 	if s == nil || time.Since(s.time) > maxUsageAge {
@@ -156,7 +164,7 @@ func (c *collector) layer(ctx context.Context, of *container, answered bool) *ru
 			return
 		}
 		if answered && of.hasLayer() {
-			if n, ok := c.inodesOf(ctx, of)[id]; ok {
+			if n, ok := c.inodesOf(ctx, of.pod)[id]; ok {
 				u.Inodes = n
 			}
 		}
@@ -168,42 +176,61 @@ func (c *collector) layer(ctx context.Context, of *container, answered bool) *ru
 	return s.usage
 }
 
-// inodesOf counts the inodes in the layers of the containers of a pod, of which one
-// is asked about.
-func (c *collector) inodesOf(ctx context.Context, of *container) map[string]uint64 {
-	p := of.pod
-	c.mu.Lock()
-	s := c.inodes[p.id()]
-	if !s.fresh(of.id()) {
-		s = &inodeSample{time: time.Now()}
-		c.inodes[p.id()] = s
-	}
-	c.mu.Unlock()
-	s.once.Do(func() {
-		s.count = countInodes(ctx, p)
-		s.done.Store(true)
-	})
-	return s.count
-}
-
-func countInodes(ctx context.Context, p *pod) map[string]uint64 {
-	sb := p.getSandbox()
-	if sb == nil || p.phase() != lifecycle.Ready {
-		return nil
-	}
+// inodesOf counts the inodes in the layers of the containers of a pod.
+func (c *collector) inodesOf(ctx context.Context, p *pod) map[string]uint64 {
 	var ids []string
-	for _, c := range p.members() {
-		if c.phase() == lifecycle.Running && c.hasLayer() {
-			ids = append(ids, c.id())
+	for _, m := range p.members() {
+		if m.phase() == lifecycle.Running && m.hasLayer() {
+			ids = append(ids, m.id())
 		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	count, err := sb.Inodes(ctx, ids)
-	if err != nil {
-		klog.V(2).InfoS("Count the inodes of a sandbox", "pod", p.id(), "err", err)
+	c.mu.Lock()
+	s := sampleOf(c.inodes, p, ids)
+	c.mu.Unlock()
+	return s.take(ctx, p, ids, engine.Sandbox.Inodes)
+}
+
+// descriptorsOf counts what the containers of a pod have open.
+func (c *collector) descriptorsOf(ctx context.Context, p *pod) map[string]engine.Descriptors {
+	var ids []string
+	for _, m := range p.members() {
+		if m.phase() == lifecycle.Running {
+			ids = append(ids, m.id())
+		}
 	}
-	return count
+	c.mu.Lock()
+	s := sampleOf(c.descriptors, p, ids)
+	c.mu.Unlock()
+	return s.take(ctx, p, ids, engine.Sandbox.Descriptors)
+}
+
+// sampleOf returns the pod's sample, a new one where the last does not answer for
+// these containers. The caller holds the collector's mutex.
+func sampleOf[T any](samples map[string]*countSample[T], p *pod, ids []string) *countSample[T] {
+	s := samples[p.id()]
+	if !s.fresh(ids) {
+		s = &countSample[T]{time: time.Now()}
+		samples[p.id()] = s
+	}
+	return s
+}
+
+func (s *countSample[T]) take(ctx context.Context, p *pod, ids []string, count func(engine.Sandbox, context.Context, []string) (map[string]T, error)) map[string]T {
+	s.once.Do(func() {
+		defer s.done.Store(true)
+		s.asked = ids
+		sb := p.getSandbox()
+		if sb == nil || p.phase() != lifecycle.Ready {
+			return
+		}
+		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+		defer cancel()
+		var err error
+		if s.count, err = count(sb, ctx, ids); err != nil {
+			klog.V(2).InfoS("Count within a sandbox", "pod", p.id(), "err", err)
+		}
+	})
+	return s.count
 }
 
 // forget drops the samples of a removed pod or container.
@@ -213,6 +240,7 @@ func (c *collector) forget(id string) {
 	delete(c.pods, id)
 	delete(c.layers, id)
 	delete(c.inodes, id)
+	delete(c.descriptors, id)
 }
 
 // ContainerStats reports the use of one container.

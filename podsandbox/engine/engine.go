@@ -164,6 +164,11 @@ type Sandbox interface {
 	// that is not running is absent.
 	Inodes(ctx context.Context, ids []string) (map[string]uint64, error)
 
+	// Descriptors counts what the processes of each of these containers have open. A
+	// container that is not running is absent, and so may be one with thousands of
+	// processes.
+	Descriptors(ctx context.Context, ids []string) (map[string]Descriptors, error)
+
 	// SetOOMScoreAdj says how readily the host's kernel takes the sandbox when it
 	// is out of memory: proc(5), oom_score_adj. A score that the daemon may not
 	// set is raised to the lowest that it may.
@@ -259,6 +264,10 @@ type ExitStatus struct {
 	Code   int // 0–255; 128+n when ended by signal n
 	Signal int // the signal, or 0
 }
+
+// Descriptors is how many file descriptors a container's processes have, sockets
+// among them. What processes share is counted for each.
+type Descriptors struct{ Open, Sockets uint64 }
 
 // Usage is what a container used.
 type Usage struct {

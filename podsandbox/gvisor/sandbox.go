@@ -41,7 +41,8 @@ type Sandbox struct {
 	retired []*gofer // guarded by mu; they serve what other containers have joined
 
 	procSys procSysImages
-	kinds   sync.Map // pathKind by path; see kindInSandbox
+	asking  chan struct{} // filled while a program runs; see ask
+	kinds   sync.Map      // pathKind by path; see kindInSandbox
 }
 
 // container is what this daemon knows of a container.
@@ -74,6 +75,7 @@ func (e *Engine) newSandbox(cfg engine.Config) *Sandbox {
 		control:    controlSocket(filepath.Join(cfg.Dir, controlSocketName)),
 		containers: map[string]*container{},
 		sharing:    make(chan struct{}, 1),
+		asking:     make(chan struct{}, 1),
 	}
 }
 

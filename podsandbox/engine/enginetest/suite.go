@@ -49,6 +49,7 @@ func Run(t *testing.T, s Subject) {
 		"Ports":             testPorts,
 		"Stats":             testStats,
 		"Inodes":            testInodes,
+		"Descriptors":       testDescriptors,
 		"ContextOfWait":     testContextOfWait,
 		"Death":             testDeath,
 		"Adopt":             testAdopt,

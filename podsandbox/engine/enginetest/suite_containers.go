@@ -161,6 +161,17 @@ func testInodes(b bench) {
 	}
 }
 
+func testDescriptors(b bench) {
+	n := b.sandbox()
+	runs, over := n.startReady(Polite), n.start("exit 0")
+	n.wait(over)
+	counts, err := n.Descriptors(b.ctx(), []string{runs.ID, over.ID, "unknown"})
+	b.must(err)
+	if d, ok := counts[runs.ID]; !ok || len(counts) != 1 || d.Open < 3 || d.Sockets != 0 {
+		b.Errorf("descriptors: %v", counts)
+	}
+}
+
 func testContextOfWait(b bench) {
 	n := b.sandbox()
 	c := n.startReady(Polite)

@@ -51,6 +51,8 @@ func testDeath(b bench) {
 	b.is("stats", err, errdefs.IsUnavailable)
 	_, err = n.Inodes(b.ctx(), []string{c.ID})
 	b.is("inodes", err, errdefs.IsUnavailable)
+	_, err = n.Descriptors(b.ctx(), []string{c.ID})
+	b.is("descriptors", err, errdefs.IsUnavailable)
 	b.is("start of the root", n.StartRoot(b.ctx()), errdefs.IsUnavailable)
 	b.must(n.Release(c.ID, "anything"))
 	b.must(n.Destroy(b.ctx(), c.ID))

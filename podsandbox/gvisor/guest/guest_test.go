@@ -32,7 +32,7 @@ func TestPauseIsSmall(t *testing.T) {
 }
 
 func TestProgramsAreELF(t *testing.T) {
-	for name, program := range map[string][]byte{"pause": Pause(), "set files": SetFiles(), "connect": Connect(80), "count inodes": CountInodes()} {
+	for name, program := range map[string][]byte{"pause": Pause(), "set files": SetFiles(), "connect": Connect(80), "count inodes": CountInodes(), "count descriptors": CountDescriptors()} {
 		f, err := elf.NewFile(bytes.NewReader(program))
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
@@ -59,6 +59,40 @@ func TestCountInodes(t *testing.T) {
 	}
 	for i, want := range []uint64{st.Files - st.Ffree, math.MaxUint64, st.Files - st.Ffree} {
 		if got := binary.LittleEndian.Uint64(out[i*8:]); got != want {
+			t.Errorf("path %d: %d, want %d", i, got, want)
+		}
+	}
+}
+
+func TestCountDescriptors(t *testing.T) {
+	dir := t.TempDir()
+	program := filepath.Join(dir, "count-descriptors")
+	if err := os.WriteFile(program, CountDescriptors(), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	// What is like /proc/PID/fd, with more entries than fit into one answer of the kernel.
+	links := map[string]int{"socket:[7]": 3, "/socket:[7]": 2, "pipe:[7]": 9000, "socket:": 1, "socket:[": 1}
+	fds := filepath.Join(dir, "fd")
+	if err := os.Mkdir(fds, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for to, times := range links {
+		for range times {
+			if err := os.Symlink(to, filepath.Join(fds, strconv.Itoa(n))); err != nil {
+				t.Fatal(err)
+			}
+			n++
+		}
+	}
+	empty := t.TempDir()
+	out, err := exec.Command(program, fds, "/no/such/path", program, empty, fds).Output()
+	if err != nil || len(out) != 5*16 {
+		t.Fatalf("%x, %v", out, err)
+	}
+	for i, want := range [][2]uint64{{9007, 4}, {math.MaxUint64, 0}, {math.MaxUint64, 0}, {0, 0}, {9007, 4}} {
+		got := [2]uint64{binary.LittleEndian.Uint64(out[i*16:]), binary.LittleEndian.Uint64(out[i*16+8:])}
+		if got != want {
 			t.Errorf("path %d: %d, want %d", i, got, want)
 		}
 	}

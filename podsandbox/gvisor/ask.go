@@ -1,0 +1,105 @@
+package gvisor
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
+)
+
+// askCapabilities hold within the sandbox only: to see the roots and descriptors of
+// all processes.
+var askCapabilities = []string{"CAP_DAC_READ_SEARCH", "CAP_SYS_PTRACE"}
+
+// ask runs a program in the root container, from where it sees all processes, and
+// returns the size bytes that it writes to its descriptor 1; what it has not
+// written is zero. For what the Sentry tells to nobody but to programs.
+//
+// One runs at a time. When ctx ends before it does it is killed; one that the Sentry
+// cannot end keeps the next from being started, so that they do not pile up.
+func (s *Sandbox) ask(ctx context.Context, name string, code []byte, args []string, size int) ([]byte, error) {
+	select {
+	case s.asking <- struct{}{}:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	type answer struct {
+		result []byte
+		err    error
+	}
+	got := make(chan answer, 1)
+	go func() {
+		defer func() { <-s.asking }()
+		result, err := s.runAsked(ctx, name, code, args, size)
+		got <- answer{result, err}
+	}()
+	select {
+	case a := <-got:
+		return a.result, a.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// runAsked returns when the program has ended, or the sandbox has.
+func (s *Sandbox) runAsked(ctx context.Context, name string, code []byte, argv []string, size int) ([]byte, error) {
+	program, err := memoryFile(name, code)
+	if err != nil {
+		return nil, err
+	}
+	defer program.Close()
+	result := make([]byte, size)
+	out, err := fixedMemoryFile(name, result)
+	if err != nil {
+		return nil, err
+	}
+	defer out.Close()
+	args, err := execArgsOf(s.cfg.ID, engine.Exec{Process: &specs.Process{
+		Args: append([]string{name}, argv...), Cwd: "/", NoNewPrivileges: true,
+		Capabilities: &specs.LinuxCapabilities{
+			Effective: askCapabilities, Permitted: askCapabilities, Bounding: askCapabilities,
+		},
+	}})
+	if err != nil {
+		return nil, err
+	}
+	patient := context.WithoutCancel(ctx)
+	var pid int32
+	null := s.engine.null
+	begin, cancel := context.WithTimeout(patient, callTimeout)
+	defer cancel()
+	if err := s.control.call(begin, methodExec, args, &pid, null, out, null, program); err != nil {
+		return nil, s.explain(err)
+	}
+	stopKilling := context.AfterFunc(ctx, func() { s.killAsked(patient, pid) })
+	defer stopKilling()
+	status, err := s.wait(patient, methodWaitPID, waitPIDArgs{PID: pid, CID: s.cfg.ID})
+	if err != nil {
+		return nil, err
+	}
+	if status.Code != 0 {
+		return nil, fmt.Errorf("%s ended with status %d: %w", name, status.Code, errdefs.ErrInternal)
+	}
+	_, err = out.ReadAt(result, 0)
+	return result, err
+}
+
+// killAsked kills a program that nobody waits for any more. The root container's
+// pid namespace is the sandbox's, so the pid is a name that the Sentry knows.
+func (s *Sandbox) killAsked(ctx context.Context, pid int32) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	arg := signalArgs{CID: s.cfg.ID, Signo: int32(unix.SIGKILL), PID: pid, Mode: signalProcess}
+	if err := s.control.call(ctx, methodSignal, arg, nil); err != nil && !s.proc.ended() {
+		s.engine.log.Warn("A program in the sandbox could not be killed", "sandbox", s.cfg.ID, "error", err)
+	}
+}
+
+// askPatience bounds how long a program may count.
+const askPatience = 2 * time.Second

@@ -1,0 +1,69 @@
+package gvisor
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"math"
+	"strconv"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/gvisor/guest"
+)
+
+// maxCountedProcesses is how many processes of a sandbox are looked at. A container
+// that does not fit beside those before it is not counted.
+const maxCountedProcesses = 4096
+
+// Descriptors implements engine.Sandbox. A program in the root container reads them
+// in /proc, as ask explains.
+func (s *Sandbox) Descriptors(ctx context.Context, ids []string) (map[string]engine.Descriptors, error) {
+	ctx, cancel := context.WithTimeout(ctx, askPatience)
+	defer cancel()
+	counts, err := s.descriptors(ctx, ids)
+	if err != nil {
+		return nil, fmt.Errorf("count descriptors of sandbox %s: %w", s.cfg.ID, err)
+	}
+	return counts, nil
+}
+
+func (s *Sandbox) descriptors(ctx context.Context, ids []string) (map[string]engine.Descriptors, error) {
+	var owners, folders []string
+	for _, id := range ids {
+		ps, err := s.processes(ctx, id)
+		if errdefs.IsNotFound(err) || errdefs.IsFailedPrecondition(err) {
+			continue // not running
+		}
+		if err != nil {
+			return nil, err
+		}
+		if len(folders)+len(ps) > maxCountedProcesses {
+			continue
+		}
+		for _, p := range ps {
+			owners = append(owners, id)
+			folders = append(folders, "/proc/"+strconv.Itoa(int(p.PID))+"/fd")
+		}
+	}
+	counts := map[string]engine.Descriptors{}
+	if len(folders) == 0 {
+		return counts, nil
+	}
+	out, err := s.ask(ctx, "count-descriptors", guest.CountDescriptors(), folders, len(folders)*16)
+	if err != nil {
+		return nil, err
+	}
+	for i, id := range owners {
+		files, sockets := binary.LittleEndian.Uint64(out[i*16:]), binary.LittleEndian.Uint64(out[i*16+8:])
+		if files == math.MaxUint64 {
+			continue // the process has just ended
+		}
+		d := counts[id]
+		d.Open += files
+		d.Sockets += sockets
+		counts[id] = d
+	}
+	return counts, nil
+}
