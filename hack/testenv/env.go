@@ -21,6 +21,7 @@
 //	cni/leases/  host-local's addresses
 //	certs.d/     --registry-config-dir, empty
 //	logs/POD/    container logs
+//	nri          --nri-socket, with Options.NRI
 //	crictl.yaml  points crictl at this daemon
 //	daemon.log   stdout and stderr of every daemon that ran here
 //
@@ -189,7 +190,7 @@ func (e *Env) makeDirs() error {
 	e.LogDir = filepath.Join(e.Dir, "logs")
 	e.Socket = filepath.Join(e.State, "cri.sock")
 	e.Endpoint = "unix://" + e.Socket
-	e.NRISocket = filepath.Join(e.State, "nri.sock")
+	e.NRISocket = filepath.Join(e.Dir, "nri") // short, see hack/containerd
 	e.CNIConfDir = filepath.Join(e.Dir, "cni", "conf")
 	e.LeaseDir = filepath.Join(e.Dir, "cni", "leases")
 	e.CertsDir = filepath.Join(e.Dir, "certs.d")

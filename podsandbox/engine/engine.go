@@ -272,9 +272,9 @@ type Descriptors struct{ Open, Sockets uint64 }
 // Usage is what a container used.
 type Usage struct {
 	Time        time.Time
-	CPU         time.Duration // since its start, the sum of the next two
+	CPU         time.Duration // since its start, the sum of the next two; never zero
 	CPUUser     time.Duration
 	CPUSystem   time.Duration
-	MemoryBytes uint64
+	MemoryBytes uint64 // never zero
 	Pids        uint64
 }

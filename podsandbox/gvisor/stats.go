@@ -86,5 +86,12 @@ func usageOf(r []cgroupResult) (engine.Usage, bool) {
 		}
 		*into = time.Duration(usec) * time.Microsecond
 	}
+	// It has run, but for less than a tick of the Sentry's clock, or is not yet in
+	// its count of pages. Readers of metrics take zero for no answer, and drop the
+	// whole pod.
+	if u.CPU == 0 {
+		u.CPU, u.CPUSystem = time.Microsecond, time.Microsecond
+	}
+	u.MemoryBytes = max(u.MemoryBytes, 4096)
 	return u, true
 }
