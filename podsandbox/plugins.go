@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 
 	"github.com/containerd/errdefs"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -51,7 +52,10 @@ func (m *Manager) pluginPod(p *pod) nri.Pod {
 		out.Overhead = st.Overhead.Proto
 	}
 	if !p.hostNetwork() {
-		out.NetNS = m.paths.netns(p.id())
+		netns := m.paths.netns(p.id())
+		if _, err := os.Stat(netns); err == nil { // a stopped pod has given it back
+			out.NetNS = netns
+		}
 	}
 	if g := p.getGroup(); g != nil {
 		if paths := g.Paths(); len(paths) > 0 {

@@ -95,7 +95,13 @@ func (p *plugin) RemoveContainer(_ context.Context, pod *api.PodSandbox, c *api.
 }
 
 func (p *plugin) pod(name string, pod *api.PodSandbox) error {
-	_, err := p.at(event{Event: name, Pod: pod.GetName()})
+	e := event{Event: name, Pod: pod.GetName()}
+	for _, ns := range pod.GetLinux().GetNamespaces() {
+		if ns.GetType() == "network" {
+			e.NetNS = ns.GetPath()
+		}
+	}
+	_, err := p.at(e)
 	return err
 }
 

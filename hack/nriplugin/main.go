@@ -35,6 +35,7 @@ type event struct {
 	Env       []string          `json:"env,omitempty"`
 	Notes     map[string]string `json:"annotations,omitempty"`
 	Memory    int64             `json:"memory,omitempty"`
+	NetNS     string            `json:"netns,omitempty"` // of the pod, with its own events
 	// Pods and Containers are names, with Synchronize.
 	Pods       []string `json:"pods,omitempty"`
 	Containers []string `json:"containers,omitempty"`

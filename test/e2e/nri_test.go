@@ -98,6 +98,12 @@ func (n nriNode) testEvents(t *testing.T) {
 	if removals := all[ended:]; len(removals) != 4 || removals[3].Event != "RemovePodSandbox" {
 		t.Errorf("removals are %v", names(removals))
 	}
+	// The pod's network is there for plugins until it has been given back.
+	for _, e := range all {
+		if strings.HasSuffix(e.Event, "PodSandbox") && (e.NetNS == "") != (e.Event == "RemovePodSandbox") {
+			t.Errorf("%s has the network namespace %q", e.Event, e.NetNS)
+		}
+	}
 	if e := p.await("StopContainer", "ends"); e.State != "CONTAINER_STOPPED" {
 		t.Errorf("an ended container is %s", e.State)
 	}
