@@ -29,6 +29,7 @@ func ValidatePod(c *runtimeapi.PodSandboxConfig) error {
 		podHugepages,
 		podHostClasses,
 		podLSM,
+		podNewerFields,
 	})
 }
 
@@ -66,6 +67,7 @@ func ValidateContainer(c *runtimeapi.ContainerConfig, pod *runtimeapi.PodSandbox
 		containerLSM,
 		mountPropagation,
 		mountEnginePaths,
+		containerNewerFields,
 	})
 }
 
