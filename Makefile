@@ -4,7 +4,7 @@
 SHELL       := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help version setup build sentry lint test unit e2e soak demo critest kubelet bench govulncheck install clean fuzz
+.PHONY: help version setup build sentry lint test unit e2e soak demo critest containerd-integration kubelet bench govulncheck install clean fuzz
 
 # Goals such as `setup build lint` are an order.
 .NOTPARALLEL:
@@ -30,7 +30,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 GOTEST := go test -count=1 -p 2
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / { printf "%-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "%-22s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 version: # of what is built from this tree
 	@echo '$(VERSION)'
@@ -85,6 +85,10 @@ demo: setup build ## run a pod of two containers over CRI, step by step; needs r
 critest: build ## the CRI conformance suite of cri-tools; needs root
 	@hack/setup.sh critest
 	go run ./hack/critest $(CRITEST_ARGS)
+
+containerd-integration: build ## containerd's own tests of CRI, as far as they can be asked of another; needs root
+	@hack/setup.sh containerd
+	go run ./hack/containerd $(CONTAINERD_ARGS)
 
 kubelet: setup build ## the real kubelet, with static pods, step by step; needs root, and minutes to build it once
 	@hack/setup.sh kubelet

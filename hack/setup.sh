@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # Installs what building, testing and the demo need beyond Go, git and make:
 #
-#   hack/setup.sh           Debian packages, the CNI plugins, crictl, staticcheck
-#   hack/setup.sh critest   critest, too
-#   hack/setup.sh kubelet   the kubelet, too; minutes, the first time
+#   hack/setup.sh             Debian packages, the CNI plugins, crictl, staticcheck
+#   hack/setup.sh critest     critest, too
+#   hack/setup.sh kubelet     the kubelet, too; minutes, the first time
+#   hack/setup.sh containerd  containerd's integration tests, too; minutes, the first time
 #
-# The programs are built from the versions in hack/tools/go.mod (and, of the kubelet,
-# hack/tools/kubelet/go.mod) into bin/cni and bin/. What is there already, of the
+# The programs are built from the versions in hack/tools/go.mod (and, of the last two,
+# the go.mod in a folder of theirs there) into bin/cni and bin/. What is there already, of the
 # same version, is left alone: then this takes a fraction of a second and needs
 # neither root nor a network.
 set -euo pipefail
@@ -173,6 +174,19 @@ build_kubelet() {
 	echo "$stamp" >"$stamps/kubelet"
 }
 
+# A module of its own: they need what containerd needs, in its versions.
+build_containerd_tests() {
+	local stamp version
+	stamp=$({ cat hack/tools/containerd/go.mod hack/tools/containerd/go.sum; go env GOVERSION GOOS GOARCH; } | sha256sum | cut -d' ' -f1)
+	current containerd-integration "$root/bin/containerd-integration" && return
+	version=$(cd hack/tools/containerd && go list -m -f '{{.Version}}' github.com/containerd/containerd/v2)
+	say "building the integration tests of containerd $version"
+	(cd hack/tools/containerd && go test -c -trimpath -ldflags '-s -w' \
+		-o "$root/bin/containerd-integration.new" github.com/containerd/containerd/v2/integration)
+	replace "$root/bin/containerd-integration"
+	echo "$stamp" >"$stamps/containerd-integration"
+}
+
 build_plugins
 build_crictl
 build_staticcheck
@@ -180,6 +194,7 @@ for extra; do
 	case $extra in
 	critest) build_critest && unpack_busybox ;;
 	kubelet) build_kubelet ;;
-	*) die "unknown argument $extra; usage: hack/setup.sh [critest] [kubelet]" ;;
+	containerd) build_containerd_tests ;;
+	*) die "unknown argument $extra; usage: hack/setup.sh [critest] [kubelet] [containerd]" ;;
 	esac
 done

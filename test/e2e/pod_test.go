@@ -214,10 +214,23 @@ func TestHostNetwork(t *testing.T) {
 	setNS := func(c *runtimeapi.ContainerConfig) {
 		security(c).NamespaceOptions = &runtimeapi.NamespaceOption{Network: runtimeapi.NamespaceMode_NODE}
 	}
-	out := k.run(id, pod, k.shell("a", fmt.Sprintf("hostname; nc 127.0.0.1 %d </dev/null", l.Addr().(*net.TCPAddr).Port), setNS))
+	port := l.Addr().(*net.TCPAddr).Port
+	out := k.run(id, pod, k.shell("a", fmt.Sprintf("hostname; nc 127.0.0.1 %d </dev/null", port), setNS))
 	name, err := os.Hostname()
 	k.must(err)
 	k.wants(out, "from the node", name)
+
+	// The pod's own sockets are listed, the node's are not.
+	free, err := net.Listen("tcp4", "127.0.0.1:0")
+	k.must(err)
+	own := free.Addr().(*net.TCPAddr).Port
+	free.Close()
+	out = k.run(id, pod, k.shell("b", fmt.Sprintf(`httpd -f -p 127.0.0.1:%d & for i in $(seq 50); do grep -q ":%04X " /proc/net/tcp && break; sleep 0.1; done
+		cat /proc/net/tcp; kill $!`, own, own), setNS))
+	k.wants(out, fmt.Sprintf("0100007F:%04X 00000000:0000 0A", own))
+	if strings.Contains(out, fmt.Sprintf(":%04X ", port)) {
+		t.Errorf("the node's listener on %d is in:\n%s", port, out)
+	}
 }
 
 func TestMountsAsTheKubeletSendsThem(t *testing.T) {
