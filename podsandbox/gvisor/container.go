@@ -144,7 +144,7 @@ func (s *Sandbox) run(ctx context.Context, c engine.Container, g *gofer, stdio [
 	}
 	crashpoint.Here("before container start")
 	if err := s.control.call(ctx, methodStart, args, nil, files.all...); err != nil {
-		return s.explain(err)
+		return s.explainStart(c, err)
 	}
 	crashpoint.Here("after container start")
 	if !share.isNone() {

@@ -63,6 +63,15 @@ func (s *Sandbox) joinable(ctx context.Context, owner *container) error {
 	return nil
 }
 
+// explainStart also knows the end of a pid namespace that was joined, which may come
+// at any moment: Linux, too, makes no process there then (ENOMEM).
+func (s *Sandbox) explainStart(c engine.Container, err error) error {
+	if id, ok := pidNamespaceOwner(c.Spec); ok && id != c.ID && isAnswer(err, "creating process: out of memory") {
+		return fmt.Errorf("container %s, whose pid namespace it was to join, has ended: %w: %w", id, err, errdefs.ErrFailedPrecondition)
+	}
+	return s.explain(err)
+}
+
 // lock takes mu, as long as ctx lasts.
 func (c *container) lock(ctx context.Context) error {
 	tick := time.NewTicker(5 * time.Millisecond)
