@@ -231,7 +231,7 @@ type Layer struct {
 // folder that the image has stays as it is.
 type SeedEntry struct {
 	Path     string      `json:"path"` // absolute and clean; links of the image are followed up to its last element
-	Mode     os.FileMode `json:"mode"` // permissions, os.ModeDir, os.ModeSticky
+	Mode     os.FileMode `json:"mode"` // permissions, os.ModeDir
 	Content  []byte      `json:"content,omitempty"`
 	Optional bool        `json:"optional,omitempty"`
 }

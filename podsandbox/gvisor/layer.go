@@ -98,12 +98,12 @@ func (p *preparedSpec) seedFile() (*os.File, error) {
 }
 
 // mountPoints are those of the root file system, if it is only read: the Sentry makes
-// what is missing of them, but not there. /tmp is one that it mounts by itself.
+// what is missing of them, but not there.
 func (p *preparedSpec) mountPoints() []engine.SeedEntry {
 	if !p.spec.Root.Readonly {
 		return nil
 	}
-	points := []engine.SeedEntry{{Path: "/tmp", Mode: os.ModeDir | 0o777 | os.ModeSticky, Optional: true}}
+	var points []engine.SeedEntry
 	n := 1
 	for _, m := range p.spec.Mounts {
 		e := engine.SeedEntry{Path: m.Destination, Mode: os.ModeDir | 0o755, Optional: true}
@@ -157,7 +157,7 @@ func (s *seeder) add(e engine.SeedEntry) error {
 		return fmt.Errorf("something else is to be there: %w", errdefs.ErrInvalidArgument)
 	}
 	if e.Mode.IsDir() {
-		return s.folder(full, unixMode(e.Mode), 0, 0, time.Now())
+		return s.folder(full, int64(e.Mode.Perm()), 0, 0, time.Now())
 	}
 	s.files[full] = true
 	h := &tar.Header{
@@ -186,15 +186,6 @@ func (s *seeder) kindOf(name string) (pathKind, error) {
 		return folder, nil
 	}
 	return file, nil
-}
-
-// unixMode is the form of a mode in an archive.
-func unixMode(m os.FileMode) int64 {
-	mode := int64(m.Perm())
-	if m&os.ModeSticky != 0 {
-		mode |= unix.S_ISVTX
-	}
-	return mode
 }
 
 // folders writes the folders down to dir, which is canonical.

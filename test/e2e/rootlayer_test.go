@@ -66,6 +66,7 @@ func TestWhatAContainerWritesIsItsOwn(t *testing.T) {
 		before := stateSize(k)
 		c := k.shell("c", `cp /bin/sh /suid; chmod 4755 /suid; mkfifo /fifo; i=0; while [ $i -lt 500 ]; do echo > /f$i; i=$((i+1)); done
 			for f in hostname hosts resolv.conf; do dd if=/dev/zero of=/etc/$f bs=1M count=16 2>/dev/null; done
+			dd if=/dev/zero of=/tmp/big bs=1M count=64 2>/dev/null
 			echo made; exec sleep 600`)
 		cid := k.start(id, pod, c)
 		k.logHas(pod, c, "made")
@@ -85,7 +86,7 @@ func TestWhatAContainerWritesIsItsOwn(t *testing.T) {
 				break
 			}
 		}
-		if b, n := usage.GetUsedBytes().GetValue(), usage.GetInodesUsed().GetValue(); b < 48<<20 || n < 502 || n > 600 {
+		if b, n := usage.GetUsedBytes().GetValue(), usage.GetInodesUsed().GetValue(); b < 112<<20 || n < 502 || n > 600 {
 			k.Errorf("the layer has %d bytes and %d inodes", b, n)
 		}
 		names := filesOf(k, filepath.Join(k.env.Root, "images", "rootfs", cid))
@@ -197,8 +198,9 @@ func TestFilesAreNoMemory(t *testing.T) {
 		id, pod := k.pod(func(p *runtimeapi.PodSandboxConfig) {
 			p.Linux.Resources = &runtimeapi.LinuxContainerResources{MemoryLimitInBytes: 160 << 20}
 		})
-		c := k.shell("c", `i=0; while [ $i -lt 8 ]; do dd if=/dev/zero of=/big$i bs=1M count=64 2>/dev/null || exit 9; i=$((i+1)); done
-			cat /big* | wc -c; echo end`)
+		c := k.shell("c", `i=0; while [ $i -lt 8 ]; do dd if=/dev/zero of=/big$i bs=1M count=32 2>/dev/null || exit 9
+				dd if=/dev/zero of=/tmp/big$i bs=1M count=32 2>/dev/null || exit 9; i=$((i+1)); done
+			cat /big* /tmp/big* | wc -c; echo end`)
 		c.Linux.Resources = &runtimeapi.LinuxContainerResources{MemoryLimitInBytes: 64 << 20}
 		k.wants(k.run(id, pod, c), fmt.Sprint(512<<20), "end")
 	})
