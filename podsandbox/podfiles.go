@@ -4,11 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path"
-	"slices"
-	"strings"
-
-	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/crashpoint"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/regular"
@@ -72,16 +67,4 @@ func writePodFile(path string, content []byte) error {
 		return fmt.Errorf("write pod file: %w", err)
 	}
 	return nil
-}
-
-// mountedAt reports whether a mount has the destination.
-func mountedAt(destination string, mounts []*runtimeapi.Mount) bool {
-	return slices.ContainsFunc(mounts, func(m *runtimeapi.Mount) bool { return path.Clean(m.GetContainerPath()) == destination })
-}
-
-// covered reports whether a path lies in a mount.
-func covered(name string, mounts []*runtimeapi.Mount) bool {
-	return slices.ContainsFunc(mounts, func(m *runtimeapi.Mount) bool {
-		return strings.HasPrefix(name, path.Clean(m.GetContainerPath())+"/")
-	})
 }

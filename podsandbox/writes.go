@@ -1,15 +1,20 @@
 package podsandbox
 
 import (
+	"cmp"
 	"fmt"
 	"os"
+	"path"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/containerd/errdefs"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/cri-sandbox/cri-sandbox/image"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/inroot"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/spec"
 )
 
@@ -60,10 +65,11 @@ func (m *Manager) planWrites(c *container, img image.Image, mounts []*runtimeapi
 	if err := m.planRoot(p, c); err != nil {
 		return nil, err
 	}
-	if err := m.planFiles(p, c, mounts); err != nil {
+	places := placesOf(m.paths.rootfs(c.pod.id(), c.id()), mounts)
+	if err := m.planFiles(p, c, places); err != nil {
 		return nil, err
 	}
-	if err := m.planVolumes(p, c, img, mounts); err != nil {
+	if err := m.planVolumes(p, c, places, spec.ImageVolumes(img.Config, mounts)); err != nil {
 		return nil, err
 	}
 	if m.opts.Layers.OnHost {
@@ -109,11 +115,15 @@ func (m *Manager) addLayer(p *plan, c *container, destination string) error {
 // planFiles gives the container its own copies of the pod's files, which a mount of
 // the request may take the place of. Where a mount holds their folder, each is a
 // mount in it, as no other container is to see it there.
-func (m *Manager) planFiles(p *plan, c *container, mounts []*runtimeapi.Mount) error {
+func (m *Manager) planFiles(p *plan, c *container, places []string) error {
+	root := m.paths.rootfs(c.pod.id(), c.id())
 	for _, f := range m.podFiles(c.pod.id()) {
+		// A file replaces a link of the image; a mount follows it.
+		file := path.Join(inroot.Place(root, places, path.Dir(f.path)), path.Base(f.path))
+		mount := inroot.Place(root, places, f.path)
 		switch {
-		case mountedAt(f.path, mounts):
-		case covered(f.path, mounts):
+		case slices.Contains(places, file), slices.Contains(places, mount):
+		case inroot.Covered(file, places):
 			p.files[f.path] = f.source
 			p.Layers[f.path] = engine.Layer{Bytes: podFileRoom}
 		default:
@@ -130,13 +140,20 @@ func (m *Manager) planFiles(p *plan, c *container, mounts []*runtimeapi.Mount) e
 // planVolumes gives the container the folders that its image declares as volumes,
 // with what the image has there. They are part of the root file system, but where
 // that is not written to or a mount holds them: there they have layers of their own.
-func (m *Manager) planVolumes(p *plan, c *container, img image.Image, mounts []*runtimeapi.Mount) error {
-	volumes := spec.ImageVolumes(img.Config, mounts)
+// One that leads to the place of a mount, or to what the engine serves, is none.
+func (m *Manager) planVolumes(p *plan, c *container, places, volumes []string) error {
 	if err := checkVolumes(volumes); err != nil {
 		return err
 	}
+	root := m.paths.rootfs(c.pod.id(), c.id())
+	var taken []string
 	for _, destination := range volumes {
-		if !readOnlyRoot(c) && !covered(destination, mounts) {
+		place := inroot.Place(root, places, destination)
+		if place == "/" || spec.ServedByEngine(place) || slices.Contains(places, place) || slices.Contains(taken, place) {
+			continue
+		}
+		taken = append(taken, place)
+		if !readOnlyRoot(c) && !inroot.Covered(place, places) {
 			p.Seed = append(p.Seed, engine.SeedEntry{Path: destination, Mode: os.ModeDir | 0o755})
 			continue
 		}
@@ -150,6 +167,19 @@ func (m *Manager) planVolumes(p *plan, c *container, img image.Image, mounts []*
 		}
 	}
 	return nil
+}
+
+// placesOf are where the mounts of a request are in a root file system, whatever links
+// of the image lead there.
+func placesOf(root string, mounts []*runtimeapi.Mount) []string {
+	mounts = slices.SortedStableFunc(slices.Values(mounts), func(a, b *runtimeapi.Mount) int {
+		return cmp.Compare(strings.Count(path.Clean(a.GetContainerPath()), "/"), strings.Count(path.Clean(b.GetContainerPath()), "/"))
+	})
+	var places []string
+	for _, m := range mounts {
+		places = append(places, inroot.Place(root, places, m.GetContainerPath()))
+	}
+	return places
 }
 
 func checkVolumes(volumes []string) error {

@@ -20,6 +20,7 @@ import (
 
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/idmap"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/inroot"
 )
 
 // What a container writes over a file system that is only read is in an overlay of
@@ -116,7 +117,8 @@ func (p *preparedSpec) mountPoints() []engine.SeedEntry {
 		inOther := func(o specs.Mount) bool {
 			return o.Destination != m.Destination && within(m.Destination, o.Destination)
 		}
-		if !slices.ContainsFunc(p.spec.Mounts, inOther) {
+		another := func(o engine.SeedEntry) bool { return o.Path == e.Path }
+		if !slices.ContainsFunc(p.spec.Mounts, inOther) && !slices.ContainsFunc(points, another) {
 			points = append(points, e)
 		}
 	}
@@ -148,7 +150,7 @@ func (s *seeder) add(e engine.SeedEntry) error {
 	case kind == file && e.Mode.IsDir():
 		return fmt.Errorf("the image has a file there: %w", errdefs.ErrInvalidArgument)
 	}
-	dir = canonical(s.root, path.Clean(dir))
+	dir = inroot.Place(s.root, nil, dir)
 	if err := s.folders(dir); err != nil {
 		return err
 	}

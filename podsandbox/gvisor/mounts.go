@@ -56,14 +56,23 @@ func (s *Sandbox) prepareSpec(ctx context.Context, c engine.Container) (*prepare
 	spec.Hostname = ""
 	spec.Annotations = annotationsOf(c, s.cfg.ID)
 
-	mounts, err := translateMounts(c.Spec.Root.Path, c.Spec.Mounts)
+	mounts := slices.Clone(c.Spec.Mounts)
+	asked, err := placed(c.Spec.Root.Path, mounts)
 	if err != nil {
+		return nil, err
+	}
+	if mounts, err = translateMounts(mounts); err != nil {
 		return nil, err
 	}
 	spec.Mounts = mounts
 	p := &preparedSpec{spec: &spec, ids: s.cfg.IDs, seed: c.Writes.Seed, layers: map[string]engine.Layer{}, below: map[string]string{}}
-	for destination, layer := range c.Writes.Layers {
-		p.layers[canonical(c.Spec.Root.Path, destination)] = layer
+	if layer, ok := c.Writes.Layers["/"]; ok {
+		p.layers["/"] = layer
+	}
+	for place, destination := range asked {
+		if layer, ok := c.Writes.Layers[destination]; ok {
+			p.layers[place] = layer
+		}
 	}
 	if err := s.restrict(ctx, p, c.Spec); err != nil {
 		p.close()
@@ -122,20 +131,19 @@ func namespacesOf(spec *specs.Spec) []specs.LinuxNamespace {
 }
 
 // translateMounts rewrites the mounts that the Sentry would refuse or take for
-// something else. Their destinations are those in the root file system at root.
-func translateMounts(root string, in []specs.Mount) ([]specs.Mount, error) {
+// something else, and puts them into their order.
+func translateMounts(in []specs.Mount) ([]specs.Mount, error) {
+	sys := specs.Mount{Destination: "/sys", Type: "sysfs", Source: "sysfs", Options: []string{"ro", "nosuid", "noexec"}}
 	cgroup := specs.Mount{Destination: "/sys/fs/cgroup", Type: "cgroup2", Source: "cgroup", Options: []string{"ro", "nosuid", "noexec"}}
 	var out []specs.Mount
 	for _, m := range in {
-		m.Destination = path.Clean(m.Destination)
-		if !path.IsAbs(m.Destination) {
-			return nil, fmt.Errorf("mount destination %q is not absolute: %w", m.Destination, errdefs.ErrInvalidArgument)
-		}
-		m.Destination = canonical(root, m.Destination)
 		m.Options = slices.Clone(m.Options)
 		switch {
 		case m.Type == "cgroup" || m.Type == "cgroup2":
 			cgroup.Options = m.Options
+			continue
+		case sentrysOwn(m) && m.Destination == "/sys":
+			sys = m
 			continue
 		case m.Type == "tmpfs" && path.Base(m.Source) == podShm:
 			if err := checkShm(&m); err != nil {
@@ -149,8 +157,9 @@ func translateMounts(root string, in []specs.Mount) ([]specs.Mount, error) {
 		}
 		out = append(out, m)
 	}
-	// Without a cgroup mount a container has no cgroup, and its use is guessed.
-	return append(out, cgroup), nil
+	// Without a cgroup mount a container has no cgroup, and its use is guessed. It
+	// may be covered; so may be what it is mounted on.
+	return arrange(append(out, sys, cgroup))
 }
 
 // checkShm makes a mount the pod's shared memory. Its size is set at boot, before

@@ -3,7 +3,6 @@ package gvisor
 import (
 	"context"
 	"fmt"
-	"path"
 	"slices"
 	"strings"
 
@@ -12,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/idmap"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/inroot"
 )
 
 // restrict expresses the masked and the readonly paths of a spec, which the
@@ -30,12 +30,12 @@ func (s *Sandbox) restrict(ctx context.Context, p *preparedSpec, spec *specs.Spe
 	// What exists is asked of the spec's own mounts, not of those added here.
 	own := p.spec.Mounts
 	for _, masked := range spec.Linux.MaskedPaths {
-		if err := s.mask(ctx, p, own, path.Clean(masked)); err != nil {
+		if err := s.mask(ctx, p, own, p.placeOf(own, masked)); err != nil {
 			return fmt.Errorf("mask path %s: %w", masked, err)
 		}
 	}
 	for _, readonly := range spec.Linux.ReadonlyPaths {
-		if err := s.protect(ctx, p, own, path.Clean(readonly)); err != nil {
+		if err := s.protect(ctx, p, own, p.placeOf(own, readonly)); err != nil {
 			return fmt.Errorf("make path %s read-only: %w", readonly, err)
 		}
 	}
@@ -115,7 +115,7 @@ type location struct {
 func (s *Sandbox) lookUp(ctx context.Context, root string, mounts []specs.Mount, target string) (location, error) {
 	holder := specs.Mount{Destination: "/", Type: "bind", Source: root}
 	for _, m := range mounts {
-		if within(target, m.Destination) && len(m.Destination) >= len(holder.Destination) {
+		if within(target, m.Destination) { // a later one covers what was there
 			holder = m
 		}
 	}
@@ -155,9 +155,7 @@ func lookUpOnHost(holder specs.Mount, target string) (location, error) {
 	return loc, nil
 }
 
-func within(target, dir string) bool {
-	return target == dir || dir == "/" || strings.HasPrefix(target, dir+"/")
-}
+func within(target, dir string) bool { return inroot.Within(target, dir) }
 
 // kindInSandbox tells what a path in one of the sandbox's own file systems is.
 func (s *Sandbox) kindInSandbox(ctx context.Context, target string) (pathKind, error) {

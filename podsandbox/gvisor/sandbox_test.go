@@ -229,7 +229,9 @@ func TestSharedMemory(t *testing.T) {
 func TestStats(t *testing.T) {
 	p := startPod(t)
 	root := newRootfs(t)
-	big := p.start(shell(root, "head -c 50000000 /dev/zero > /tmp/fill; i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done; sleep 1000 & echo ready; wait"))
+	fill := shell(root, "head -c 50000000 /dev/zero > /memory/fill; i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done; sleep 1000 & echo ready; wait")
+	fill.Mounts = append(fill.Mounts, specs.Mount{Destination: "/memory", Type: "tmpfs", Source: "tmpfs"})
+	big := p.start(fill)
 	small := p.start(shell(root, "echo ready; exec sleep 1000"))
 	ended := p.start(shell(root, "true"))
 	big.waitFor(t, "ready")

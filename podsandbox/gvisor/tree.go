@@ -9,7 +9,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/containerd/continuity/fs"
 	"github.com/containerd/errdefs"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -115,6 +114,7 @@ func (p *preparedSpec) sentryMounts(found []specs.Mount) ([]specs.Mount, error) 
 		m.UIDMappings, m.GIDMappings = nil, nil // done by the gofer's mount
 		n++
 	}
+	hold(mounts)
 	return append(mounts, noMemoryAtTmp), nil
 }
 
@@ -126,22 +126,6 @@ var noMemoryAtTmp = specs.Mount{Destination: "/tmp", Type: "no-memory", Source: 
 // fileSystemOptions are what a gofer tells of the host's file system below a
 // mount, in gVisor's words.
 var fileSystemOptions = []string{"overlayfs_stale_read", "disable_file_handle_sharing"}
-
-// canonical follows the links of a root file system as far as a path exists in it,
-// since the Sentry orders mounts by the lengths of their destinations: "/run" is to
-// come before what is given as "/var/run/x". An image does not change while it is
-// looked at. What lies in another mount is left for the Sentry to follow.
-func canonical(root, destination string) string {
-	real, err := fs.RootPath(root, destination)
-	if err != nil {
-		return destination // a circle of links: refused when it is mounted
-	}
-	rel, ok := strings.CutPrefix(real, strings.TrimSuffix(root, "/"))
-	if !ok || !path.IsAbs(rel) {
-		return destination
-	}
-	return path.Clean(rel)
-}
 
 // openIn opens a path below an open folder, as a chroot there would see it, and not
 // through the links of /proc.

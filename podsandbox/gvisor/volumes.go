@@ -63,17 +63,18 @@ func volumesOf(c engine.Container) ([]volume, error) {
 	if c.Spec == nil || c.Spec.Root == nil {
 		return nil, fmt.Errorf("spec has no root: %w", errdefs.ErrInvalidArgument)
 	}
-	mounts, err := translateMounts(c.Spec.Root.Path, c.Spec.Mounts)
+	mounts := slices.Clone(c.Spec.Mounts)
+	asked, err := placed(c.Spec.Root.Path, mounts)
 	if err != nil {
+		return nil, err
+	}
+	if mounts, err = translateMounts(mounts); err != nil {
 		return nil, err
 	}
 	var volumes []volume
 	var table mountTable
 	for _, m := range mounts {
-		if !isGoferMount(m) || slices.ContainsFunc(volumes, func(v volume) bool { return v.destination == m.Destination }) {
-			continue
-		}
-		if _, layered := c.Writes.Layers[m.Destination]; layered || restrictsIn(c.Spec, m.Destination) {
+		if _, layered := c.Writes.Layers[asked[m.Destination]]; layered || !isGoferMount(m) || restrictsIn(c.Spec, m.Destination) {
 			continue
 		}
 		flags := mountFlags(m)

@@ -28,23 +28,24 @@ func defaultMounts() []specs.Mount {
 }
 
 // mounts returns all mounts, parents before children. At one destination the
-// request wins over everything, and the defaults over the image's volumes.
+// request wins over everything, and the defaults over the image's volumes. Of those of
+// the same depth the request's come last, in its order: one of them may lead to the
+// place of another through a link, and the later one is seen.
 func mounts(in Input) []specs.Mount {
 	requested := in.Mounts
 	if requested == nil {
 		requested = in.Container.GetMounts()
 	}
-	var all []specs.Mount
 	taken := map[string]bool{}
+	for _, m := range requested {
+		taken[path.Clean(m.GetContainerPath())] = true
+	}
+	var all []specs.Mount
 	put := func(m specs.Mount) {
 		if !taken[m.Destination] {
 			taken[m.Destination] = true
 			all = append(all, m)
 		}
-	}
-
-	for _, m := range requested {
-		put(requestMount(m))
 	}
 	for _, m := range defaultMounts() {
 		put(m)
@@ -62,10 +63,11 @@ func mounts(in Input) []specs.Mount {
 	for _, dst := range sortedKeys(in.Volumes) {
 		put(bind(in.Volumes[dst], path.Clean(dst), "rw"))
 	}
+	for _, m := range requested {
+		all = append(all, requestMount(m))
+	}
 
-	slices.SortStableFunc(all, func(a, b specs.Mount) int {
-		return cmp.Or(cmp.Compare(depth(a.Destination), depth(b.Destination)), strings.Compare(a.Destination, b.Destination))
-	})
+	slices.SortStableFunc(all, func(a, b specs.Mount) int { return cmp.Compare(depth(a.Destination), depth(b.Destination)) })
 	return all
 }
 
@@ -113,7 +115,7 @@ func ImageVolumes(image ocispec.ImageConfig, requested []*runtimeapi.Mount) []st
 	for v := range image.Volumes {
 		dst := path.Join("/", v)
 		covered := slices.ContainsFunc(requested, func(m *runtimeapi.Mount) bool { return path.Clean(m.GetContainerPath()) == dst })
-		if dst != "/" && !strings.ContainsRune(dst, 0) && !covered && !servedByEngine(dst) {
+		if dst != "/" && !strings.ContainsRune(dst, 0) && !covered && !ServedByEngine(dst) {
 			dsts = append(dsts, dst)
 		}
 	}
@@ -121,7 +123,8 @@ func ImageVolumes(image ocispec.ImageConfig, requested []*runtimeapi.Mount) []st
 	return slices.Compact(dsts)
 }
 
-func servedByEngine(dst string) bool {
+// ServedByEngine reports whether a clean absolute path is in what the engine serves.
+func ServedByEngine(dst string) bool {
 	first, _, _ := strings.Cut(dst[1:], "/")
 	return first == "proc" || first == "sys" || first == "dev"
 }

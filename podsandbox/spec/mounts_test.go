@@ -64,6 +64,28 @@ func TestMountsParentsFirst(t *testing.T) {
 	}
 }
 
+// Of what may meet at one place through a link, the request's comes last, in its order.
+func TestMountsOfOneDepthKeepTheirOrder(t *testing.T) {
+	in := baseInput()
+	in.Volumes = map[string]string{"/z": "/host/volume"}
+	in.Container.Mounts = []*runtimeapi.Mount{
+		{ContainerPath: "/y/y", HostPath: "/1"}, {ContainerPath: "/y", HostPath: "/2"}, {ContainerPath: "/x", HostPath: "/3"}, {ContainerPath: "/a/y/", HostPath: "/4"},
+	}
+	var got []string
+	for _, m := range mounts(in) {
+		if m.Type == "bind" {
+			got = append(got, m.Destination)
+		}
+	}
+	order := []string{"/z", "/y", "/x", "/etc/hosts", "/y/y", "/a/y"}
+	at := func(d string) int { return slices.Index(got, d) }
+	for i := range order[1:] {
+		if at(order[i]) < 0 || at(order[i]) > at(order[i+1]) {
+			t.Fatalf("%v, want the order %v", got, order)
+		}
+	}
+}
+
 func TestReadonlyRootMakesFilesReadonly(t *testing.T) {
 	in := baseInput()
 	in.Container.Linux.SecurityContext.ReadonlyRootfs = true

@@ -128,19 +128,25 @@ func TestVolumesOfAnImage(t *testing.T) {
 		zeros := k.plainLayer(
 			tarEntry{Header: tar.Header{Name: "data/", Typeflag: tar.TypeDir, Mode: 0o750, Uid: 7}},
 			tarEntry{Header: tar.Header{Name: "data/big", Typeflag: tar.TypeReg, Mode: 0o644}, content: bytes.Repeat([]byte{0}, 40<<20)},
+			tarEntry{Header: tar.Header{Name: "data/hard", Typeflag: tar.TypeLink, Linkname: "data/big"}},
+			tarEntry{Header: tar.Header{Name: "data/old", Typeflag: tar.TypeReg, Mode: 0o644, ModTime: time.Unix(1_000_000_000, 0)}},
 			tarEntry{Header: tar.Header{Name: "alias", Typeflag: tar.TypeSymlink, Linkname: "/data"}},
+			tarEntry{Header: tar.Header{Name: "var/run", Typeflag: tar.TypeSymlink, Linkname: "/run"}},
+			tarEntry{Header: tar.Header{Name: "run/with/file", Typeflag: tar.TypeReg, Mode: 0o644}, content: []byte("of the image\n")},
 		)
-		ref := k.declaring("zeros-"+layer, []string{"/data", "/none/deep", "/vol/in"}, zeros)
+		// Through links, too; /alias is /data, and /var/run/vol is what is mounted at /run/vol.
+		ref := k.declaring("zeros-"+layer, []string{"/data", "/none/deep", "/vol/in", "/var/run/with", "/var/run/none", "/alias", "/var/run/vol"}, zeros)
 		id, pod := k.pod()
-		vol := sharedFolder(k, "covering-"+layer)
+		vol, run := sharedFolder(k, "covering-"+layer), sharedFolder(k, "run-"+layer)
 		for _, readonly := range []bool{false, true} {
 			before := stateSize(k)
 			c := testenv.ContainerConfig(fmt.Sprintf("c-%t", readonly), ref, "/bin/sh", "-c", `stat -c '%n %a %u %s' /data /data/big /none/deep
-				for f in /data/x /none/deep/x /vol/in/x; do echo written > $f && cat $f; done; rm /data/big; ls /data /alias; echo x 2>/dev/null > /x || echo read-only`)
+				stat -c '%n %h %Y' /data/old /data/hard; cat /run/with/file; stat -c '%n %a' /run/none
+				for f in /data/x /none/deep/x /vol/in/x /run/with/x /var/run/none/x /run/vol/x; do echo written > $f && cat $f; done; rm /data/big /data/hard /data/old; ls /data /alias; echo x 2>/dev/null > /x || echo read-only`)
 			security(c).ReadonlyRootfs = readonly
-			c.Mounts = []*runtimeapi.Mount{{ContainerPath: "/vol", HostPath: vol}}
+			c.Mounts = []*runtimeapi.Mount{{ContainerPath: "/vol", HostPath: vol}, {ContainerPath: "/run/vol", HostPath: run}}
 			out := k.run(id, pod, c)
-			k.wants(out, "/data 750 7 ", fmt.Sprintf("/data/big 644 0 %d\n", 40<<20), "/none/deep 755 0 ", strings.Repeat("written\n", 3), "/alias:\nx\n")
+			k.wants(out, "/data 750 7 ", fmt.Sprintf("/data/big 644 0 %d\n", 40<<20), "/none/deep 755 0 ", "/data/old 1 1000000000\n/data/hard 2 ", "of the image\n", "/run/none 755\n", strings.Repeat("written\n", 6), "/alias:\nx\n")
 			if strings.Contains(out, "read-only") != readonly {
 				k.Errorf("read-only %t: %s", readonly, out)
 			}
@@ -150,6 +156,9 @@ func TestVolumesOfAnImage(t *testing.T) {
 		}
 		if got := filesOf(k, vol); got != "\n/in" {
 			k.Errorf("the mounted folder has %q", got)
+		}
+		if got := filesOf(k, run); got != "\n/x" {
+			k.Errorf("the folder at /run/vol has %q", got)
 		}
 
 		var many []string
@@ -178,6 +187,12 @@ func TestPodFilesInAMountedFolder(t *testing.T) {
 				k.Errorf("the volume has %s: %v, %v", name, fi, err)
 			}
 		}
+
+		// The image has its /etc elsewhere, and there the volume is.
+		linked := k.declaring("etc-"+layer, nil, k.plainLayer(tarEntry{Header: tar.Header{Name: "etc", Typeflag: tar.TypeSymlink, Linkname: "/conf"}}))
+		c = testenv.ContainerConfig("linked", linked, "/bin/cat", "/etc/hostname")
+		c.Mounts = []*runtimeapi.Mount{{ContainerPath: "/conf", HostPath: etc}}
+		k.wants(k.run(id, pod, c), pod.Hostname)
 	})
 }
 
