@@ -322,3 +322,24 @@ func (p *pod) startBehindGate(c engine.Container) {
 	closeAll(files.own)
 	g.closeConns()
 }
+
+// A volume in which paths are masked for a container is no other's to put in its place.
+func TestAMaskedVolumeIsNotShared(t *testing.T) {
+	p := startPod(t)
+	dir := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(dir, "secret/x"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	mounts := []specs.Mount{bindMount("/run/vol", dir, "rw")}
+	first := p.start(user(t, mounts, "flock", "/run/vol/flock", "sleep", ""))
+	first.waitFor(t, "held")
+	spec := user(t, mounts, "flock", "/run/vol/flock", "list", "/run/vol/secret")
+	if err := os.Symlink("run", filepath.Join(spec.Root.Path, "link")); err != nil {
+		t.Fatal(err)
+	}
+	spec.Linux.MaskedPaths = []string{"/link/vol/secret"}
+	out, _ := p.run(spec)
+	if !strings.Contains(out, "secret: 0\n") || !strings.Contains(out, "flock: held\n") {
+		t.Errorf("output:\n%s", out)
+	}
+}

@@ -71,10 +71,11 @@ func volumesOf(c engine.Container) ([]volume, error) {
 	if mounts, err = translateMounts(mounts); err != nil {
 		return nil, err
 	}
+	restricted := restrictedPlaces(c.Spec, mounts)
 	var volumes []volume
 	var table mountTable
 	for _, m := range mounts {
-		if _, layered := c.Writes.Layers[asked[m.Destination]]; layered || !isGoferMount(m) || restrictsIn(c.Spec, m.Destination) {
+		if _, layered := c.Writes.Layers[asked[m.Destination]]; layered || !isGoferMount(m) || holdsAny(m.Destination, restricted) {
 			continue
 		}
 		flags := mountFlags(m)
@@ -90,14 +91,21 @@ func volumesOf(c engine.Container) ([]volume, error) {
 	return volumes, nil
 }
 
-// restrictsIn tells whether a container has masked or read-only paths in a folder.
-func restrictsIn(spec *specs.Spec, dir string) bool {
+// restrictedPlaces are where the masked and read-only paths of a container lie.
+func restrictedPlaces(spec *specs.Spec, mounts []specs.Mount) []string {
 	if spec.Linux == nil {
-		return false
+		return nil
 	}
-	return slices.ContainsFunc(slices.Concat(spec.Linux.MaskedPaths, spec.Linux.ReadonlyPaths), func(p string) bool {
-		return within(path.Clean(p), dir)
-	})
+	p := preparedSpec{spec: spec}
+	var places []string
+	for _, name := range slices.Concat(spec.Linux.MaskedPaths, spec.Linux.ReadonlyPaths) {
+		places = append(places, p.placeOf(mounts, name))
+	}
+	return places
+}
+
+func holdsAny(dir string, places []string) bool {
+	return slices.ContainsFunc(places, func(place string) bool { return within(place, dir) })
 }
 
 // mayMount tells whether a process can change mounts, in the sandbox.
