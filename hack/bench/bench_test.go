@@ -116,6 +116,8 @@ func TestFlags(t *testing.T) {
 		"--image x --vs-config x=1":                 "goes with --local",
 		"--local --vs unix:///x --vs-config x=1":    "without --vs",
 		"--local --files 0":                         "at least 1",
+		"--local --net-seconds 0":                   "at least 1",
+		"--local --only net":                        "",
 	} {
 		_, err := parseFlags(strings.Fields(args))
 		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {

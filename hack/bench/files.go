@@ -5,15 +5,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strconv"
 
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
-	"github.com/cri-sandbox/cri-sandbox/hack/testenv"
 	"github.com/cri-sandbox/cri-sandbox/hack/testimages"
 )
 
@@ -34,7 +30,7 @@ func measureFiles(ctx context.Context, o options, t *target) ([]result, error) {
 		return nil, err
 	}
 	p, _, err := t.newPod(ctx, o.filesImage, printOnce,
-		&runtimeapi.Mount{HostPath: o.filework, ContainerPath: fileworkPath, Readonly: true})
+		&runtimeapi.Mount{HostPath: o.programs.filework, ContainerPath: fileworkPath, Readonly: true})
 	if err != nil {
 		return nil, err
 	}
@@ -74,23 +70,6 @@ func parseFilework(line []byte) ([]result, error) {
 		out = append(out, single(r.Name, r.Unit, r.Value))
 	}
 	return out, nil
-}
-
-// buildFilework builds the program that containers run, and returns its path in
-// dir. Static, as it is to run on any image.
-func buildFilework(ctx context.Context, dir string) (string, error) {
-	repo, err := testenv.RepoRoot()
-	if err != nil {
-		return "", err
-	}
-	path := filepath.Join(dir, "filework")
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags=-s -w", "-o", path, "./hack/bench/filework")
-	cmd.Dir = repo
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build filework: %w\n%s", err, out)
-	}
-	return path, nil
 }
 
 // pushFilesImage makes an image with a shell and some hundred files.

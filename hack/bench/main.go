@@ -30,6 +30,10 @@
 //     file of the image" is one that the container has not changed, "first time" is
 //     when the container looks at it first. The large file is written and read a
 //     megabyte a call, and not flushed.
+//   - The rows of TCP are of a program in a pod, network, and of bench on the node,
+//     which connects to it: one connection for each row, --net-seconds of one
+//     direction at a time, or so long of one byte there and back; the median of
+//     seven new pods, one of each target in turn.
 //   - "disk of an idle pod" is by how many bytes, in blocks, --root has grown when a
 //     container is running that has written nothing.
 //   - "restart" is from the start of a daemon whose forerunner was killed with
@@ -69,6 +73,7 @@ type options struct {
 	filesImage   string
 	files        int
 	fileMB       int
+	netSeconds   int
 	podLogDir    string
 	cgroupParent string
 	pssMatch     string
@@ -79,7 +84,7 @@ type options struct {
 	only     string
 	jsonFile string
 
-	filework string // the program; no flag, it is built
+	programs programs // no flag, they are built
 }
 
 func parseFlags(args []string) (options, error) {
@@ -103,6 +108,7 @@ func parseFlags(args []string) (options, error) {
 	fs.StringVar(&o.filesImage, "files-image", "", "image with a shell whose files are looked at; empty is --image, with --local one is made")
 	fs.IntVar(&o.files, "files", 2000, "small files that a container makes")
 	fs.IntVar(&o.fileMB, "file-mb", 256, "megabytes of the large file that a container makes")
+	fs.IntVar(&o.netSeconds, "net-seconds", 3, "seconds that a TCP connection transfers in each direction")
 	fs.StringVar(&o.podLogDir, "pod-log-dir", "", "folder for container logs; empty is a temporary one")
 	fs.StringVar(&o.cgroupParent, "cgroup-parent", "", "cgroup parent of the pods")
 	fs.StringVar(&o.pssMatch, "pss-match", "", "pattern of the processes that belong to pods")
@@ -117,8 +123,8 @@ func parseFlags(args []string) (options, error) {
 	switch {
 	case fs.NArg() > 0:
 		return o, fmt.Errorf("unknown argument %q", fs.Arg(0))
-	case o.n < 1 || o.pods < 1 || o.logMB < 1 || o.files < 1 || o.fileMB < 1:
-		return o, errors.New("--n, --pods, --log-mb, --files and --file-mb must be at least 1")
+	case o.n < 1 || o.pods < 1 || o.logMB < 1 || o.files < 1 || o.fileMB < 1 || o.netSeconds < 1:
+		return o, errors.New("--n, --pods, --log-mb, --files, --file-mb and --net-seconds must be at least 1")
 	case o.vsConfig != "" && (!o.local || o.vs != ""):
 		return o, errors.New("--vs-config goes with --local and without --vs")
 	case !o.local && o.image == "":

@@ -27,6 +27,7 @@ var scenarios = []scenario{
 	{"load", 1, measureLoad},
 	{"logs", 1, measureLogs},
 	{"files", fileTurns, measureFiles},
+	{"net", netTurns, measureNet},
 	{"pull", 1, measurePull},
 }
 

@@ -61,15 +61,8 @@ func open(ctx context.Context, o *options) (targets []*target, done func() error
 			return nil, done, err
 		}
 	}
-	if wanted(o.only, "files") {
-		dir, err := os.MkdirTemp("", "bench-filework-")
-		if err != nil {
-			return nil, done, fmt.Errorf("make folder for filework: %w", err)
-		}
-		closers = append(closers, func() error { return os.RemoveAll(dir) })
-		if o.filework, err = buildFilework(ctx, dir); err != nil {
-			return nil, done, err
-		}
+	if err := o.programs.build(ctx, o.only, &closers); err != nil {
+		return nil, done, err
 	}
 	first, err := connect(ctx, o.endpoint, o.imageEndpoint, o.handler, o.pssMatch, o, &closers)
 	if err != nil {
