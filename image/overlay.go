@@ -111,14 +111,13 @@ func (m *mounter) mount(layers *os.File, lower []string, dir, target string) err
 }
 
 // view joins layer folders for reading only.
-func (m *mounter) view(layers *os.File, lower []string, target string, flags uintptr) error {
-	flags |= unix.MS_RDONLY
+func (m *mounter) view(layers *os.File, lower []string, target string) error {
 	if len(lower) == 0 {
-		return unix.Mount("tmpfs", target, "tmpfs", guestFlags|flags, "mode=755")
+		return unix.Mount("tmpfs", target, "tmpfs", guestFlags|unix.MS_RDONLY, "mode=755")
 	}
 	// Without an upper folder, an overlay has two different lower ones at least.
 	list := inFolder(layers, lower) + ":" + inFolder(m.root, []string{"empty"})
-	return m.overlay(target, flags, "lowerdir="+list, len(lower))
+	return m.overlay(target, unix.MS_RDONLY, "lowerdir="+list, len(lower))
 }
 
 func inFolder(folder *os.File, names []string) string {

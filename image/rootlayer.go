@@ -33,7 +33,7 @@ const layerPrefix = "layer-"
 // LayerFile. All else is as with MountRootfs, the key, too.
 func (s *Store) MountReadOnly(key string, img Image, target string, ids idmap.Mapping) error {
 	return s.mountLayers(key, img, target, func(l layers, _ string) error {
-		return s.withLayers(ids, func(folder *os.File) error { return s.mounts.view(folder, l.lower, target, 0) })
+		return s.withLayers(ids, func(folder *os.File) error { return s.mounts.view(folder, l.lower, target) })
 	})
 }
 

@@ -1,20 +1,12 @@
 package image
 
-import (
-	"os"
+import "github.com/cri-sandbox/cri-sandbox/podsandbox/idmap"
 
-	"golang.org/x/sys/unix"
-
-	"github.com/cri-sandbox/cri-sandbox/podsandbox/idmap"
-)
-
-// MountVolume mounts the root of an image at target, which is created, to be read
-// only: an image as a volume. Nothing in it can be executed, and on the host its
-// files belong to the ids that ids gives those of the image. The key is of the
-// same kind as MountRootfs's, and has the same meaning: until UnmountRootfs with
-// it the layers stay, also over a restart. Errors are those of MountRootfs.
+// MountVolume mounts the root of an image at target, which is created, to be read and
+// run only: an image as a volume. On the host its files belong to the ids that ids gives
+// those of the image. The key is of the same kind as MountRootfs's, and has the same
+// meaning: until UnmountRootfs with it the layers stay, also over a restart. Errors are
+// those of MountRootfs.
 func (s *Store) MountVolume(key string, img Image, target string, ids idmap.Mapping) error {
-	return s.mountLayers(key, img, target, func(l layers, _ string) error {
-		return s.withLayers(ids, func(folder *os.File) error { return s.mounts.view(folder, l.lower, target, unix.MS_NOEXEC) })
-	})
+	return s.MountReadOnly(key, img, target, ids)
 }

@@ -10,8 +10,10 @@ import (
 
 	"github.com/containerd/errdefs"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/idmap"
 )
 
 func rbind(source, destination, access string) specs.Mount {
@@ -151,5 +153,41 @@ func TestOrderIsHeld(t *testing.T) {
 	}
 	if last := mounts[3].Destination; strings.HasPrefix(last, "//") {
 		t.Errorf("%q is longer than it need be", last)
+	}
+}
+
+// A volume that can be written to stays one below a parent that cannot be, recursively
+// or with mapped ids, and whether or not the parent has a folder to mount it on.
+func TestAWritableVolumeBelowAReadOnlyOne(t *testing.T) {
+	all := []specs.LinuxIDMapping{{HostID: 70000, Size: 65536}}
+	for _, ids := range []idmap.Mapping{{}, {UIDs: all, GIDs: all}} {
+		p := startPod(t, func(c *engine.Config) { c.IDs = ids })
+		for _, access := range []string{"ro", optionReadOnlyBelow} {
+			for name, c := range map[string]struct {
+				folder bool
+				mount  string // of the host, below the parent
+			}{"no folder": {}, "a folder": {folder: true}, "a mount": {folder: true, mount: "sub"}} {
+				parent, child := named(t, "a"), named(t, "b")
+				if c.folder {
+					parent = named(t, "a", "sub")
+				}
+				if c.mount != "" {
+					child = filepath.Join(parent, c.mount)
+					if err := unix.Mount("tmpfs", child, "tmpfs", 0, ""); err != nil {
+						t.Fatal(err)
+					}
+					t.Cleanup(func() { _ = unix.Unmount(child, unix.MNT_DETACH) })
+				}
+				spec := shell(newRootfs(t), "echo x > /vol/x || echo parent is read-only; echo x > /vol/sub/y && echo child is not")
+				mounts := []specs.Mount{rbind(parent, "/vol", access), rbind(child, "/vol/sub", "rw")}
+				for i := range mounts {
+					mounts[i].UIDMappings, mounts[i].GIDMappings = ids.UIDs, ids.GIDs
+				}
+				spec.Mounts = append(spec.Mounts, mounts...)
+				if out, _ := p.run(spec); !strings.HasSuffix(out, "parent is read-only\nchild is not\n") {
+					t.Errorf("%s, %s, mapped %t: %q", access, name, !ids.IsZero(), out)
+				}
+			}
+		}
 	}
 }

@@ -87,7 +87,7 @@ func requestMount(m *runtimeapi.Mount) specs.Mount {
 	b := bind(m.GetHostPath(), path.Clean(m.GetContainerPath()), access)
 	b.Options = []string{"rbind", access, propagation}
 	if m.GetImage() != nil {
-		b.Options = append(b.Options, "noexec", "nosuid", "nodev")
+		b.Options = append(b.Options, "nosuid", "nodev") // programs may run from there, without more rights
 	} else {
 		b.UIDMappings, b.GIDMappings = ociMapping(m.GetUidMappings()), ociMapping(m.GetGidMappings())
 	}

@@ -129,7 +129,7 @@ func TestMappedSpec(t *testing.T) {
 			t.Errorf("%s: got %+v, want %v", dst, got, uids)
 		}
 	}
-	if got := find(s.Mounts, "/image")[0].Options; !slices.Equal(got, []string{"rbind", "ro", "rprivate", "noexec", "nosuid", "nodev"}) {
+	if got := find(s.Mounts, "/image")[0].Options; !slices.Equal(got, []string{"rbind", "ro", "rprivate", "nosuid", "nodev"}) {
 		t.Errorf("options of an image: %v", got)
 	}
 	if got := find(s.Mounts, "/deep")[0].Options; !slices.Contains(got, "rro") || slices.Contains(got, "ro") {

@@ -128,7 +128,7 @@ func TestVolumesOfAnImage(t *testing.T) {
 		zeros := k.plainLayer(
 			tarEntry{Header: tar.Header{Name: "data/", Typeflag: tar.TypeDir, Mode: 0o750, Uid: 7}},
 			tarEntry{Header: tar.Header{Name: "data/big", Typeflag: tar.TypeReg, Mode: 0o644}, content: bytes.Repeat([]byte{0}, 40<<20)},
-			tarEntry{Header: tar.Header{Name: "data/hard", Typeflag: tar.TypeLink, Linkname: "data/big"}},
+			tarEntry{Header: tar.Header{Name: "data/hard", Typeflag: tar.TypeLink, Linkname: "data/big", Mode: 0o644}},
 			tarEntry{Header: tar.Header{Name: "data/old", Typeflag: tar.TypeReg, Mode: 0o644, ModTime: time.Unix(1_000_000_000, 0)}},
 			tarEntry{Header: tar.Header{Name: "alias", Typeflag: tar.TypeSymlink, Linkname: "/data"}},
 			tarEntry{Header: tar.Header{Name: "var/run", Typeflag: tar.TypeSymlink, Linkname: "/run"}},
