@@ -115,9 +115,11 @@ func (s *runtimeService) PodSandboxStatus(_ context.Context, req *runtimeapi.Pod
 	if err != nil {
 		return nil, err
 	}
-	resp := &runtimeapi.PodSandboxStatusResponse{
-		Status: snap.Pod, ContainersStatuses: snap.Containers, Timestamp: snap.Time.UnixNano(),
-	}
+	// Without a time the kubelet asks for each container, as it does without the
+	// gate EventedPLEG. With one it believes the statuses here; and v1.37 then takes
+	// no container for one of the present sandbox, and runs the init containers of
+	// a pod that runs again.
+	resp := &runtimeapi.PodSandboxStatusResponse{Status: snap.Pod, ContainersStatuses: snap.Containers}
 	if req.GetVerbose() {
 		resp.Info, err = verbose(s.opts.Pods.PodInfo(req.GetPodSandboxId()))
 	}

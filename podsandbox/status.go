@@ -1,9 +1,10 @@
 package podsandbox
 
 import (
+	"cmp"
 	"maps"
+	"slices"
 	"strings"
-	"time"
 
 	"google.golang.org/protobuf/proto"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
@@ -11,11 +12,10 @@ import (
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/lifecycle"
 )
 
-// Snapshot is a pod's status and its containers', taken at Time.
+// Snapshot is a pod's status and its containers', newest first.
 type Snapshot struct {
 	Pod        *runtimeapi.PodSandboxStatus
 	Containers []*runtimeapi.ContainerStatus
-	Time       time.Time
 }
 
 // PodStatus reports one pod.
@@ -113,13 +113,20 @@ func containerState(ph lifecycle.Phase) runtimeapi.ContainerState {
 }
 
 func snapshot(p *pod) Snapshot {
-	s := Snapshot{Pod: podStatus(p), Time: time.Now()}
+	s := Snapshot{Pod: podStatus(p)}
 	for _, c := range p.members() {
 		if !c.hidden() {
 			s.Containers = append(s.Containers, containerStatus(c))
 		}
 	}
+	slices.SortFunc(s.Containers, newestFirst)
 	return s
+}
+
+// newestFirst is the order in which the kubelet expects them: of several attempts of
+// one name it takes the first for the present one.
+func newestFirst(a, b *runtimeapi.ContainerStatus) int {
+	return cmp.Or(cmp.Compare(b.GetCreatedAt(), a.GetCreatedAt()), strings.Compare(a.GetId(), b.GetId()))
 }
 
 func podStatus(p *pod) *runtimeapi.PodSandboxStatus {

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -69,6 +70,22 @@ func TestExitReasons(t *testing.T) {
 		if st.ExitCode != c.code || st.Reason != c.reason || st.FinishedAt < st.StartedAt || st.StartedAt == 0 {
 			t.Errorf("%s: %v", c.name, st)
 		}
+	}
+	// The kubelet takes the first of a name for the present one. A time would make it
+	// believe that none of them is of the present sandbox.
+	for attempt := range uint32(4) {
+		again := k.shell("again", "exit 0")
+		again.Metadata.Attempt = attempt
+		k.wait(k.start(id, pod, again))
+	}
+	resp, err := k.runtime().PodSandboxStatus(k.ctx, &runtimeapi.PodSandboxStatusRequest{PodSandboxId: id})
+	k.must(err)
+	var names []string
+	for _, c := range resp.ContainersStatuses {
+		names = append(names, fmt.Sprint(c.Metadata.Name, c.Metadata.Attempt))
+	}
+	if want := []string{"again3", "again2", "again1", "again0", "signal0", "error0", "completed0"}; !slices.Equal(names, want) || resp.Timestamp != 0 {
+		t.Errorf("statuses are of %v at %d", names, resp.Timestamp)
 	}
 }
 
