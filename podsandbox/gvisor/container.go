@@ -54,8 +54,30 @@ func (s *Sandbox) prepare(ctx context.Context, entry *container, c engine.Contai
 		return err
 	}
 	defer p.close()
+	if err := p.checkFiles(); err != nil {
+		return err
+	}
 	entry.gofer, err = s.spawnGofer(c.ID, p)
 	return err
+}
+
+// checkFiles refuses a container whose start could not be asked for in one message. Each
+// file system from outside of the sandbox takes a descriptor: its root, what it asks
+// for, and what covers the paths that it is not to see or to write to.
+func (p *preparedSpec) checkFiles() error {
+	others := len(p.withFile())
+	if !p.spec.Process.Terminal {
+		others += 3
+	}
+	if _, ok := p.layers["/"]; ok {
+		others++ // the seed
+	}
+	most := maxMessageFiles - others - (len(p.confs) - p.asked)
+	if p.asked > most {
+		return fmt.Errorf("it has %d mounts of volumes, host paths and images, and a sandbox can be given %d for one container; "+
+			"mount whole volumes instead of many parts of them: %w", p.asked, most, errdefs.ErrInvalidArgument)
+	}
+	return nil
 }
 
 // Start implements engine.Sandbox.

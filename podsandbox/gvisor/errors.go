@@ -14,7 +14,7 @@ import (
 // sentences, not with codes; the parts looked for here are held to gVisor by the
 // tests against real sandboxes.
 func classify(err error) error {
-	if err == nil || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
+	if err == nil || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) || errors.Is(err, errTooManyFiles) {
 		return err
 	}
 	var garbled *garbledError
@@ -74,6 +74,6 @@ func isMissing(err error) bool {
 func isBrokenConnection(err error) bool {
 	var remote *remoteError
 	var garbled *garbledError
-	return err != nil && !errors.As(err, &remote) && !errors.As(err, &garbled) &&
+	return err != nil && !errors.As(err, &remote) && !errors.As(err, &garbled) && !errors.Is(err, errTooManyFiles) &&
 		!errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, context.Canceled)
 }

@@ -33,11 +33,8 @@ func (p *preparedSpec) openLayers() ([]*os.File, error) {
 	var files []*os.File
 	cu := cleanup.Make(func() { closeAll(files) })
 	defer cu.Clean()
-	for _, destination := range p.layered() {
+	for _, destination := range p.withFile() {
 		name := p.layers[destination].File
-		if name == "" {
-			continue
-		}
 		// What an earlier start has left in it belongs to nobody.
 		f, err := os.OpenFile(name, os.O_RDWR|os.O_TRUNC|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 		if err != nil {
@@ -62,6 +59,11 @@ func (p *preparedSpec) layered() []string {
 		}
 	}
 	return slices.DeleteFunc(list, func(d string) bool { _, ok := p.layers[d]; return !ok })
+}
+
+// withFile are those of them whose contents are in files.
+func (p *preparedSpec) withFile() []string {
+	return slices.DeleteFunc(p.layered(), func(d string) bool { return p.layers[d].File == "" })
 }
 
 // mapOnce maps a page for execution. A kernel that measures what is executed (IMA)

@@ -25,6 +25,7 @@ type preparedSpec struct {
 	// order of the spec; images are the files of the image mounts, in that order.
 	confs  []mountConf
 	images []*os.File
+	asked  int // how many of confs are mounts that were asked for
 	// served are those that the gofer serves, the root first.
 	served []served
 	// below are paths inside of the sources of binds, by destination; see served.
@@ -72,6 +73,11 @@ func (s *Sandbox) prepareSpec(ctx context.Context, c engine.Container) (*prepare
 	for place, destination := range asked {
 		if layer, ok := c.Writes.Layers[destination]; ok {
 			p.layers[place] = layer
+		}
+	}
+	for _, m := range mounts {
+		if fromOutside(m) {
+			p.asked++
 		}
 	}
 	if err := s.restrict(ctx, p, c.Spec); err != nil {
@@ -187,6 +193,9 @@ const imageMountType = "erofs"
 // isGoferMount reports whether a mount is served by a gofer. All but those and
 // images are file systems of the Sentry itself.
 func isGoferMount(m specs.Mount) bool { return isBind(m) && m.Source != "" }
+
+// fromOutside reports whether a mount comes from outside of the sandbox.
+func fromOutside(m specs.Mount) bool { return m.Type == imageMountType || isGoferMount(m) }
 
 // serveAll says how the root and the mounts are served, and by whom.
 func (p *preparedSpec) serveAll() {

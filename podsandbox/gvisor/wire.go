@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
 )
 
@@ -22,6 +23,15 @@ const callTimeout = 60 * time.Second
 // maxReply is how much of a reply is read, in bytes: one that has been taken over
 // must not fill the daemon, nor keep it busy. Most replies are empty or a number.
 const maxReply = 64 << 10
+
+// maxMessageFiles is how many descriptors a sandbox takes with one request: maxFiles of
+// its pkg/urpc. The kernel throws away what is sent beyond, and where the sandbox then
+// looks for it, it panics, and its pod ends.
+const maxMessageFiles = 128
+
+// errTooManyFiles is the error of a request that was not sent. No sandbox is asked more
+// of than a pod's request says, so that is what is at fault.
+var errTooManyFiles = fmt.Errorf("the request asks for more than fits into one message: %w", errdefs.ErrInvalidArgument)
 
 // longReplies are the methods that answer with more.
 var longReplies = map[string]int64{
@@ -93,6 +103,9 @@ func (s controlSocket) park(ctx context.Context, method string, arg, result any,
 }
 
 func (s controlSocket) exchange(ctx context.Context, method string, arg, result any, files []*os.File) error {
+	if len(files) > maxMessageFiles {
+		return fmt.Errorf("%d descriptors, of which a sandbox takes %d: %w", len(files), maxMessageFiles, errTooManyFiles)
+	}
 	conn, err := s.dial(ctx)
 	if err != nil {
 		return err
