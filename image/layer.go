@@ -79,6 +79,9 @@ func (a applier) Apply(ctx context.Context, desc ocispec.Descriptor, mounts []mo
 		return ocispec.Descriptor{}, badLayer{fmt.Errorf("layer %s holds %s where the image's config says %s",
 			desc.Digest, sum.Digest(), want)}
 	}
+	if err := writeFIFOs(dir, inside.fifos); err != nil {
+		return ocispec.Descriptor{}, err
+	}
 	return ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer, Digest: sum.Digest(), Size: counted.n}, nil
 }
 

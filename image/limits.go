@@ -139,6 +139,7 @@ type entries struct {
 	headers int64  // bytes of names and attributes so far
 	links   bool   // an entry may lie elsewhere than its name says
 	last    detour
+	fifos   []string // see noteFIFO
 }
 
 // check refuses an entry that is out of bounds, or that names something outside
@@ -165,6 +166,7 @@ func (e *entries) check(h *tar.Header) (bool, error) {
 	if e.headers > maxHeaderBytes {
 		return false, fmt.Errorf("names and attributes of the layer take more than %d bytes", maxHeaderBytes)
 	}
+	e.noteFIFO(h)
 	return true, nil
 }
 

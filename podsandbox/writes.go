@@ -65,6 +65,9 @@ func (m *Manager) planWrites(c *container, img image.Image, mounts []*runtimeapi
 	if err := m.planRoot(p, c); err != nil {
 		return nil, err
 	}
+	if !m.opts.Layers.OnHost {
+		p.FIFOs = m.opts.Images.FIFOs(img)
+	}
 	places := placesOf(m.paths.rootfs(c.pod.id(), c.id()), mounts)
 	if err := m.planFiles(p, c, places); err != nil {
 		return nil, err

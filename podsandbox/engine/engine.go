@@ -210,6 +210,11 @@ type Writes struct {
 
 	// Seed is in the layer of the root file system before the container starts.
 	Seed []SeedEntry `json:"seed,omitempty"`
+
+	// FIFOs are absolute paths of the image at which FIFOs may be. Those that are
+	// there are made in the layer, with owner and mode as in the image: those of the
+	// image itself lie on the host, and are not opened.
+	FIFOs []string `json:"fifos,omitempty"`
 }
 
 // Layer is what a container has written, as a file system inside the sandbox. The

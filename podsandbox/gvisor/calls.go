@@ -108,7 +108,9 @@ type mountConf struct {
 }
 
 // containerConf is the part of gVisor's configuration that belongs to a
-// container. It must agree with the flags of the boot process.
+// container. It must agree with the flags of the boot process. No FIFO of the host can
+// be opened: the Sentry would wait for its other end in the host's open(2), with locks
+// of the file system held, where no signal of a container reaches it.
 type containerConf struct {
 	Platform         string
 	DirectFS         bool
@@ -117,11 +119,8 @@ type containerConf struct {
 	OCISeccomp       bool
 	EnableRaw        bool
 	InSandboxCgroup  int    // 1: cgroup v2
-	HostFifo         int    // hostFIFOOpen, or 0: no FIFO of the host can be opened
 	OverrideProcs    string // files of /proc to show empty, separated by commas
 }
-
-const hostFIFOOpen = 1
 
 type startArgs struct {
 	Spec                        *specs.Spec

@@ -219,15 +219,11 @@ func (g *gofer) startArgs(c engine.Container, stdio []*os.File) (startArgs, star
 
 // confOf is a container's configuration. It must agree with configFlags.
 func confOf(p *preparedSpec) containerConf {
-	conf := containerConf{
+	return containerConf{
 		Platform: "systrap", DirectFS: true, FileAccessMounts: 1, DCache: -1,
 		OCISeccomp: true, EnableRaw: hasNetRaw(p.spec.Process), InSandboxCgroup: 1,
 		OverrideProcs: strings.Join(p.emptyProcFiles, ","),
 	}
-	if p.hostFIFOs {
-		conf.HostFifo = hostFIFOOpen
-	}
-	return conf
 }
 
 // hasNetRaw tells whether raw sockets are among a process's capabilities. gVisor

@@ -46,8 +46,8 @@ func sent() map[string]any {
 				Linux:   &specs.Linux{Namespaces: []specs.LinuxNamespace{{Type: specs.PIDNamespace}}},
 			},
 			Conf: confOf(&preparedSpec{
-				spec:      &specs.Spec{Process: &specs.Process{Capabilities: &specs.LinuxCapabilities{Bounding: []string{"CAP_NET_RAW"}}}},
-				hostFIFOs: true, emptyProcFiles: []string{"meminfo", "stat"},
+				spec:           &specs.Spec{Process: &specs.Process{Capabilities: &specs.LinuxCapabilities{Bounding: []string{"CAP_NET_RAW"}}}},
+				emptyProcFiles: []string{"meminfo", "stat"},
 			}),
 			CID:             "c",
 			GoferMountConfs: []mountConf{{Lower: lowerLisafs, Upper: upperFile, Size: "4096,nr_inodes=7"}, {Lower: lowerErofs}, {Lower: lowerLisafs, Upper: upperMemory}},

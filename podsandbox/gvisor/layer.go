@@ -91,6 +91,11 @@ func (p *preparedSpec) seedFile() (*os.File, error) {
 			return nil, fmt.Errorf("put %s into the root file system: %w", e.Path, err)
 		}
 	}
+	for _, name := range p.fifos {
+		if err := s.addFIFO(name); err != nil {
+			return nil, fmt.Errorf("make FIFO %s of the image: %w", name, err)
+		}
+	}
 	if err := s.tar.Close(); err != nil {
 		return nil, fmt.Errorf("write archive: %w", err)
 	}
@@ -172,6 +177,32 @@ func (s *seeder) add(e engine.SeedEntry) error {
 	}
 	_, err := s.tar.Write(e.Content)
 	return err
+}
+
+// addFIFO makes a FIFO of the image, unless there is something else by now. One that
+// cannot be made stays the image's, and is not opened: no reason not to start.
+func (s *seeder) addFIFO(name string) error {
+	dir, base := path.Split(path.Clean("/" + name))
+	full := path.Join(inroot.Place(s.root, nil, dir), base)
+	var st unix.Stat_t
+	if unix.Lstat(path.Join(s.root, full), &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFIFO || s.files[full] || s.dirs["."+full+"/"] {
+		return nil
+	}
+	uid, gid, ok := s.ids.ToContainer(st.Uid, st.Gid)
+	if !ok {
+		return nil
+	}
+	switch err := s.folders(path.Dir(full)); {
+	case errdefs.IsInvalidArgument(err), errdefs.IsFailedPrecondition(err):
+		return nil
+	case err != nil:
+		return err
+	}
+	s.files[full] = true
+	return s.tar.WriteHeader(&tar.Header{
+		Typeflag: tar.TypeFifo, Name: "." + full, Mode: int64(st.Mode & 0o7777),
+		Uid: int(uid), Gid: int(gid), ModTime: time.Unix(st.Mtim.Unix()),
+	})
 }
 
 // kindOf tells what the image has at a path.

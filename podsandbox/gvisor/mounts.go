@@ -11,7 +11,6 @@ import (
 	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
-	"golang.org/x/sys/unix"
 
 	"github.com/containerd/errdefs"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
@@ -30,13 +29,12 @@ type preparedSpec struct {
 	served []served
 	// below are paths inside of the sources of binds, by destination; see served.
 	below map[string]string
-	// hostFIFOs lets FIFOs be opened that lie on the host.
-	hostFIFOs bool
 	// emptyProcFiles are names in /proc that are masked.
 	emptyProcFiles []string
 	// layers are by destination, seed is what the root's begins with.
 	layers map[string]engine.Layer
 	seed   []engine.SeedEntry
+	fifos  []string      // of the image
 	ids    idmap.Mapping // of the pod
 }
 
@@ -66,7 +64,10 @@ func (s *Sandbox) prepareSpec(ctx context.Context, c engine.Container) (*prepare
 		return nil, err
 	}
 	spec.Mounts = mounts
-	p := &preparedSpec{spec: &spec, ids: s.cfg.IDs, seed: c.Writes.Seed, layers: map[string]engine.Layer{}, below: map[string]string{}}
+	p := &preparedSpec{
+		spec: &spec, ids: s.cfg.IDs, seed: c.Writes.Seed, fifos: c.Writes.FIFOs,
+		layers: map[string]engine.Layer{}, below: map[string]string{},
+	}
 	if layer, ok := c.Writes.Layers["/"]; ok {
 		p.layers["/"] = layer
 	}
@@ -215,19 +216,10 @@ func (p *preparedSpec) serveAll() {
 			conf.Upper, conf.Size = upperOf(layer)
 		}
 		p.confs = append(p.confs, conf)
-		p.hostFIFOs = p.hostFIFOs || len(p.confs) > 1 && conf == (mountConf{Lower: lowerLisafs}) && mayHoldFIFO(m)
 		if conf.Lower == lowerLisafs {
 			p.serve(m, conf, p.below[m.Destination])
 		}
 	}
-}
-
-// mayHoldFIFO reports whether a volume may have FIFOs that the container is to use:
-// it can be written to, and is no plain file. Root file systems have their own, in
-// their layers.
-func mayHoldFIFO(m specs.Mount) bool {
-	var st unix.Stat_t
-	return !slices.Contains(m.Options, "ro") && unix.Stat(m.Source, &st) == nil && st.Mode&unix.S_IFMT != unix.S_IFREG
 }
 
 // upperOf is a layer in the Sentry's words. It is a tmpfs there, and that has more

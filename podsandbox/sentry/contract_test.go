@@ -50,7 +50,7 @@ func TestContractOfRequests(t *testing.T) {
 	}
 	start := decode[boot.StartArgs](t, "start")
 	if c := start.Conf; !c.DirectFS || c.DCache != -1 || c.FileAccessMounts != config.FileAccessShared || !c.OCISeccomp ||
-		c.InSandboxCgroup != config.InSandboxCgroupV2 || c.HostFifo != config.HostFifoOpen || c.OverrideProcs != "meminfo,stat" {
+		c.InSandboxCgroup != config.InSandboxCgroupV2 || c.HostFifo != config.HostFifoNone || c.OverrideProcs != "meminfo,stat" {
 		t.Errorf("conf: %+v", c)
 	}
 	if g := start.GoferMountConfs; len(g) != 3 || !g[0].ShouldUseLisafs() || !g[0].IsFilestorePresent() || g[0].IsSelfBacked() || g[0].Size != "4096,nr_inodes=7" ||
