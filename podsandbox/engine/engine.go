@@ -107,7 +107,7 @@ type Sandbox interface {
 
 	// Start runs a container. One that was not created by this daemon (it was
 	// restarted in between) is created anew first. It returns when the
-	// container's first process exists.
+	// container's first process exists, which sees the limits of its spec.
 	Start(ctx context.Context, c Container) error
 
 	// Learn is called after Adopt for each container that is known to run. It does not
@@ -120,6 +120,11 @@ type Sandbox interface {
 	// end. It does not block on a running container. Stdio and Hold are not needed.
 	// InvalidArgument is a start that has failed, of which nothing is left.
 	Recover(ctx context.Context, c Container) (started bool, err error)
+
+	// SetLimits changes what a started container sees of its limits, all of it. What
+	// is enforced of them says the engine. A value that it cannot show is
+	// InvalidArgument.
+	SetLimits(ctx context.Context, id string, r *specs.LinuxResources) error
 
 	// Wait blocks until the container has ended. When the sandbox dies, it
 	// returns SIGKILL's status (137) and errdefs.ErrUnavailable.

@@ -115,9 +115,6 @@ func (s *Sandbox) start(ctx context.Context, c engine.Container) error {
 		s.forget(entry)
 	})
 	defer cu.Clean()
-	if err := g.await(ctx); err != nil {
-		return err
-	}
 	if leave, err = s.joinPIDNamespace(ctx, c); err != nil {
 		return err
 	}
@@ -132,6 +129,10 @@ func (s *Sandbox) start(ctx context.Context, c engine.Container) error {
 		defer cancel()
 		_ = s.control.call(ctx, methodDestroy, c.ID, nil)
 	})
+	if err := s.awaitReady(ctx, c, g); err != nil {
+		return err
+	}
+	crashpoint.Here("after container limits")
 	if err := s.run(ctx, c, g, stdio); err != nil {
 		return err
 	}
@@ -139,6 +140,19 @@ func (s *Sandbox) start(ctx context.Context, c engine.Container) error {
 	cu.Release()
 	g.closeConns()
 	return nil
+}
+
+// awaitReady waits for the gofer, and sets what the container is to see of its limits
+// meanwhile. With a container's place its cgroup goes, too, so it is made when that was
+// taken, and waited for before that is given back.
+func (s *Sandbox) awaitReady(ctx context.Context, c engine.Container, g *gofer) error {
+	limited := make(chan error, 1)
+	go func() { limited <- s.makeCgroup(ctx, c) }()
+	err := g.await(ctx)
+	if lerr := <-limited; err == nil {
+		err = lerr
+	}
+	return err
 }
 
 // run starts a container that has its place in the sandbox, with the volumes that it
@@ -155,6 +169,9 @@ func (s *Sandbox) run(ctx context.Context, c engine.Container, g *gofer, stdio [
 		return err
 	}
 	defer func() { closeAll(files.own) }()
+	if len(files.all) >= maxMessageFiles { // no room for the gate
+		share = sharing{volumes: volumes}
+	}
 	if !share.isNone() {
 		if err := s.engine.addGate(&args, &files); err != nil {
 			return err

@@ -53,6 +53,7 @@ type Engine struct {
 	emptyNetNS *os.File // network namespace of all gofers
 	rootImage  *os.File // file system of all root containers
 	setFiles   *os.File // the program that sets sysctls
+	setCgroup  *os.File // the program that sets what containers see of their limits
 
 	gateOnce sync.Once
 	gate     *os.File // file system of the gate; valid after gateOnce
@@ -120,13 +121,16 @@ func (e *Engine) prepare() error {
 	if e.setFiles, err = memoryFile("set files", guest.SetFiles()); err != nil {
 		return err
 	}
+	if e.setCgroup, err = memoryFile("set cgroup", guest.SetCgroup()); err != nil {
+		return err
+	}
 	return nil
 }
 
 // Close releases what the engine holds open. Sandboxes go on; none may be booted
 // or started in afterwards.
 func (e *Engine) Close() {
-	for _, f := range []*os.File{e.null, e.emptyNetNS, e.rootImage, e.setFiles, e.gate} {
+	for _, f := range []*os.File{e.null, e.emptyNetNS, e.rootImage, e.setFiles, e.setCgroup, e.gate} {
 		if f != nil {
 			f.Close()
 		}

@@ -172,6 +172,17 @@ func (s *sandbox) Recover(_ context.Context, c engine.Container) (bool, error) {
 	return s.containers[c.ID] != nil, nil
 }
 
+// SetLimits implements engine.Sandbox. No process of the fake looks at its limits.
+func (s *sandbox) SetLimits(_ context.Context, id string, _ *specs.LinuxResources) error {
+	if s.isDead() {
+		return s.deadError("set limits of container", id)
+	}
+	if _, err := s.find(id); err != nil {
+		return fmt.Errorf("set limits of container %s: %w", id, err)
+	}
+	return nil
+}
+
 // Wait implements engine.Sandbox.
 func (s *sandbox) Wait(ctx context.Context, id string) (engine.ExitStatus, error) {
 	p, err := s.find(id)

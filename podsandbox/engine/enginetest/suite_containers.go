@@ -72,6 +72,7 @@ func testUnknownContainer(b bench) {
 	b.is("wait", err, errdefs.IsNotFound)
 	b.is("signal", n.Signal(b.ctx(), id, int(unix.SIGTERM), false), errdefs.IsNotFound)
 	b.is("signal to all", n.Signal(b.ctx(), id, int(unix.SIGKILL), true), errdefs.IsNotFound)
+	b.is("set limits", n.SetLimits(b.ctx(), id, nil), errdefs.IsNotFound)
 	_, err = n.Exec(b.ctx(), id, commandOf("true"))
 	b.is("exec", err, errdefs.IsNotFound)
 	_, err = n.StartExec(b.ctx(), id, commandOf("true"))

@@ -47,6 +47,7 @@ func testDeath(b bench) {
 	_, err := n.Exec(b.ctx(), c.ID, commandOf("true"))
 	b.is("exec", err, errdefs.IsUnavailable)
 	b.is("signal", n.Signal(b.ctx(), c.ID, int(unix.SIGTERM), false), errdefs.IsUnavailable)
+	b.is("set limits", n.SetLimits(b.ctx(), c.ID, nil), errdefs.IsUnavailable)
 	_, err = n.Stats(b.ctx())
 	b.is("stats", err, errdefs.IsUnavailable)
 	_, err = n.Inodes(b.ctx(), []string{c.ID})

@@ -32,7 +32,10 @@ func TestPauseIsSmall(t *testing.T) {
 }
 
 func TestProgramsAreELF(t *testing.T) {
-	for name, program := range map[string][]byte{"pause": Pause(), "set files": SetFiles(), "connect": Connect(80), "count inodes": CountInodes(), "count descriptors": CountDescriptors()} {
+	for name, program := range map[string][]byte{
+		"pause": Pause(), "set files": SetFiles(), "connect": Connect(80), "count inodes": CountInodes(),
+		"count descriptors": CountDescriptors(), "set cgroup": SetCgroup(), "gate": Gate(), "mounts": Mounts(),
+	} {
 		f, err := elf.NewFile(bytes.NewReader(program))
 		if err != nil {
 			t.Errorf("%s: %v", name, err)

@@ -1,5 +1,5 @@
 // Package guest makes the few files that run or are seen inside a sandbox: the
-// root container's program and image, the program that sets sysctls, and small
+// root container's program and image, the programs that run beside it, and small
 // read-only trees.
 //
 // Everything is made in memory by this package, from the bytes below: no

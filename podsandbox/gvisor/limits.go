@@ -1,0 +1,138 @@
+package gvisor
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+
+	"github.com/containerd/cgroups/v3/cgroup2"
+	"github.com/containerd/errdefs"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/gvisor/guest"
+)
+
+// A container sees its limits in its own cgroup of the sandbox, at /sys/fs/cgroup:
+// runtimes of languages choose the sizes of their heaps and pools by them. The
+// Sentry takes no resources from a spec, and its call that writes control files
+// ends it (Cgroups.WriteControlFiles with cgroup v2), so a program does it, as for
+// sysctls. It makes the container's cgroup before the Sentry does, which then takes
+// the one that is there: the limits are in place before the first instruction.
+
+// limit is a control file and its value.
+type limit struct{ file, value string }
+
+// limitsOf are what a container's cgroup shows of its resources; those that do not
+// exist are shown as none. Of the files that the request names itself, others than
+// these are not in the Sentry.
+func limitsOf(r *specs.LinuxResources) []limit {
+	memory, quota, period, weight, pids := "max", "max", uint64(100_000), uint64(0), ""
+	if m := r.Memory; m != nil && m.Limit != nil && *m.Limit > 0 {
+		memory = strconv.FormatInt(*m.Limit, 10)
+	}
+	if c := r.CPU; c != nil {
+		if c.Quota != nil && *c.Quota > 0 {
+			quota = strconv.FormatInt(*c.Quota, 10)
+		}
+		if c.Period != nil && *c.Period > 0 {
+			period = *c.Period
+		}
+		if c.Shares != nil {
+			weight = cgroup2.ConvertCPUSharesToCgroupV2Value(*c.Shares)
+		}
+	}
+	if p := r.Pids; p != nil && p.Limit != nil && *p.Limit > 0 {
+		pids = strconv.FormatInt(*p.Limit, 10)
+	}
+	out := []limit{{"memory.max", memory}, {"cpu.max", quota + " " + strconv.FormatUint(period, 10)}}
+	if weight > 0 {
+		out = append(out, limit{"cpu.weight", strconv.FormatUint(weight, 10)})
+	}
+	if pids != "" {
+		out = append(out, limit{"pids.max", pids})
+	}
+	for _, file := range []string{"memory.max", "memory.high", "cpu.max", "cpu.weight", "pids.max"} {
+		if value := r.Unified[file]; value != "" {
+			out = append(out, limit{file, value})
+		}
+	}
+	return out
+}
+
+// unlimited are the first that limitsOf returns for a container without limits, as
+// the Sentry would show it by itself.
+var unlimited = []limit{{"memory.max", "max"}, {"cpu.max", "max 100000"}}
+
+// leastShares is the smallest value, and what the kubelet sends of a container that
+// requests no CPU.
+const leastShares = 2
+
+// makeCgroup makes a container's cgroup with its limits. One that has neither limit
+// nor request needs none made, which takes a millisecond of a processor.
+func (s *Sandbox) makeCgroup(ctx context.Context, c engine.Container) error {
+	if c.Spec.Linux == nil || c.Spec.Linux.Resources == nil {
+		return nil
+	}
+	r := c.Spec.Linux.Resources
+	limits := limitsOf(r)
+	others := len(limits) - len(unlimited)
+	if r.CPU != nil && r.CPU.Shares != nil && *r.CPU.Shares <= leastShares {
+		others--
+	}
+	if others == 0 && slices.Equal(limits[:len(unlimited)], unlimited) {
+		return nil
+	}
+	return s.setCgroup(ctx, c.ID, append([]limit{{"", ""}}, limits...))
+}
+
+// SetLimits implements engine.Sandbox.
+func (s *Sandbox) SetLimits(ctx context.Context, id string, r *specs.LinuxResources) error {
+	if r == nil {
+		r = &specs.LinuxResources{}
+	}
+	if err := s.setCgroup(ctx, id, limitsOf(r)); err != nil {
+		return fmt.Errorf("container %s: %w", id, err)
+	}
+	return nil
+}
+
+// setCgroup writes to the files of a container's cgroup; no file is the cgroup
+// itself, and makes it.
+func (s *Sandbox) setCgroup(ctx context.Context, id string, limits []limit) error {
+	argv := []string{"set-cgroup"}
+	for _, l := range limits {
+		argv = append(argv, "./"+id+"/"+l.file, l.value)
+	}
+	args, err := execArgsOf(s.cfg.ID, engine.Exec{Process: &specs.Process{
+		Args: argv, Cwd: "/", NoNewPrivileges: true,
+		Capabilities: &specs.LinuxCapabilities{
+			Effective: cgroupCapabilities, Permitted: cgroupCapabilities, Bounding: cgroupCapabilities,
+		},
+	}})
+	if err != nil {
+		return err
+	}
+	var pid int32
+	null := s.engine.null
+	if err := s.control.call(ctx, methodExec, args, &pid, null, null, null, s.engine.setCgroup); err != nil {
+		return fmt.Errorf("set limits in the sandbox: %w", s.explain(err))
+	}
+	status, err := s.wait(ctx, methodWaitPID, waitPIDArgs{PID: pid, CID: s.cfg.ID})
+	switch {
+	case err != nil:
+		return fmt.Errorf("set limits in the sandbox: %w", err)
+	case status == (engine.ExitStatus{}):
+		return nil
+	case status.Signal != 0 || status.Code == guest.CgroupsUnreachable || status.Code > len(limits):
+		return fmt.Errorf("set limits in the sandbox: program ended with status %d: %w", status.Code, errdefs.ErrInternal)
+	case status.Code == 1: // of which no value is refused
+		return fmt.Errorf("it has no cgroup in the sandbox: %w", errdefs.ErrNotFound)
+	}
+	refused := limits[status.Code-1]
+	return fmt.Errorf("%s cannot be %q in a gVisor sandbox: %w", refused.file, refused.value, errdefs.ErrInvalidArgument)
+}
+
+// cgroupCapabilities hold within the sandbox only.
+var cgroupCapabilities = []string{"CAP_DAC_OVERRIDE", "CAP_SYS_ADMIN"}
