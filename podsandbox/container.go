@@ -29,6 +29,10 @@ type container struct {
 	stopTold  sync.Once   // plugins were told of its end
 	told      atomic.Bool // plugins were told of it, or are being told
 
+	// updating is held across an update, the call to the sandbox included, so that
+	// updates of this container do not overlap. It is taken before all other locks.
+	updating sync.Mutex
+
 	layerOnce sync.Once
 	layer     bool // see hasLayer
 

@@ -142,6 +142,7 @@ func (m *Manager) adopt(ctx context.Context, p *pod, proc engine.Process) error 
 	}
 	// An update may have been cut off between the record and the cgroup.
 	m.shrinkGroup(p)
+	m.goTask(func() { m.showAllLimits(p, sb) })
 	return nil
 }
 

@@ -12,6 +12,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/cgroup"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/lifecycle"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/record"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/spec"
@@ -105,7 +106,8 @@ func (m *Manager) shrinkGroup(p *pod) {
 }
 
 // UpdateContainerResources changes what a container may use, from the moment it
-// returns: the pod's cgroup follows, and the memory watch knows the new limit.
+// returns: the pod's cgroup follows, the memory watch knows the new limit, and the
+// container sees it.
 // Fields that are zero stay as they are. Memory that the container uses already
 // is not taken from it (errdefs.ErrFailedPrecondition); after an error everything
 // is as before. The size of the machine that a sandbox shows never changes.
@@ -143,7 +145,16 @@ func (m *Manager) updateContainer(ctx context.Context, c *container, change *run
 	if err := m.roomInContainer(ctx, c, change.GetMemoryLimitInBytes()); err != nil {
 		return err
 	}
-	if err := c.resize(change); err != nil {
+	c.updating.Lock()
+	defer c.updating.Unlock()
+	before, err := c.resize(change)
+	if err != nil {
+		return err
+	}
+	if err := showLimits(ctx, c, sandbox); err != nil {
+		if berr := c.putBack(before); berr != nil {
+			klog.ErrorS(berr, "Take back resources that could not be shown", "container", c.id())
+		}
 		return err
 	}
 	adjustOOMScore(c.pod, sandbox)
@@ -166,12 +177,49 @@ func (m *Manager) roomInContainer(ctx context.Context, c *container, limit int64
 	return nil
 }
 
-// resize records the change and lets the pod's cgroup follow, or takes both back.
-func (c *container) resize(change *runtimeapi.LinuxContainerResources) error {
+// showLimits lets a container see its limits as they are now. One that has not
+// started sees them then.
+func showLimits(ctx context.Context, c *container, sandbox engine.Sandbox) error {
+	switch c.phase() {
+	case lifecycle.Starting, lifecycle.Running:
+	default:
+		return nil
+	}
+	err := sandbox.SetLimits(ctx, c.id(), spec.Limits(c.resources()))
+	if errdefs.IsNotFound(err) { // not there yet, see startInSandbox, or not any more
+		return nil
+	}
+	return err
+}
+
+// showAllLimits is showLimits for all containers of an adopted sandbox: an update may
+// have been cut off, or they were started by a daemon that did not show any.
+func (m *Manager) showAllLimits(p *pod, sandbox engine.Sandbox) {
+	for _, c := range p.members() {
+		if c.resources() == nil {
+			continue
+		}
+		ctx, cancel := context.WithTimeout(m.life, m.opts.Timeouts.Sandbox)
+		c.updating.Lock()
+		err := showLimits(ctx, c, sandbox)
+		c.updating.Unlock()
+		cancel()
+		if err != nil {
+			klog.ErrorS(err, "Show a container its limits", "container", c.id())
+		}
+		if errdefs.IsUnavailable(err) || m.life.Err() != nil {
+			return
+		}
+	}
+}
+
+// resize records the change and lets the pod's cgroup follow, or takes both back. It
+// returns what was recorded before.
+func (c *container) resize(change *runtimeapi.LinuxContainerResources) (before recorded, _ error) {
 	p := c.pod
 	p.size.mu.Lock()
 	defer p.size.mu.Unlock()
-	before := c.Status().Resources
+	before = c.Status().Resources
 	_, err := c.Update(func(st *record.ContainerStatus) error {
 		if st.Phase == lifecycle.Exited || st.Phase == lifecycle.Removing {
 			return fmt.Errorf("it is %s: %w", st.Phase, errdefs.ErrFailedPrecondition)
@@ -180,13 +228,28 @@ func (c *container) resize(change *runtimeapi.LinuxContainerResources) error {
 		return nil
 	})
 	if err != nil {
+		return before, err
+	}
+	return before, p.followOr(func() error { return c.record(before) })
+}
+
+// putBack is the reverse of resize.
+func (c *container) putBack(before recorded) error {
+	c.pod.size.mu.Lock()
+	defer c.pod.size.mu.Unlock()
+	if err := c.record(before); err != nil {
 		return err
 	}
-	return p.followOr(func() error {
-		_, err := c.Update(func(st *record.ContainerStatus) error { st.Resources = before; return nil })
-		return err
-	})
+	return c.pod.fitGroupLocked()
 }
+
+func (c *container) record(r recorded) error {
+	_, err := c.Update(func(st *record.ContainerStatus) error { st.Resources = r; return nil })
+	return err
+}
+
+// recorded is what a record has of resources: nil for what was requested.
+type recorded = *record.Message[*runtimeapi.LinuxContainerResources]
 
 // UpdatePodSandboxResources changes what is stated for a pod as a whole, and its
 // cgroup with it. Fields that are zero stay as they are. Errors as for
@@ -227,7 +290,7 @@ func (p *pod) resize(resources, overhead *runtimeapi.LinuxContainerResources) er
 	p.size.mu.Lock()
 	defer p.size.mu.Unlock()
 	linux, before := p.config().GetLinux(), p.Status()
-	merge := func(now *record.Message[*runtimeapi.LinuxContainerResources], asked, change *runtimeapi.LinuxContainerResources) *record.Message[*runtimeapi.LinuxContainerResources] {
+	merge := func(now recorded, asked, change *runtimeapi.LinuxContainerResources) recorded {
 		if change == nil {
 			return now
 		}

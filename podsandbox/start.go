@@ -13,6 +13,7 @@ import (
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/lifecycle"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/record"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/spec"
 )
 
 // StartContainer runs a created container. One that cannot start becomes Exited
@@ -81,9 +82,19 @@ func (m *Manager) startInSandbox(ctx context.Context, sandbox engine.Sandbox, c 
 		return fmt.Errorf("open streams: %w", err)
 	}
 	defer files.close()
+	shown := c.resources() // updated since it was created, maybe
+	ec.Spec.Linux.Resources = spec.Limits(shown)
 	ec.Stdio, ec.Hold = files.stdio, files.hold
 	if err := sandbox.Start(ctx, ec); err != nil {
 		return err
+	}
+	if c.resources() != shown {
+		c.updating.Lock()
+		err := showLimits(ctx, c, sandbox)
+		c.updating.Unlock()
+		if err != nil {
+			klog.ErrorS(err, "Show a container its limits", "container", c.id())
+		}
 	}
 	return files.connect(c)
 }

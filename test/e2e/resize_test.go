@@ -154,14 +154,57 @@ func TestThePodsOwnLimitsWin(t *testing.T) {
 	k.refused(update(nil, memory(500)), codes.FailedPrecondition, "not ready")
 }
 
+// showLimits is what a container sees of its limits.
+const showLimits = `cd /sys/fs/cgroup; echo $(cat memory.max cpu.max cpu.weight)`
+
+// sees checks what a running container sees of its limits.
+func (k kit) sees(id, want string) {
+	k.Helper()
+	if got := strings.TrimSpace(k.exec(id, showLimits)); got != want {
+		k.Errorf("the container sees %q, want %q", got, want)
+	}
+}
+
+func TestContainersSeeTheirLimits(t *testing.T) {
+	k := newKit(t)
+	id, pod := k.pod()
+	c := k.shell("a", showLimits+"; exec sleep 600", withResources(
+		&runtimeapi.LinuxContainerResources{MemoryLimitInBytes: 64 * mib, CpuQuota: 50000, CpuPeriod: 100000, CpuShares: 512}))
+	a := k.start(id, pod, c)
+	k.logHas(pod, c, "67108864 50000 100000 59")
+	c = k.shell("b", showLimits+"; exec sleep 600")
+	b, err := k.create(id, pod, c)
+	k.must(err)
+	k.must(k.update(b, memory(32)))
+	_, err = k.runtime().StartContainer(k.ctx, &runtimeapi.StartContainerRequest{ContainerId: b})
+	k.must(err)
+	k.logHas(pod, c, "33554432 max 100000 100")
+	k.must(k.update(a, &runtimeapi.LinuxContainerResources{MemoryLimitInBytes: 96 * mib, CpuQuota: -1, CpuShares: 2}))
+	k.sees(a, "100663296 max 100000 1")
+	k.sees(b, "33554432 max 100000 100")
+
+	// What cannot be shown has not been done.
+	k.refused(k.update(a, &runtimeapi.LinuxContainerResources{
+		MemoryLimitInBytes: 128 * mib, Unified: map[string]string{"memory.high": "much"},
+	}), codes.InvalidArgument, "memory.high")
+	k.sees(a, "100663296 max 100000 1")
+	k.wantLimits(id, (96+32)*mib+sandboxMemory, -1)
+	if r := k.status(a).GetResources().GetLinux(); r.GetMemoryLimitInBytes() != 96*mib || len(r.GetUnified()) != 0 {
+		t.Errorf("after a refused update: %v", r)
+	}
+}
+
 func TestUpdatesOutliveTheDaemon(t *testing.T) {
 	k := ownNode(t, nodeOptions)
 	id, pod := k.pod()
 	a := k.start(id, pod, k.shell("a", "exec sleep 600", withResources(memory(64))))
-	k.must(k.update(a, memory(128)))
+	k.must(k.update(a, memory(127)))
 	dirs := k.cgroups(id)
 	k.must(k.env.Kill())
-	// As if the daemon had died between the record and the cgroup.
+	// As if it had died between the record and all else.
+	status := filepath.Join(k.env.Root, "pods", id, a, "status.json")
+	changed := strings.ReplaceAll(readFile(k, status), strconv.Itoa(127*mib), strconv.Itoa(128*mib))
+	k.must(os.WriteFile(status, []byte(changed), 0o600))
 	for _, dir := range dirs {
 		for _, file := range []string{"memory.limit_in_bytes", "memory.max"} {
 			if f, err := os.OpenFile(filepath.Join(dir, file), os.O_WRONLY, 0); err == nil {
@@ -176,8 +219,14 @@ func TestUpdatesOutliveTheDaemon(t *testing.T) {
 		t.Errorf("the container's resources are %v", r)
 	}
 	k.wantLimits(id, 128*mib+sandboxMemory, -1)
+	for deadline := time.Now().Add(limit); !strings.HasPrefix(k.exec(a, showLimits), strconv.Itoa(128*mib)); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("the container sees %q", k.exec(a, showLimits))
+		}
+	}
 	k.must(k.update(a, memory(256)))
 	k.wantLimits(id, 256*mib+sandboxMemory, -1)
+	k.sees(a, "268435456 max 100000 100")
 }
 
 func TestBadUpdates(t *testing.T) {
