@@ -131,30 +131,6 @@ func use(what, path string) (string, error) {
 	case "lines":
 		b, err := os.ReadFile(path)
 		return strconv.Itoa(strings.Count(string(b), "\n")), err
-	case "mkfifo":
-		return "made", unix.Mkfifo(path, 0o666)
-	case "send":
-		f, err := open(os.O_WRONLY)
-		if err != nil {
-			return "", err
-		}
-		defer f.Close()
-		_, err = io.WriteString(f, "through the pipe")
-		return "sent", err
-	case "list":
-		entries, err := os.ReadDir(path)
-		return strconv.Itoa(len(entries)), err
-	case "owner":
-		var st unix.Stat_t
-		err := unix.Stat(path, &st)
-		return fmt.Sprintf("%d:%d %o", st.Uid, st.Gid, st.Mode&0o7777), err
-	case "receive":
-		f, err := open(os.O_RDONLY)
-		if err != nil {
-			return "", err
-		}
-		b, err := io.ReadAll(f)
-		return string(b), err
 	case "watch":
 		return watch(path)
 	case "make":
@@ -191,6 +167,37 @@ func use(what, path string) (string, error) {
 		var st unix.Statfs_t
 		err := unix.Statfs(path, &st)
 		return fmt.Sprintf("%#x flags %#x", st.Type, st.Flags&0xf), err
+	}
+	return pipe(what, path)
+}
+
+// pipe does one thing with a FIFO, or with what a path names.
+func pipe(what, path string) (string, error) {
+	switch what {
+	case "mkfifo":
+		return "made", unix.Mkfifo(path, 0o666)
+	case "send":
+		f, err := os.OpenFile(path, os.O_WRONLY, 0)
+		if err != nil {
+			return "", err
+		}
+		defer f.Close()
+		_, err = io.WriteString(f, "through the pipe")
+		return "sent", err
+	case "list":
+		entries, err := os.ReadDir(path)
+		return strconv.Itoa(len(entries)), err
+	case "owner":
+		var st unix.Stat_t
+		err := unix.Stat(path, &st)
+		return fmt.Sprintf("%d:%d %o", st.Uid, st.Gid, st.Mode&0o7777), err
+	case "receive":
+		f, err := os.Open(path)
+		if err != nil {
+			return "", err
+		}
+		b, err := io.ReadAll(f)
+		return string(b), err
 	}
 	return "", fmt.Errorf("no such thing to do")
 }

@@ -25,12 +25,11 @@ const bufferSize = 128 << 10
 func main() {
 	address := flag.String("listen", ":5001", "address")
 	flag.Parse()
-	if err := serve(*address); err != nil {
-		fmt.Fprintln(os.Stderr, "network:", err)
-		os.Exit(1)
-	}
+	fmt.Fprintln(os.Stderr, "network:", serve(*address))
+	os.Exit(1)
 }
 
+// serve returns when it cannot go on.
 func serve(address string) error {
 	l, err := net.Listen("tcp", address)
 	if err != nil {
