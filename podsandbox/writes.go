@@ -28,6 +28,10 @@ type LayerOptions struct {
 	// Bytes is how much one container may write, if not OnHost; 0 is as much as the
 	// disk holds.
 	Bytes uint64
+
+	// MemoryOnHost leaves volumes of medium Memory to the host's tmpfs, instead of the
+	// sandbox's memory.
+	MemoryOnHost bool
 }
 
 // maxImageVolumes is how many volumes an image may declare: each may take a
@@ -67,6 +71,9 @@ func (m *Manager) planWrites(c *container, img image.Image, mounts []*runtimeapi
 	}
 	if !m.opts.Layers.OnHost {
 		p.FIFOs = m.opts.Images.FIFOs(img)
+	}
+	if err := m.planMemory(p, c, mounts); err != nil {
+		return nil, err
 	}
 	places := placesOf(m.paths.rootfs(c.pod.id(), c.id()), mounts)
 	if err := m.planFiles(p, c, places); err != nil {

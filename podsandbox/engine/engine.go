@@ -213,6 +213,10 @@ type Writes struct {
 	// read-only mount takes Seed alone.
 	Layers map[string]Layer `json:"layers,omitempty"`
 
+	// Memory are the mounts, by their destinations, that are volumes in the sandbox's
+	// memory, whatever their sources.
+	Memory map[string]MemoryVolume `json:"memory,omitempty"`
+
 	// Seed is in the layer of the root file system before the container starts.
 	Seed []SeedEntry `json:"seed,omitempty"`
 
@@ -220,6 +224,23 @@ type Writes struct {
 	// there are made in the layer, with owner and mode as in the image: those of the
 	// image itself lie on the host, and are not opened.
 	FIFOs []string `json:"fifos,omitempty"`
+}
+
+// MemoryVolume is a volume of the pod that is kept in the sandbox's memory, made for the
+// first container that has it, and the same for all. The host has none of its files.
+type MemoryVolume struct {
+	Name  string `json:"name"`            // of the volume, unique in the pod; a file name
+	Below string `json:"below,omitempty"` // the folder of it that the container has; made if there is none
+
+	// Bytes and Inodes are how many there may be; zero is no limit.
+	Bytes  uint64 `json:"bytes,omitempty"`
+	Inodes uint64 `json:"inodes,omitempty"`
+
+	// Mode, UID and GID, of the container, are those of the volume and of each folder
+	// on the way to Below that is made.
+	Mode uint32 `json:"mode"` // the last 12 bits of st_mode; inode(7)
+	UID  uint32 `json:"uid"`
+	GID  uint32 `json:"gid"`
 }
 
 // Layer is what a container has written, as a file system inside the sandbox. The

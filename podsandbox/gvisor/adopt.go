@@ -104,7 +104,7 @@ func (s *Sandbox) recoverStart(ctx context.Context, c engine.Container) error {
 		return err
 	}
 	if waits {
-		if err := s.finishStart(ctx, c, s.planSharing(c.ID, volumes)); err != nil {
+		if err := s.finishStart(ctx, c, s.planSharing(c, volumes)); err != nil {
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
 			defer cancel()
 			return errors.Join(err, s.Destroy(ctx, c.ID))

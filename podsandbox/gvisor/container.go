@@ -72,6 +72,9 @@ func (p *preparedSpec) checkFiles() error {
 	if _, ok := p.layers["/"]; ok {
 		others++ // the seed
 	}
+	if p.gated {
+		others++
+	}
 	most := maxMessageFiles - others - (len(p.confs) - p.asked)
 	if p.asked > most {
 		return fmt.Errorf("it has %d mounts of volumes, host paths and images, and a sandbox can be given %d for one container; "+
@@ -163,13 +166,13 @@ func (s *Sandbox) run(ctx context.Context, c engine.Container, g *gofer, stdio [
 		return err
 	}
 	defer leave()
-	share := s.planSharing(c.ID, volumes)
+	share := s.planSharing(c, volumes)
 	args, files, err := g.startArgs(c, stdio)
 	if err != nil {
 		return err
 	}
 	defer func() { closeAll(files.own) }()
-	if len(files.all) >= maxMessageFiles { // no room for the gate
+	if len(files.all) >= maxMessageFiles && !g.prepared.gated { // no room for the gate
 		share = sharing{volumes: volumes}
 	}
 	if !share.isNone() {

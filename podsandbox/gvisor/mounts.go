@@ -24,7 +24,8 @@ type preparedSpec struct {
 	// order of the spec; images are the files of the image mounts, in that order.
 	confs  []mountConf
 	images []*os.File
-	asked  int // how many of confs are mounts that were asked for
+	asked  int  // how many of confs are mounts that were asked for
+	gated  bool // it cannot start without a gate
 	// served are those that the gofer serves, the root first.
 	served []served
 	// below are paths inside of the sources of binds, by destination; see served.
@@ -55,17 +56,13 @@ func (s *Sandbox) prepareSpec(ctx context.Context, c engine.Container) (*prepare
 	spec.Hostname = ""
 	spec.Annotations = annotationsOf(c, s.cfg.ID)
 
-	mounts := slices.Clone(c.Spec.Mounts)
-	asked, err := placed(c.Spec.Root.Path, mounts)
+	mounts, asked, err := mountsOf(c)
 	if err != nil {
-		return nil, err
-	}
-	if mounts, err = translateMounts(mounts); err != nil {
 		return nil, err
 	}
 	spec.Mounts = mounts
 	p := &preparedSpec{
-		spec: &spec, ids: s.cfg.IDs, seed: c.Writes.Seed, fifos: c.Writes.FIFOs,
+		spec: &spec, ids: s.cfg.IDs, gated: len(c.Writes.Memory) > 0, seed: c.Writes.Seed, fifos: c.Writes.FIFOs,
 		layers: map[string]engine.Layer{}, below: map[string]string{},
 	}
 	if layer, ok := c.Writes.Layers["/"]; ok {
@@ -92,6 +89,25 @@ func (s *Sandbox) prepareSpec(ctx context.Context, c engine.Container) (*prepare
 	spec.Linux = linux
 	p.serveAll()
 	return p, nil
+}
+
+// mountsOf are the mounts of a container at their places in its root file system, in
+// their order, and what their destinations were, by their places.
+func mountsOf(c engine.Container) (mounts []specs.Mount, asked map[string]string, err error) {
+	if c.Spec == nil || c.Spec.Root == nil {
+		return nil, nil, fmt.Errorf("spec has no root: %w", errdefs.ErrInvalidArgument)
+	}
+	mounts = slices.Clone(c.Spec.Mounts)
+	if asked, err = placed(c.Spec.Root.Path, mounts); err != nil {
+		return nil, nil, err
+	}
+	for i, m := range mounts {
+		if _, ok := c.Writes.Memory[asked[m.Destination]]; ok && isBind(m) {
+			mounts[i] = memoryPlace(m)
+		}
+	}
+	mounts, err = translateMounts(mounts)
+	return mounts, asked, err
 }
 
 // close closes the images that were not handed on.

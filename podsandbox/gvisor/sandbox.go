@@ -38,7 +38,8 @@ type Sandbox struct {
 	// it ends with the caller's context.
 	sharing chan struct{}
 	volumes volumeTable
-	retired []*gofer // guarded by mu; they serve what other containers have joined
+	memory  map[string]bool // made already, by name; guarded by sharing
+	retired []*gofer        // guarded by mu; they serve what other containers have joined
 
 	procSys procSysImages
 	asking  chan struct{} // filled while a program runs; see ask

@@ -43,11 +43,13 @@ type join struct {
 	container string
 	volume
 	sources []source
+	memory  *engine.MemoryVolume // that it is, if it is one
 }
 
 // planSharing finds who has what a container is to have.
-func (s *Sandbox) planSharing(id string, volumes []volume) sharing {
-	sh := sharing{volumes: volumes}
+func (s *Sandbox) planSharing(c engine.Container, volumes []volume) sharing {
+	id := c.ID
+	sh := sharing{volumes: volumes, joins: s.memoryJoins(c)}
 	for _, v := range volumes {
 		if sources := s.volumes.sources(id, v); len(sources) > 0 {
 			sh.joins = append(sh.joins, join{container: id, volume: v, sources: sources})
@@ -63,6 +65,12 @@ func (s *Sandbox) planSharing(id string, volumes []volume) sharing {
 // finishStart lets a container that waits behind its gate share its volumes and begin.
 func (s *Sandbox) finishStart(ctx context.Context, c engine.Container, sh sharing) error {
 	for _, j := range slices.Concat(sh.joins, sh.offers) {
+		if j.memory != nil {
+			if err := s.joinMemory(ctx, j); err != nil {
+				return fmt.Errorf("mount memory volume %s: %w", j.destination, err)
+			}
+			continue
+		}
 		origin, err := s.joinAny(ctx, j)
 		if err != nil {
 			s.engine.log.Warn("A volume is not shared between containers", "container", j.container, "volume", j.destination, "err", err)
@@ -113,14 +121,18 @@ func (s *Sandbox) copyMount(ctx context.Context, source string, from int32, owne
 		ops = append(ops, "u", v.destination)
 	}
 	for _, n := range v.nested {
-		ops = append(ops, "o", n)
+		ops = append(ops, "o", n.destination)
 	}
 	ops = append(ops, "n", pidArg(from), "o", source, "n", pidArg(to), "m", v.destination)
 	moved := len(ops) / 2
-	ops = append(ops, "f", strconv.Itoa(int(unix.MS_REMOUNT|unix.MS_BIND|v.flags)), "r", v.destination)
 	for _, n := range slices.Backward(v.nested) {
-		ops = append(ops, "m", n)
+		point := "K"
+		if n.file {
+			point = "F"
+		}
+		ops = append(ops, point, n.destination, "m", n.destination)
 	}
+	ops = append(ops, "f", strconv.Itoa(int(unix.MS_REMOUNT|unix.MS_BIND|v.flags)), "r", v.destination)
 	failed, err := s.changeMounts(ctx, ops)
 	if failed > moved {
 		if _, uerr := s.changeMounts(ctx, []string{"n", pidArg(to), "u", v.destination}); uerr != nil {
@@ -196,7 +208,9 @@ func (s *Sandbox) changeMounts(ctx context.Context, ops []string) (failed int, e
 }
 
 // mountCapabilities hold within the sandbox only.
-var mountCapabilities = []string{"CAP_DAC_READ_SEARCH", "CAP_SYS_ADMIN", "CAP_SYS_CHROOT", "CAP_SYS_PTRACE"}
+var mountCapabilities = []string{
+	"CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH", "CAP_FOWNER", "CAP_FSETID", "CAP_SYS_ADMIN", "CAP_SYS_CHROOT", "CAP_SYS_PTRACE",
+}
 
 // firstProcess is the pid of the first process of a container, in the root pid
 // namespace.

@@ -207,7 +207,7 @@ func TestNoGateIsPassedInVain(t *testing.T) {
 	if err != nil || len(volumes) != 2 {
 		t.Fatalf("%+v, %v", volumes, err)
 	}
-	if sh := p.planSharing(c.ID, volumes); len(sh.joins) != 0 || len(sh.offers) != 1 {
+	if sh := p.planSharing(c.Container, volumes); len(sh.joins) != 0 || len(sh.offers) != 1 {
 		t.Errorf("%+v, with %s, which may only read", sh, first.ID)
 	}
 }

@@ -1,79 +1,43 @@
 package gvisor
 
 import (
-	"bytes"
 	"context"
-	"fmt"
-	"os"
 	"path"
 	"slices"
-	"strconv"
-	"strings"
 	"sync"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
-	"github.com/containerd/errdefs"
-
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/hostplace"
 )
 
 // volume is a bind mount of a container, by where it lies on the host.
 type volume struct {
 	destination string // in the container, canonical
-	place       place
+	place       hostplace.Place
 	flags       uintptr // of the mount; mount(2)
-	// nested are the destinations of the container's mounts below it, inner ones first.
-	nested []string
+	// nested are the container's mounts below it, inner ones first.
+	nested []nestedMount
 	// origin is the container whose gofer serves it: another one, if it was joined.
 	origin string
 }
 
 func (v volume) writable() bool { return v.flags&unix.MS_RDONLY == 0 }
 
-// place names a file or folder of the host by what it is, not by its path: the
-// kubelet gives one container a volume and another the same volume, or a folder of it,
-// by a mount of its own.
-type place struct {
-	dev, ino uint64
-	// path is where it lies in its file system; "" where that cannot be told.
-	path string
-}
-
-// within tells where in other it is: "" for other itself.
-func (p place) within(other place) (below string, ok bool) {
-	switch {
-	case p.dev != other.dev:
-		return "", false
-	case p.ino == other.ino:
-		return "", true
-	case p.path == "" || other.path == "":
-		return "", false
-	}
-	below, ok = strings.CutPrefix(p.path, strings.TrimSuffix(other.path, "/")+"/")
-	return below, ok
-}
-
 // volumesOf lists the bind mounts of a container that it can share. Its own are those
 // over which it writes to a layer, and those in which paths are masked or read-only for
 // it. One that it may only read is none if it could mount it again for writing: the
 // host sees to its own one.
 func volumesOf(c engine.Container) ([]volume, error) {
-	if c.Spec == nil || c.Spec.Root == nil {
-		return nil, fmt.Errorf("spec has no root: %w", errdefs.ErrInvalidArgument)
-	}
-	mounts := slices.Clone(c.Spec.Mounts)
-	asked, err := placed(c.Spec.Root.Path, mounts)
+	mounts, asked, err := mountsOf(c)
 	if err != nil {
-		return nil, err
-	}
-	if mounts, err = translateMounts(mounts); err != nil {
 		return nil, err
 	}
 	restricted := restrictedPlaces(c.Spec, mounts)
 	var volumes []volume
-	var table mountTable
+	var table hostplace.Table
 	for _, m := range mounts {
 		if _, layered := c.Writes.Layers[asked[m.Destination]]; layered || !isGoferMount(m) || holdsAny(m.Destination, restricted) {
 			continue
@@ -82,7 +46,7 @@ func volumesOf(c engine.Container) ([]volume, error) {
 		if flags&unix.MS_RDONLY != 0 && mayMount(c.Spec.Process) {
 			continue
 		}
-		where, err := table.placeOf(m.Source)
+		where, err := placeOf(&table, m.Source)
 		if err != nil {
 			continue // the gofer will say it
 		}
@@ -111,15 +75,22 @@ func holdsAny(dir string, places []string) bool {
 // mayMount tells whether a process can change mounts, in the sandbox.
 func mayMount(p *specs.Process) bool { return hasCapability(p, "CAP_SYS_ADMIN") }
 
-// nestedIn are the destinations of mounts below another one.
-func nestedIn(mounts []specs.Mount, destination string) []string {
-	var nested []string
+// nestedMount is a mount below another one.
+type nestedMount struct {
+	destination string
+	file        bool // it is mounted on a file
+}
+
+// nestedIn are the mounts below another one, inner ones first.
+func nestedIn(mounts []specs.Mount, destination string) []nestedMount {
+	var nested []nestedMount
 	for _, m := range mounts {
-		if m.Destination != destination && within(m.Destination, destination) && !slices.Contains(nested, m.Destination) {
-			nested = append(nested, m.Destination)
+		if m.Destination != destination && within(m.Destination, destination) {
+			file := isGoferMount(m) && !(served{source: m.Source}).isFolder()
+			nested = append(nested, nestedMount{m.Destination, file})
 		}
 	}
-	slices.SortStableFunc(nested, func(a, b string) int { return len(b) - len(a) })
+	slices.SortStableFunc(nested, func(a, b nestedMount) int { return len(b.destination) - len(a.destination) })
 	return nested
 }
 
@@ -136,70 +107,14 @@ func mountFlags(m specs.Mount) uintptr {
 	return flags
 }
 
-// mountTable is the daemon's mountinfo by the number of the mount, read when it is
-// needed; proc_pid_mountinfo(5).
-type mountTable map[string]mountPoint
-
-type mountPoint struct{ root, point string }
-
-// placeOf finds a path of the host.
-func (t *mountTable) placeOf(source string) (place, error) {
+// placeOf finds the source of a mount.
+func placeOf(table *hostplace.Table, source string) (hostplace.Place, error) {
 	f, err := (served{source: source}).openSource()
 	if err != nil {
-		return place{}, err
+		return hostplace.Place{}, err
 	}
 	defer f.Close()
-	var st unix.Stat_t
-	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
-		return place{}, fmt.Errorf("look at %s: %w", source, err)
-	}
-	p := place{dev: st.Dev, ino: st.Ino}
-	p.path, _ = t.pathIn(f) // without it, folders of it are not recognized
-	return p, nil
-}
-
-// pathIn is the path of an open file in its file system.
-func (t *mountTable) pathIn(f *os.File) (string, error) {
-	fd := strconv.Itoa(int(f.Fd()))
-	name, err := os.Readlink("/proc/self/fd/" + fd)
-	if err != nil {
-		return "", err
-	}
-	info, err := os.ReadFile("/proc/self/fdinfo/" + fd)
-	if err != nil {
-		return "", err
-	}
-	var id string
-	for line := range strings.Lines(string(info)) {
-		if v, ok := strings.CutPrefix(line, "mnt_id:"); ok {
-			id = strings.TrimSpace(v)
-		}
-	}
-	if *t == nil {
-		if *t, err = readMountTable(); err != nil {
-			return "", err
-		}
-	}
-	m, ok := (*t)[id]
-	if !ok || !within(name, m.point) {
-		return "", fmt.Errorf("mount %q of %s: %w", id, name, os.ErrNotExist)
-	}
-	return path.Join(m.root, strings.TrimPrefix(name, m.point)), nil
-}
-
-func readMountTable() (mountTable, error) {
-	b, err := os.ReadFile("/proc/self/mountinfo")
-	if err != nil {
-		return nil, err
-	}
-	table := mountTable{}
-	unescape := strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)
-	for line := range bytes.Lines(b) {
-		if f := strings.Fields(string(line)); len(f) > 4 {
-			table[f[0]] = mountPoint{root: unescape.Replace(f[3]), point: unescape.Replace(f[4])}
-		}
-	}
-	return table, nil
+	return table.Of(f)
 }
 
 // volumeTable knows the volumes of the containers that run in a sandbox.
@@ -239,7 +154,7 @@ func (t *volumeTable) sources(id string, v volume) []source {
 			continue
 		}
 		for _, w := range t.byID[holder] {
-			if below, ok := v.place.within(w.place); ok && w.writable() {
+			if below, ok := v.place.Within(w.place); ok && w.writable() {
 				found = append(found, source{container: holder, path: path.Join(w.destination, below), origin: w.origin})
 			}
 		}
@@ -255,7 +170,7 @@ func (t *volumeTable) readers(id string, v volume) []join {
 	var found []join
 	for _, holder := range t.order {
 		for _, w := range t.byID[holder] {
-			below, ok := w.place.within(v.place)
+			below, ok := w.place.Within(v.place)
 			if ok && !w.writable() && holder != id {
 				from := source{container: id, path: path.Join(v.destination, below), origin: id}
 				found = append(found, join{container: holder, volume: w, sources: []source{from}})
@@ -279,7 +194,7 @@ func (t *volumeTable) joined(id, destination, origin string) {
 // enterSharing begins the start of a container that has volumes, of which there is one
 // at a time in a sandbox.
 func (s *Sandbox) enterSharing(ctx context.Context, c engine.Container) (volumes []volume, leave func(), err error) {
-	if volumes, err = volumesOf(c); err != nil || len(volumes) == 0 {
+	if volumes, err = volumesOf(c); err != nil || len(volumes)+len(c.Writes.Memory) == 0 {
 		return nil, func() {}, err
 	}
 	select {
