@@ -53,6 +53,7 @@ type Engine struct {
 	emptyNetNS *os.File // network namespace of all gofers
 	rootImage  *os.File // file system of all root containers
 	setFiles   *os.File // the program that sets sysctls
+	mounts     *os.File // the program that changes mounts
 	setCgroup  *os.File // the program that sets what containers see of their limits
 
 	gateOnce sync.Once
@@ -121,6 +122,9 @@ func (e *Engine) prepare() error {
 	if e.setFiles, err = memoryFile("set files", guest.SetFiles()); err != nil {
 		return err
 	}
+	if e.mounts, err = memoryFile("mounts", guest.Mounts()); err != nil {
+		return err
+	}
 	if e.setCgroup, err = memoryFile("set cgroup", guest.SetCgroup()); err != nil {
 		return err
 	}
@@ -130,7 +134,7 @@ func (e *Engine) prepare() error {
 // Close releases what the engine holds open. Sandboxes go on; none may be booted
 // or started in afterwards.
 func (e *Engine) Close() {
-	for _, f := range []*os.File{e.null, e.emptyNetNS, e.rootImage, e.setFiles, e.setCgroup, e.gate} {
+	for _, f := range []*os.File{e.null, e.emptyNetNS, e.rootImage, e.setFiles, e.setCgroup, e.mounts, e.gate} {
 		if f != nil {
 			f.Close()
 		}

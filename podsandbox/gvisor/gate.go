@@ -73,16 +73,14 @@ func (e *Engine) addGate(args *startArgs, files *startFiles) error {
 	return nil
 }
 
-// openGate takes away what a container waits at.
-func (s *Sandbox) openGate(ctx context.Context, id string) error {
+// gateOperations take away what a container waits at; see guest.Mounts.
+func (s *Sandbox) gateOperations(ctx context.Context, id string) ([]string, error) {
 	crashpoint.Here("before gate opens")
 	pid, err := s.firstProcess(ctx, id)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	_, err = s.changeMounts(ctx, []string{"n", pidArg(pid), "u", gateFolder, "d", gateFolder})
-	crashpoint.Here("after gate opens")
-	return err
+	return []string{"n", pidArg(pid), "u", gateFolder, "d", gateFolder}, nil
 }
 
 // programPaths are the paths that a container's program is looked for at, as gVisor

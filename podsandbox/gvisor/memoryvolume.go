@@ -60,48 +60,29 @@ func (s *Sandbox) memoryJoins(c engine.Container) []join {
 	return joins
 }
 
-// joinMemory mounts a memory volume in a container, and makes what is missing of it.
-// The sandbox's sharing is held.
-func (s *Sandbox) joinMemory(ctx context.Context, j join) error {
-	v := *j.memory
+// makeMemoryVolume makes a volume, unless it was made before. The sandbox's sharing is
+// held.
+func (s *Sandbox) makeMemoryVolume(ctx context.Context, v engine.MemoryVolume) error {
 	if v.Name == "" || v.Name != filepath.Base(v.Name) || v.Name == ".." || v.Name == "." {
 		return fmt.Errorf("volume name %q is no file name: %w", v.Name, errdefs.ErrInvalidArgument)
 	}
-	if !s.memory[v.Name] {
-		if err := s.makeMemoryVolume(ctx, v); err != nil {
-			return err
-		}
-		if s.memory == nil {
-			s.memory = map[string]bool{}
-		}
-		s.memory[v.Name] = true
-	}
-	_, err := s.joinAny(ctx, j)
-	if err == nil || v.Below == "" {
-		return err
-	}
-	if err := s.makeMemoryFolders(ctx, v); err != nil {
-		return err
-	}
-	_, err = s.joinAny(ctx, j)
-	return err
-}
-
-// makeMemoryVolume makes a volume, unless an earlier daemon has.
-func (s *Sandbox) makeMemoryVolume(ctx context.Context, v engine.MemoryVolume) error {
-	if failed, err := s.changeMounts(ctx, []string{"f", "448", "k", memoryDir}); err != nil && failed != 2 {
-		return err
+	if s.memory[v.Name] {
+		return nil
 	}
 	dir := path.Join(memoryDir, v.Name)
 	options := fmt.Sprintf("mode=%o,uid=%d,gid=%d,size=%d,nr_inodes=%d", v.Mode&0o7777, v.UID, v.GID, orMost(v.Bytes), orMost(v.Inodes))
 	failed, err := s.changeMounts(ctx, []string{
-		"f", "448", "k", dir,
+		"K", memoryDir, "f", "448", "k", dir,
 		"f", strconv.Itoa(unix.MS_NOSUID | unix.MS_NODEV), "p", options, "t", dir,
 	})
-	if failed == 2 { // it is there
-		return nil
+	if err != nil && failed != 3 { // else it is there, since an earlier daemon
+		return err
 	}
-	return err
+	if s.memory == nil {
+		s.memory = map[string]bool{}
+	}
+	s.memory[v.Name] = true
+	return nil
 }
 
 // makeMemoryFolders makes the folders on the way to a part of a volume that are

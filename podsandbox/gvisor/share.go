@@ -12,8 +12,8 @@ import (
 
 	"github.com/containerd/errdefs"
 
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/crashpoint"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
-	"github.com/cri-sandbox/cri-sandbox/podsandbox/gvisor/guest"
 )
 
 // Each container has file systems of its own in the Sentry, also where two of them
@@ -64,38 +64,75 @@ func (s *Sandbox) planSharing(c engine.Container, volumes []volume) sharing {
 
 // finishStart lets a container that waits behind its gate share its volumes and begin.
 func (s *Sandbox) finishStart(ctx context.Context, c engine.Container, sh sharing) error {
-	for _, j := range slices.Concat(sh.joins, sh.offers) {
-		if j.memory != nil {
-			if err := s.joinMemory(ctx, j); err != nil {
-				return fmt.Errorf("mount memory volume %s: %w", j.destination, err)
-			}
-			continue
+	joins := slices.Concat(sh.joins, sh.offers)
+	gate, err := s.gateOperations(ctx, c.ID)
+	if err != nil {
+		return err
+	}
+	open := false
+	for i, j := range joins {
+		var then []string
+		if i == len(joins)-1 {
+			then = gate
 		}
-		origin, err := s.joinAny(ctx, j)
-		if err != nil {
+		origin, err := s.join(ctx, j, then)
+		switch {
+		case err == nil:
+			open = then != nil
+			s.noteJoin(c.ID, sh.volumes, j, origin)
+		case j.memory != nil:
+			return fmt.Errorf("mount memory volume %s: %w", j.destination, err)
+		default:
 			s.engine.log.Warn("A volume is not shared between containers", "container", j.container, "volume", j.destination, "err", err)
-			continue
-		}
-		s.lend(origin)
-		if j.container != c.ID {
-			s.volumes.joined(j.container, j.destination, origin)
-			continue
-		}
-		for i := range sh.volumes {
-			if sh.volumes[i].destination == j.destination {
-				sh.volumes[i].origin = origin
-			}
 		}
 	}
-	if err := s.openGate(ctx, c.ID); err != nil {
-		return fmt.Errorf("open the gate: %w", err)
+	if !open {
+		if _, err := s.changeMounts(ctx, gate); err != nil {
+			return fmt.Errorf("open the gate: %w", err)
+		}
 	}
+	crashpoint.Here("after gate opens")
 	return s.passGate(ctx, c.ID, c.Spec.Process.Args[0])
+}
+
+// noteJoin notes whose gofer serves a volume now.
+func (s *Sandbox) noteJoin(id string, volumes []volume, j join, origin string) {
+	if j.memory != nil {
+		return
+	}
+	s.lend(origin)
+	if j.container != id {
+		s.volumes.joined(j.container, j.destination, origin)
+		return
+	}
+	for i := range volumes {
+		if volumes[i].destination == j.destination {
+			volumes[i].origin = origin
+		}
+	}
+}
+
+// join makes one of the mounts, and what is missing of a volume in memory. Further
+// operations are done with it.
+func (s *Sandbox) join(ctx context.Context, j join, then []string) (origin string, err error) {
+	if j.memory == nil {
+		return s.joinAny(ctx, j, then)
+	}
+	if err := s.makeMemoryVolume(ctx, *j.memory); err != nil {
+		return "", err
+	}
+	if origin, err = s.joinAny(ctx, j, then); err == nil || j.memory.Below == "" {
+		return origin, err
+	}
+	if err := s.makeMemoryFolders(ctx, *j.memory); err != nil {
+		return "", err
+	}
+	return s.joinAny(ctx, j, then)
 }
 
 // joinAny copies a mount from the first container where that succeeds. It returns the
 // container whose gofer serves it.
-func (s *Sandbox) joinAny(ctx context.Context, j join) (origin string, err error) {
+func (s *Sandbox) joinAny(ctx context.Context, j join, then []string) (origin string, err error) {
 	to, err := s.firstProcess(ctx, j.container)
 	if err != nil {
 		return "", err
@@ -104,7 +141,7 @@ func (s *Sandbox) joinAny(ctx context.Context, j join) (origin string, err error
 	for _, from := range j.sources {
 		pid, err := s.firstProcess(ctx, from.container)
 		if err == nil {
-			if err = s.copyMount(ctx, from.path, pid, j.container, j.volume, to); err == nil {
+			if err = s.copyMount(ctx, j, from.path, pid, to, then); err == nil {
 				return from.origin, nil
 			}
 		}
@@ -115,27 +152,27 @@ func (s *Sandbox) joinAny(ctx context.Context, j join) (origin string, err error
 
 // copyMount puts a copy of a mount of one process over one of another process. After
 // an error that one has what it had.
-func (s *Sandbox) copyMount(ctx context.Context, source string, from int32, owner string, v volume, to int32) error {
+func (s *Sandbox) copyMount(ctx context.Context, j join, source string, from, to int32, then []string) error {
 	ops := []string{"n", pidArg(to)}
-	if v.origin != owner { // what it has joined before, of a container that has ended
-		ops = append(ops, "u", v.destination)
+	if j.origin != j.container { // what it has joined before, of a container that has ended
+		ops = append(ops, "u", j.destination)
 	}
-	for _, n := range v.nested {
+	for _, n := range j.nested {
 		ops = append(ops, "o", n.destination)
 	}
-	ops = append(ops, "n", pidArg(from), "o", source, "n", pidArg(to), "m", v.destination)
+	ops = append(ops, "n", pidArg(from), "o", source, "n", pidArg(to), "m", j.destination)
 	moved := len(ops) / 2
-	for _, n := range slices.Backward(v.nested) {
+	for _, n := range slices.Backward(j.nested) {
 		point := "K"
 		if n.file {
 			point = "F"
 		}
 		ops = append(ops, point, n.destination, "m", n.destination)
 	}
-	ops = append(ops, "f", strconv.Itoa(int(unix.MS_REMOUNT|unix.MS_BIND|v.flags)), "r", v.destination)
-	failed, err := s.changeMounts(ctx, ops)
+	ops = append(ops, "f", strconv.Itoa(int(unix.MS_REMOUNT|unix.MS_BIND|j.flags)), "r", j.destination)
+	failed, err := s.changeMounts(ctx, append(ops, then...))
 	if failed > moved {
-		if _, uerr := s.changeMounts(ctx, []string{"n", pidArg(to), "u", v.destination}); uerr != nil {
+		if _, uerr := s.changeMounts(ctx, []string{"n", pidArg(to), "u", j.destination}); uerr != nil {
 			return fmt.Errorf("%w; and to undo it: %w", err, uerr)
 		}
 	}
@@ -177,11 +214,6 @@ func (s *Sandbox) changeMounts(ctx context.Context, ops []string) (failed int, e
 	if len(ops)/2 > maxMountOperations {
 		return 0, fmt.Errorf("%d changes of mounts at once, at most %d: %w", len(ops)/2, maxMountOperations, errdefs.ErrInvalidArgument)
 	}
-	program, err := memoryFile("mounts", guest.Mounts())
-	if err != nil {
-		return 0, err
-	}
-	defer program.Close()
 	args, err := execArgsOf(s.cfg.ID, engine.Exec{Process: &specs.Process{
 		Args: append([]string{"mounts"}, ops...), Cwd: "/", NoNewPrivileges: true,
 		Capabilities: &specs.LinuxCapabilities{
@@ -193,7 +225,7 @@ func (s *Sandbox) changeMounts(ctx context.Context, ops []string) (failed int, e
 	}
 	var pid int32
 	null := s.engine.null
-	if err := s.control.call(ctx, methodExec, args, &pid, null, null, null, program); err != nil {
+	if err := s.control.call(ctx, methodExec, args, &pid, null, null, null, s.engine.mounts); err != nil {
 		return 0, s.explain(err)
 	}
 	status, err := s.wait(ctx, methodWaitPID, waitPIDArgs{PID: pid, CID: s.cfg.ID})

@@ -19,8 +19,13 @@ type kubelet struct {
 	program *runtimeapi.Mount
 }
 
+// podUID is that of the pods of these tests.
+const podUID = "5f8e9b7c-0000-4000-8000-6b756265"
+
+func withUID(c *runtimeapi.PodSandboxConfig) { c.Metadata.Uid = podUID }
+
 func newKubelet(t *testing.T) kubelet {
-	k := kubelet{kit: newKit(t), dir: t.TempDir()}
+	k := kubelet{kit: newKit(t), dir: filepath.Join(t.TempDir(), "pods", podUID)}
 	bin := filepath.Join(k.dir, "bin")
 	k.must(os.MkdirAll(bin, 0o755))
 	k.must(volumeuser.Install(bin))
@@ -39,7 +44,7 @@ func (k kubelet) emptyDir(name string) string {
 
 // subPath is a folder of a volume, which the kubelet mounts elsewhere.
 func (k kubelet) subPath(volume, path, container string) string {
-	source, target := filepath.Join(volume, path), filepath.Join(k.dir, "volume-subpaths", filepath.Base(volume), container)
+	source, target := filepath.Join(volume, path), filepath.Join(k.dir, "volume-subpaths", filepath.Base(volume), container, "0")
 	k.must(os.MkdirAll(source, 0o777))
 	k.must(os.Chmod(source, os.ModeSetgid|0o777))
 	k.must(os.MkdirAll(target, 0o755))
@@ -67,7 +72,7 @@ func mountOf(source string) *runtimeapi.Mount {
 func TestContainersOfAPodShareAVolume(t *testing.T) {
 	k := newKubelet(t)
 	volume := k.emptyDir("shared")
-	id, pod := k.pod()
+	id, pod := k.pod(withUID)
 	server := k.user("server", mountOf(volume),
 		"owner", "/vol", "listen", "/vol/socket", "flock", "/vol/flock", "fcntl", "/vol/fcntl", "map", "/vol/map", "mkfifo", "/vol/fifo",
 		"make", "/vol/ready", "watch", "/vol", "receive", "/vol/fifo", "await", "/vol/append", "append", "/vol/append", "make", "/vol/done", "sleep", "")
@@ -103,7 +108,7 @@ func TestASharedVolumeOutlivesSandboxAndDaemon(t *testing.T) {
 	k := newKubelet(t)
 	k.kit = ownNode(t, testenv.Options{})
 	volume := k.emptyDir("shared")
-	id, pod := k.pod()
+	id, pod := k.pod(withUID)
 	first := k.user("first", mountOf(volume), "make", "/vol/x", "listen", "/vol/socket", "sleep", "")
 	k.start(id, pod, first)
 	k.logHas(pod, first, "bound")
@@ -116,11 +121,44 @@ func TestASharedVolumeOutlivesSandboxAndDaemon(t *testing.T) {
 	rec, err := readPodRecord(k.env, id)
 	k.must(err)
 	k.must(syscall.Kill(rec.Process.PID, syscall.SIGKILL))
-	again, pod2 := k.pod(func(c *runtimeapi.PodSandboxConfig) { c.Metadata.Attempt = 1 })
+	again, pod2 := k.pod(withUID, func(c *runtimeapi.PodSandboxConfig) { c.Metadata.Attempt = 1 })
 	third := k.user("third", mountOf(volume), "read", "/vol/x", "read", "/vol/y", "listen", "/vol/socket2", "sleep", "")
 	k.start(again, pod2, third)
 	k.wants(k.logHas(pod2, third, "listen /vol/socket2: bound"), "read /vol/x: made", "read /vol/y: made")
 	k.wants(k.run(again, pod2, k.user("fourth", mountOf(volume), "dial", "/vol/socket2")), "hello")
+}
+
+// An emptyDir in memory is a tmpfs with the size, owner and mode that the kubelet has
+// given it, for an init container, those that come after it, and subPaths of it.
+func TestVolumesInMemory(t *testing.T) {
+	k := newKubelet(t)
+	volume := k.emptyDir("cache")
+	k.must(syscall.Mount("tmpfs", volume, "tmpfs", 0, "size=8m,mode=2777,gid=3000"))
+	k.Cleanup(func() { k.must(syscall.Unmount(volume, syscall.MNT_DETACH)) })
+	id, pod := k.pod(withUID)
+	const tmpfs = "0x1021994"
+	out := k.run(id, pod, k.user("init", mountOf(volume), "owner", "/vol", "filesystem", "/vol", "make", "/vol/x", "owner", "/vol/x"))
+	k.wants(out, "owner /vol: 0:3000 2777", "filesystem /vol: "+tmpfs, "owner /vol/x: 1000:3000 644")
+	part := k.user("part", mountOf(k.subPath(volume, "sub/dir", "part")), "owner", "/vol", "make", "/vol/y", "listen", "/vol/socket", "sleep", "")
+	k.start(id, pod, part)
+	k.wants(k.logHas(pod, part, "bound"), "owner /vol: 0:3000 2777")
+	out = k.run(id, pod, k.user("main", mountOf(volume), "read", "/vol/x", "read", "/vol/sub/dir/y", "dial", "/vol/sub/dir/socket"))
+	k.wants(out, "read /vol/x: made", "read /vol/sub/dir/y: made", "dial /vol/sub/dir/socket: hello")
+	size := k.shell("size", "df -k /vol | tail -n 1")
+	size.Mounts = []*runtimeapi.Mount{mountOf(volume)}
+	k.wants(k.run(id, pod, size), " 8192 ")
+	if entries, err := os.ReadDir(volume); err != nil || len(entries) != 1 { // what the kubelet has made
+		t.Errorf("the node has %v, %v", entries, err)
+	}
+
+	// Not what only looks like one: another pod's, and one that is none of its own.
+	other := k.shell("other", "stat -f -c %t /vol")
+	other.Mounts = []*runtimeapi.Mount{mountOf(volume)}
+	another, pod2 := k.pod(func(c *runtimeapi.PodSandboxConfig) { c.Metadata.Name += "-other"; c.Metadata.Uid = "another" })
+	k.wants(k.run(another, pod2, other), "1021997")
+	onDisk := k.shell("disk", "stat -f -c %t /vol")
+	onDisk.Mounts = []*runtimeapi.Mount{mountOf(k.emptyDir("disk"))}
+	k.wants(k.run(id, pod, onDisk), "1021997")
 }
 
 // stopAndRemove ends a container.
