@@ -60,6 +60,9 @@ func (s *Sandbox) prepareSpec(ctx context.Context, c engine.Container) (*prepare
 	if err != nil {
 		return nil, err
 	}
+	if err := checkACLs(mounts); err != nil {
+		return nil, err
+	}
 	spec.Mounts = mounts
 	p := &preparedSpec{
 		spec: &spec, ids: s.cfg.IDs, gated: len(c.Writes.Memory) > 0, seed: c.Writes.Seed, fifos: c.Writes.FIFOs,
