@@ -86,13 +86,14 @@ func (m *Manager) create(ctx context.Context, p *pod, cfg *runtimeapi.ContainerC
 	if err := m.adjustContainer(ctx, c, resolved.spec); err != nil {
 		return nil, err
 	}
-	if err := errors.Join(c.SaveWrites(resolved.writes), c.SaveSpec(resolved.spec)); err != nil {
+	resolved.plan.dropReplaced(resolved.spec)
+	if err := errors.Join(c.SaveWrites(resolved.plan.Writes), c.SaveSpec(resolved.spec)); err != nil {
 		return nil, err
 	}
 	if err := m.openStreams(c); err != nil {
 		return nil, err
 	}
-	if err := sandbox.Create(ctx, engine.Container{ID: c.id(), Spec: resolved.spec, Writes: resolved.writes}); err != nil {
+	if err := sandbox.Create(ctx, engine.Container{ID: c.id(), Spec: resolved.spec, Writes: resolved.plan.Writes}); err != nil {
 		return nil, fmt.Errorf("create in the sandbox: %w", err)
 	}
 	if ph := p.phase(); ph != lifecycle.Ready {
@@ -153,9 +154,9 @@ func imageRef(img image.Image) string {
 
 // resolved is what a request means on this image and node.
 type resolved struct {
-	spec   *specs.Spec
-	writes engine.Writes
-	user   *record.Message[*runtimeapi.ContainerUser]
+	spec *specs.Spec
+	plan *plan
+	user *record.Message[*runtimeapi.ContainerUser]
 }
 
 // resolve turns the request into an OCI spec. The root file system is mounted.
@@ -204,7 +205,7 @@ func (m *Manager) resolve(ctx context.Context, c *container, img image.Image) (*
 		return nil, err
 	}
 	user.Groups = s.Process.User.AdditionalGids
-	return &resolved{spec: s, writes: plan.Writes, user: &record.Message[*runtimeapi.ContainerUser]{Proto: spec.LinuxContainerUser(user)}}, nil
+	return &resolved{spec: s, plan: plan, user: &record.Message[*runtimeapi.ContainerUser]{Proto: spec.LinuxContainerUser(user)}}, nil
 }
 
 // openStreams makes the container's FIFOs and starts its log.

@@ -1,8 +1,10 @@
 package podsandbox
 
 import (
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -89,6 +91,19 @@ func TestASeedStaysInside(t *testing.T) {
 		if err != nil || fi.Mode() != want.mode || st.Uid != want.uid {
 			t.Errorf("%s: %v of %d, %v", name, fi, st.Uid, err)
 		}
+	}
+}
+
+// A layer goes with the mount that it is for.
+func TestAReplacedMountHasNoLayer(t *testing.T) {
+	p := plan{files: map[string]string{"/etc/hosts": "/state/hosts"}, volumes: map[string]string{"/a": "/rootfs/a", "/b": "/rootfs/b"}}
+	p.Layers = map[string]engine.Layer{"/": {}, "/etc/hosts": {}, "/a": {}, "/b": {}}
+	p.dropReplaced(&specs.Spec{Mounts: []specs.Mount{
+		{Destination: "/proc", Source: "proc"}, {Destination: "/etc/hosts", Source: "/plugin/hosts"},
+		{Destination: "/a", Source: "/device/a"}, {Destination: "/b", Source: "/rootfs/b"},
+	}})
+	if got := slices.Sorted(maps.Keys(p.Layers)); !slices.Equal(got, []string{"/", "/b"}) {
+		t.Errorf("layers of %v", got)
 	}
 }
 

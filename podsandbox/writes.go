@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/containerd/errdefs"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/cri-sandbox/cri-sandbox/image"
@@ -47,6 +48,17 @@ type plan struct {
 	engine.Writes
 	// files and volumes are binds, sources on the host by their destinations.
 	files, volumes map[string]string
+}
+
+// dropReplaced takes the layers from mounts that devices or plugins have put in the
+// place of ours: what is written to those is to reach them.
+func (p *plan) dropReplaced(s *specs.Spec) {
+	for _, m := range s.Mounts {
+		ours := cmp.Or(p.files[m.Destination], p.volumes[m.Destination])
+		if _, layered := p.Layers[m.Destination]; layered && m.Source != ours {
+			delete(p.Layers, m.Destination)
+		}
+	}
 }
 
 // mountRoot mounts the container's image.
