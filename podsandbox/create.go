@@ -63,7 +63,11 @@ func (m *Manager) create(ctx context.Context, p *pod, cfg *runtimeapi.ContainerC
 	if err != nil {
 		return nil, fmt.Errorf("find image: %w", err)
 	}
-	c, err := m.recordContainer(p, cfg, img)
+	volumes, err := m.findVolumeImages(ctx, cfg.GetMounts())
+	if err != nil {
+		return nil, err
+	}
+	c, err := m.recordContainer(p, cfg, img, volumes)
 	if err != nil {
 		return nil, err
 	}
@@ -112,7 +116,7 @@ func (m *Manager) create(ctx context.Context, p *pod, cfg *runtimeapi.ContainerC
 	return c, nil
 }
 
-func (m *Manager) recordContainer(p *pod, cfg *runtimeapi.ContainerConfig, img image.Image) (*container, error) {
+func (m *Manager) recordContainer(p *pod, cfg *runtimeapi.ContainerConfig, img image.Image, volumes map[int]string) (*container, error) {
 	signal, err := spec.StopSignal(img.Config.StopSignal, cfg)
 	if err != nil {
 		return nil, err
@@ -122,7 +126,7 @@ func (m *Manager) recordContainer(p *pod, cfg *runtimeapi.ContainerConfig, img i
 		ID: id, PodID: p.id(), CreatedAt: time.Now().UnixNano(),
 		Config:  record.Message[*runtimeapi.ContainerConfig]{Proto: cfg},
 		ImageID: img.ID, ImageRef: imageRef(img), StopSignal: int(signal),
-		ImageName: img.NameFor(cfg.GetImage().GetUserSpecifiedImage(), cfg.GetImage().GetImage()),
+		ImageName: img.NameFor(cfg.GetImage().GetUserSpecifiedImage(), cfg.GetImage().GetImage()), VolumeImages: volumes,
 	}
 	if dir, name := p.config().GetLogDirectory(), cfg.GetLogPath(); dir != "" && name != "" {
 		meta.LogPath = filepath.Join(dir, name)

@@ -33,6 +33,27 @@ func (m *Manager) imageVolume(pod, id string, n int) imageVolume {
 	}
 }
 
+// findVolumeImages finds the images among a request's mounts: ids, by their place.
+func (m *Manager) findVolumeImages(ctx context.Context, mounts []*runtimeapi.Mount) (map[int]string, error) {
+	ids := map[int]string{}
+	for i, mount := range mounts {
+		if mount.GetImage() == nil {
+			continue
+		}
+		img, err := m.opts.Images.Get(ctx, mount.GetImage().GetImage())
+		if err != nil {
+			return nil, imageVolumeError(mount, fmt.Errorf("find image: %w", err))
+		}
+		ids[i] = img.ID
+	}
+	return ids, nil
+}
+
+// imageVolumeError has the words by which the kubelet tells this failure from others.
+func imageVolumeError(mount *runtimeapi.Mount, err error) error {
+	return fmt.Errorf("mount image %s at %s: %w: %w", mount.GetImage().GetImage(), mount.GetContainerPath(), crierrors.ErrImageVolumeMountFailed, err)
+}
+
 // mountImages mounts the images among the mounts, which are copies of the
 // request's, and sets where they are.
 func (m *Manager) mountImages(ctx context.Context, c *container, mounts []*runtimeapi.Mount) error {
@@ -42,8 +63,7 @@ func (m *Manager) mountImages(ctx context.Context, c *container, mounts []*runti
 		}
 		source, err := m.mountImage(ctx, c, i, mount)
 		if err != nil {
-			// The words by which the kubelet tells this failure from others.
-			return fmt.Errorf("mount image %s at %s: %w: %w", mount.GetImage().GetImage(), mount.GetContainerPath(), crierrors.ErrImageVolumeMountFailed, err)
+			return imageVolumeError(mount, err)
 		}
 		mount.HostPath = source
 	}
@@ -51,7 +71,7 @@ func (m *Manager) mountImages(ctx context.Context, c *container, mounts []*runti
 }
 
 func (m *Manager) mountImage(ctx context.Context, c *container, n int, mount *runtimeapi.Mount) (string, error) {
-	img, err := m.opts.Images.Get(ctx, mount.GetImage().GetImage())
+	img, err := m.opts.Images.Get(ctx, c.Meta.VolumeImages[n])
 	if err != nil {
 		return "", fmt.Errorf("find image: %w", err)
 	}

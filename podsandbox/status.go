@@ -161,6 +161,23 @@ func imageSpec(c *container) *runtimeapi.ImageSpec {
 	return out
 }
 
+// statusMounts are the request's, with the ids of the images among them. The kubelet
+// shows these in the pod's status.
+func statusMounts(c *container) []*runtimeapi.Mount {
+	mounts := c.config().GetMounts()
+	if len(c.Meta.VolumeImages) == 0 {
+		return mounts
+	}
+	mounts = slices.Clone(mounts)
+	for i, id := range c.Meta.VolumeImages {
+		if i >= 0 && i < len(mounts) && mounts[i].GetImage() != nil {
+			mounts[i] = proto.CloneOf(mounts[i])
+			mounts[i].Image.ImageRef = id
+		}
+	}
+	return mounts
+}
+
 func containerStatus(c *container) *runtimeapi.ContainerStatus {
 	st, cfg := c.Status(), c.config()
 	out := &runtimeapi.ContainerStatus{
@@ -169,7 +186,7 @@ func containerStatus(c *container) *runtimeapi.ContainerStatus {
 		ExitCode: int32(st.ExitCode), Reason: st.Reason, Message: st.Message,
 		Image: imageSpec(c), ImageRef: c.Meta.ImageRef, ImageId: c.Meta.ImageID,
 		Labels: maps.Clone(cfg.GetLabels()), Annotations: maps.Clone(cfg.GetAnnotations()),
-		Mounts: cfg.GetMounts(), LogPath: c.Meta.LogPath,
+		Mounts: statusMounts(c), LogPath: c.Meta.LogPath,
 		StopSignal: stopSignal(c.Meta.StopSignal),
 	}
 	if st.User != nil {

@@ -75,7 +75,9 @@ type ContainerMeta struct {
 	ImageID   string                               `json:"imageID"`             // digest of the image's config
 	ImageRef  string                               `json:"imageRef"`            // repository and digest where there is one
 	ImageName string                               `json:"imageName,omitempty"` // for people; of earlier records the request has it
-	LogPath   string                               `json:"logPath,omitempty"`
+	// VolumeImages are the images among the mounts of the request: ids, by the place there.
+	VolumeImages map[int]string `json:"volumeImages,omitempty"`
+	LogPath      string         `json:"logPath,omitempty"`
 	// StopSignal is a Linux signal number.
 	StopSignal int `json:"stopSignal"`
 }

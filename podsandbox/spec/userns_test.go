@@ -88,13 +88,14 @@ func TestValidateMappedMounts(t *testing.T) {
 		"other than the pod's":     {&runtimeapi.Mount{HostPath: "/a", UidMappings: other, GidMappings: other}, want{}},
 		"users alone":              {&runtimeapi.Mount{HostPath: "/a", UidMappings: good}, bad("alone")},
 		"empty range":              {&runtimeapi.Mount{HostPath: "/a", UidMappings: ranges([3]uint32{}), GidMappings: good}, bad("empty")},
-		"image":                    {&runtimeapi.Mount{Image: image, UidMappings: good, GidMappings: good}, want{}},
-		"image, other":             {&runtimeapi.Mount{Image: image, UidMappings: other, GidMappings: other}, bad("other id mappings")},
+		"image":                    {&runtimeapi.Mount{Readonly: true, Image: image, UidMappings: good, GidMappings: good}, want{}},
+		"image, other":             {&runtimeapi.Mount{Readonly: true, Image: image, UidMappings: other, GidMappings: other}, bad("other id mappings")},
 		"image without name":       {&runtimeapi.Mount{Image: &runtimeapi.ImageSpec{}}, bad("without a name")},
-		"image, sub-path":          {&runtimeapi.Mount{Image: image, ImageSubPath: "a/b..c/d"}, want{}},
-		"image, absolute sub-path": {&runtimeapi.Mount{Image: image, ImageSubPath: "/a"}, bad("relative")},
-		"image, climbing sub-path": {&runtimeapi.Mount{Image: image, ImageSubPath: "a/../../b"}, bad("relative")},
-		"image, NUL in sub-path":   {&runtimeapi.Mount{Image: image, ImageSubPath: "a\x00b"}, bad("control")},
+		"image, sub-path":          {&runtimeapi.Mount{Readonly: true, Image: image, ImageSubPath: "a/b..c/d"}, want{}},
+		"image to write to":        {&runtimeapi.Mount{Image: image}, bad("readonly")},
+		"image, absolute sub-path": {&runtimeapi.Mount{Readonly: true, Image: image, ImageSubPath: "/a"}, bad("relative")},
+		"image, climbing sub-path": {&runtimeapi.Mount{Readonly: true, Image: image, ImageSubPath: "a/../../b"}, bad("relative")},
+		"image, NUL in sub-path":   {&runtimeapi.Mount{Readonly: true, Image: image, ImageSubPath: "a\x00b"}, bad("control")},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := baseContainer()

@@ -75,6 +75,8 @@ func mountImages(r containerRequest) error {
 		switch {
 		case m.GetImage().GetImage() == "":
 			return invalidf("mount %s is of an image without a name", dst)
+		case !m.GetReadonly():
+			return invalidf("mount %s is of an image, which is read-only, and does not say readonly", dst)
 		case path.IsAbs(sub) || slices.Contains(strings.Split(sub, "/"), ".."):
 			return invalidf("sub-path %q of mount %s must be relative to the image's root and below it", sub, dst)
 		case strings.ContainsFunc(sub, isControl):

@@ -227,7 +227,7 @@ func TestValidateContainer(t *testing.T) {
 		"no source":              {mount(&runtimeapi.Mount{ContainerPath: "/a"}), bad("absolute")},
 		"sub-path without image": {mount(&runtimeapi.Mount{ContainerPath: "/a", HostPath: "/a", ImageSubPath: "x"}), ok},
 		"image and source":       {mount(&runtimeapi.Mount{ContainerPath: "/a", HostPath: "/a", Image: &runtimeapi.ImageSpec{Image: "i"}}), bad("one of them")},
-		"image volume":           {mount(&runtimeapi.Mount{ContainerPath: "/a", Image: &runtimeapi.ImageSpec{Image: "i"}}), ok},
+		"image volume":           {mount(&runtimeapi.Mount{ContainerPath: "/a", Image: &runtimeapi.ImageSpec{Image: "i"}, Readonly: true}), ok},
 		"mapped ids":             {mount(&runtimeapi.Mount{ContainerPath: "/a", HostPath: "/a", GidMappings: []*runtimeapi.IDMapping{{Length: 1}}}), bad("alone")},
 		"propagation":            {mount(&runtimeapi.Mount{ContainerPath: "/a", HostPath: "/a", Propagation: 3}), bad("propagation 3")},
 		"bidirectional":          {mount(&runtimeapi.Mount{ContainerPath: "/a", HostPath: "/a", Propagation: 2}), native("bidirectional")},

@@ -108,10 +108,18 @@ func TestImageVolumeOutlivesImageAndDaemon(t *testing.T) {
 	cid := k.start(id, pod, k.shell("c", "exec sleep 600", withMounts(imageAt("/vol", ref, "data"))))
 	late, err := k.create(id, pod, k.shell("late", "exec sleep 600", withMounts(imageAt("/vol", ref, "data"))))
 	k.must(err)
+	img, err := k.env.Client.Image.ImageStatus(k.ctx, &runtimeapi.ImageStatusRequest{Image: &runtimeapi.ImageSpec{Image: ref}})
+	k.must(err)
+	volumeID := img.GetImage().GetId()
 	removeImage(k, ref)
 	_, err = k.env.Restart(k.ctx)
 	k.must(err)
 	k.wants(k.exec(cid, "cat /vol/hello"), "hello of")
+	for _, c := range []string{cid, late} {
+		if m := k.status(c).Mounts; len(m) != 1 || m[0].GetImage().GetImageRef() != volumeID || m[0].GetImage().GetImage() != ref {
+			t.Errorf("the status has the mounts %v, want %s", m, volumeID)
+		}
+	}
 	// A gofer of the new daemon's, which finds the file nowhere but on disk.
 	_, err = k.runtime().StartContainer(k.ctx, &runtimeapi.StartContainerRequest{ContainerId: late})
 	k.must(err)

@@ -87,7 +87,7 @@ func TestALocalUserReachesNothing(t *testing.T) {
 		id, pod := k.pod(change)
 		k.start(id, pod, k.shell("a", "cp /bin/sh /suid && chmod 4755 /suid; exec sleep 600", func(c *runtimeapi.ContainerConfig) { c.Stdin = true }))
 		k.start(id, pod, k.shell("image", "exec sleep 600", withMounts(
-			&runtimeapi.Mount{ContainerPath: "/image", Image: &runtimeapi.ImageSpec{Image: k.env.Images["busybox"]}})))
+			&runtimeapi.Mount{ContainerPath: "/image", Image: &runtimeapi.ImageSpec{Image: k.env.Images["busybox"]}, Readonly: true})))
 	}
 
 	paths := []string{k.env.Dir}
