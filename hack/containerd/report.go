@@ -56,6 +56,10 @@ func results(out string) []result {
 			all = append(all, r)
 		}
 	}
+	ran := slices.Clone(all)
+	all = slices.DeleteFunc(all, func(r result) bool { // its parts say it
+		return slices.ContainsFunc(ran, func(part result) bool { return strings.HasPrefix(part.name, r.name+"/") })
+	})
 	for _, g := range skips {
 		for _, t := range g.tests {
 			all = append(all, result{t, "left out", g.why})
