@@ -5,12 +5,9 @@ import (
 	"fmt"
 	"time"
 
-	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
 	"github.com/containerd/errdefs"
-
-	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
 )
 
 // askCapabilities hold within the sandbox only: to see the roots and descriptors of
@@ -60,26 +57,16 @@ func (s *Sandbox) runAsked(ctx context.Context, name string, code []byte, argv [
 		return nil, err
 	}
 	defer out.Close()
-	args, err := execArgsOf(s.cfg.ID, engine.Exec{Process: &specs.Process{
-		Args: append([]string{name}, argv...), Cwd: "/", NoNewPrivileges: true,
-		Capabilities: &specs.LinuxCapabilities{
-			Effective: askCapabilities, Permitted: askCapabilities, Bounding: askCapabilities,
-		},
-	}})
+	patient := context.WithoutCancel(ctx)
+	begin, cancel := context.WithTimeout(patient, callTimeout)
+	defer cancel()
+	pid, err := s.startProgram(begin, rootProgram{file: program, args: append([]string{name}, argv...), capabilities: askCapabilities, stdout: out})
 	if err != nil {
 		return nil, err
 	}
-	patient := context.WithoutCancel(ctx)
-	var pid int32
-	null := s.engine.null
-	begin, cancel := context.WithTimeout(patient, callTimeout)
-	defer cancel()
-	if err := s.control.call(begin, methodExec, args, &pid, null, out, null, program); err != nil {
-		return nil, s.explain(err)
-	}
 	stopKilling := context.AfterFunc(ctx, func() { s.killAsked(patient, pid) })
 	defer stopKilling()
-	status, err := s.wait(patient, methodWaitPID, waitPIDArgs{PID: pid, CID: s.cfg.ID})
+	status, err := s.waitProgram(patient, pid)
 	if err != nil {
 		return nil, err
 	}

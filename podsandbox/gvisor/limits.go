@@ -105,21 +105,7 @@ func (s *Sandbox) setCgroup(ctx context.Context, id string, limits []limit) erro
 	for _, l := range limits {
 		argv = append(argv, "./"+id+"/"+l.file, l.value)
 	}
-	args, err := execArgsOf(s.cfg.ID, engine.Exec{Process: &specs.Process{
-		Args: argv, Cwd: "/", NoNewPrivileges: true,
-		Capabilities: &specs.LinuxCapabilities{
-			Effective: cgroupCapabilities, Permitted: cgroupCapabilities, Bounding: cgroupCapabilities,
-		},
-	}})
-	if err != nil {
-		return err
-	}
-	var pid int32
-	null := s.engine.null
-	if err := s.control.call(ctx, methodExec, args, &pid, null, null, null, s.engine.setCgroup); err != nil {
-		return fmt.Errorf("set limits in the sandbox: %w", s.explain(err))
-	}
-	status, err := s.wait(ctx, methodWaitPID, waitPIDArgs{PID: pid, CID: s.cfg.ID})
+	status, err := s.runProgram(ctx, rootProgram{file: s.engine.setCgroup, args: argv, capabilities: cgroupCapabilities})
 	switch {
 	case err != nil:
 		return fmt.Errorf("set limits in the sandbox: %w", err)

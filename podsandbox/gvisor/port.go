@@ -10,12 +10,10 @@ import (
 	"strconv"
 	"time"
 
-	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/cleanup"
 
 	"github.com/containerd/errdefs"
-	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/gvisor/guest"
 )
 
@@ -73,20 +71,12 @@ func (s *Sandbox) runConnect(ctx context.Context, port uint16, socket *os.File) 
 		return err
 	}
 	defer program.Close()
-	args, err := execArgsOf(s.cfg.ID, engine.Exec{Process: &specs.Process{
-		Args: []string{"port-forward", strconv.Itoa(int(port))}, Cwd: "/", NoNewPrivileges: true,
-	}})
+	pid, err := s.startProgram(ctx, rootProgram{file: program, args: []string{"port-forward", strconv.Itoa(int(port))}, stdin: socket})
 	if err != nil {
 		return err
 	}
-	var pid int32
-	null := s.engine.null
-	if err := s.control.call(ctx, methodExec, args, &pid, socket, null, null, program); err != nil {
-		return s.explain(err)
-	}
 	go func() {
-		// The sandbox keeps what it knows of the program until it was waited for.
-		_, _ = s.wait(context.Background(), methodWaitPID, waitPIDArgs{PID: pid, CID: s.cfg.ID})
+		_, _ = s.waitProgram(context.Background(), pid)
 	}()
 	return nil
 }

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strconv"
 
-	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
 	"github.com/containerd/errdefs"
@@ -214,21 +213,7 @@ func (s *Sandbox) changeMounts(ctx context.Context, ops []string) (failed int, e
 	if len(ops)/2 > maxMountOperations {
 		return 0, fmt.Errorf("%d changes of mounts at once, at most %d: %w", len(ops)/2, maxMountOperations, errdefs.ErrInvalidArgument)
 	}
-	args, err := execArgsOf(s.cfg.ID, engine.Exec{Process: &specs.Process{
-		Args: append([]string{"mounts"}, ops...), Cwd: "/", NoNewPrivileges: true,
-		Capabilities: &specs.LinuxCapabilities{
-			Effective: mountCapabilities, Permitted: mountCapabilities, Bounding: mountCapabilities,
-		},
-	}})
-	if err != nil {
-		return 0, err
-	}
-	var pid int32
-	null := s.engine.null
-	if err := s.control.call(ctx, methodExec, args, &pid, null, null, null, s.engine.mounts); err != nil {
-		return 0, s.explain(err)
-	}
-	status, err := s.wait(ctx, methodWaitPID, waitPIDArgs{PID: pid, CID: s.cfg.ID})
+	status, err := s.runProgram(ctx, rootProgram{file: s.engine.mounts, args: append([]string{"mounts"}, ops...), capabilities: mountCapabilities})
 	if err != nil {
 		return 0, err
 	}

@@ -6,10 +6,7 @@ import (
 	"slices"
 	"strings"
 
-	specs "github.com/opencontainers/runtime-spec/specs-go"
-
 	"github.com/containerd/errdefs"
-	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/sysctl"
 )
 
@@ -32,23 +29,7 @@ func (s *Sandbox) setSysctls(ctx context.Context) error {
 	if len(settings) == 0 {
 		return nil
 	}
-	args, err := execArgsOf(s.cfg.ID, engine.Exec{Process: &specs.Process{
-		Args: argv, Cwd: "/", NoNewPrivileges: true,
-		Capabilities: &specs.LinuxCapabilities{
-			Effective: sysctlCapabilities, Permitted: sysctlCapabilities, Bounding: sysctlCapabilities,
-		},
-	}})
-	if err != nil {
-		return err
-	}
-	var pid int32
-	null := s.engine.null
-	// The file behind the three of stdio is the program.
-	err = s.control.call(ctx, methodExec, args, &pid, null, null, null, s.engine.setFiles)
-	if err != nil {
-		return fmt.Errorf("set sysctls: %w", s.explain(err))
-	}
-	status, err := s.wait(ctx, methodWaitPID, waitPIDArgs{PID: pid, CID: s.cfg.ID})
+	status, err := s.runProgram(ctx, rootProgram{file: s.engine.setFiles, args: argv, capabilities: sysctlCapabilities})
 	switch {
 	case err != nil:
 		return fmt.Errorf("set sysctls: %w", err)

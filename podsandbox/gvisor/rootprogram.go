@@ -1,0 +1,58 @@
+package gvisor
+
+import (
+	"context"
+	"os"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
+)
+
+// rootProgram is a program for what can be done or known in the sandbox alone. It runs
+// in the root container, whose namespaces are the sandbox's own, is given by descriptor
+// and is in no file system.
+type rootProgram struct {
+	file         *os.File
+	args         []string // its name first
+	capabilities []string // within the sandbox
+	stdin        *os.File // nil: nothing
+	stdout       *os.File // nil: nowhere
+}
+
+// startProgram returns when the program runs. It has to be waited for.
+func (s *Sandbox) startProgram(ctx context.Context, p rootProgram) (pid int32, err error) {
+	args, err := execArgsOf(s.cfg.ID, engine.Exec{Process: &specs.Process{
+		Args: p.args, Cwd: "/", NoNewPrivileges: true,
+		Capabilities: &specs.LinuxCapabilities{Effective: p.capabilities, Permitted: p.capabilities, Bounding: p.capabilities},
+	}})
+	if err != nil {
+		return 0, err
+	}
+	stdin, stdout := s.engine.null, s.engine.null
+	if p.stdin != nil {
+		stdin = p.stdin
+	}
+	if p.stdout != nil {
+		stdout = p.stdout
+	}
+	// The file behind the three of stdio is the program.
+	if err := s.control.call(ctx, methodExec, args, &pid, stdin, stdout, s.engine.null, p.file); err != nil {
+		return 0, s.explain(err)
+	}
+	return pid, nil
+}
+
+// waitProgram returns when it has ended, or the sandbox has. The sandbox keeps what it
+// knows of a program until then.
+func (s *Sandbox) waitProgram(ctx context.Context, pid int32) (engine.ExitStatus, error) {
+	return s.wait(ctx, methodWaitPID, waitPIDArgs{PID: pid, CID: s.cfg.ID})
+}
+
+func (s *Sandbox) runProgram(ctx context.Context, p rootProgram) (engine.ExitStatus, error) {
+	pid, err := s.startProgram(ctx, p)
+	if err != nil {
+		return engine.ExitStatus{}, err
+	}
+	return s.waitProgram(ctx, pid)
+}
