@@ -3,7 +3,6 @@ package podsandbox
 import (
 	"fmt"
 	"sync"
-	"sync/atomic"
 
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
@@ -26,8 +25,7 @@ type container struct {
 	// ended is closed when the status says Exited.
 	ended     chan struct{}
 	endedOnce sync.Once
-	stopTold  sync.Once   // plugins were told of its end
-	told      atomic.Bool // plugins were told of it, or are being told
+	stopTold  sync.Once // plugins were told of its end
 
 	// updating is held across an update, the call to the sandbox included, so that
 	// updates of this container do not overlap. It is taken before all other locks.

@@ -102,7 +102,6 @@ func (m *Manager) adjustContainer(ctx context.Context, c *container, s *specs.Sp
 	if err != nil {
 		return err
 	}
-	c.told.Store(true)
 	change, err := m.opts.Plugins.CreateContainer(ctx, m.pluginPod(c.pod), pluginContainer(c, after))
 	if err != nil {
 		return err

@@ -2,10 +2,12 @@ package podsandbox
 
 import (
 	"cmp"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
 
+	"github.com/containerd/errdefs"
 	"google.golang.org/protobuf/proto"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
@@ -32,6 +34,9 @@ func (m *Manager) ContainerStatus(id string) (*runtimeapi.ContainerStatus, error
 	c, err := m.findContainer(id)
 	if err != nil {
 		return nil, err
+	}
+	if hidden(c.phase()) {
+		return nil, fmt.Errorf("container %s is still being created: %w", c.id(), errdefs.ErrNotFound)
 	}
 	return containerStatus(c), nil
 }
@@ -61,7 +66,7 @@ func (m *Manager) ListContainers(f *runtimeapi.ContainerFilter) []*runtimeapi.Co
 	for _, c := range m.allContainers() {
 		st := c.Status()
 		state := containerState(st.Phase)
-		if c.hidden() || !strings.HasPrefix(c.id(), f.GetId()) ||
+		if hidden(st.Phase) || !strings.HasPrefix(c.id(), f.GetId()) ||
 			!strings.HasPrefix(c.pod.id(), f.GetPodSandboxId()) ||
 			f.GetState() != nil && f.GetState().GetState() != state ||
 			!selects(f.GetLabelSelector(), c.config().GetLabels()) {
@@ -76,12 +81,10 @@ func (m *Manager) ListContainers(f *runtimeapi.ContainerFilter) []*runtimeapi.Co
 	return out
 }
 
-// hidden are the phases in which the caller does not know the id yet.
+// hidden are the phases in which the caller does not know the id yet. Plugins do, while
+// they are asked about a container; for others, the runtime included, it is none as long
+// as they may refuse it (critest, NRI).
 func hidden(ph lifecycle.Phase) bool { return ph == lifecycle.Creating }
-
-// hidden is false from when plugins know the container: they may ask for it, or have
-// somebody ask, before they answer. It can be started when its creation has ended.
-func (c *container) hidden() bool { return hidden(c.phase()) && !c.told.Load() }
 
 // selects tells whether every label of the selector stands in labels.
 func selects(selector, labels map[string]string) bool {
@@ -115,7 +118,7 @@ func containerState(ph lifecycle.Phase) runtimeapi.ContainerState {
 func snapshot(p *pod) Snapshot {
 	s := Snapshot{Pod: podStatus(p)}
 	for _, c := range p.members() {
-		if !c.hidden() {
+		if !hidden(c.phase()) {
 			s.Containers = append(s.Containers, containerStatus(c))
 		}
 	}

@@ -112,7 +112,7 @@ func (p *plugin) container(name string, pod *api.PodSandbox, c *api.Container) e
 
 func told(name string, pod *api.PodSandbox, c *api.Container) event {
 	return event{
-		Event: name, Pod: pod.GetName(), Container: c.GetName(), State: c.GetState().String(), Env: c.GetEnv(),
+		Event: name, Pod: pod.GetName(), Container: c.GetName(), ID: c.GetId(), State: c.GetState().String(), Env: c.GetEnv(),
 		Notes: c.GetAnnotations(), Memory: c.GetLinux().GetResources().GetMemory().GetLimit().GetValue(),
 	}
 }

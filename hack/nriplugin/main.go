@@ -31,6 +31,7 @@ type event struct {
 	Event     string            `json:"event"`
 	Pod       string            `json:"pod,omitempty"`
 	Container string            `json:"container,omitempty"`
+	ID        string            `json:"id,omitempty"` // of the container
 	State     string            `json:"state,omitempty"`
 	Env       []string          `json:"env,omitempty"`
 	Notes     map[string]string `json:"annotations,omitempty"`

@@ -19,10 +19,10 @@ import (
 
 // nriEvent is a line of the plugin's log, see hack/nriplugin.
 type nriEvent struct {
-	Event, Pod, Container, State, Error, NetNS string
-	Env, Pods, Containers, Failed              []string
-	Annotations                                map[string]string
-	Memory                                     int64
+	Event, Pod, Container, State, Error, NetNS, ID string
+	Env, Pods, Containers, Failed                  []string
+	Annotations                                    map[string]string
+	Memory                                         int64
 }
 
 // nriNode is a node that lets plugins in, with a program of one.
