@@ -97,7 +97,9 @@ func (m *Manager) create(ctx context.Context, p *pod, cfg *runtimeapi.ContainerC
 	if err := m.openStreams(c); err != nil {
 		return nil, err
 	}
-	if err := sandbox.Create(ctx, engine.Container{ID: c.id(), Spec: resolved.spec, Writes: resolved.plan.Writes}); err != nil {
+	if err := sandbox.Create(ctx, engine.Container{
+		ID: c.id(), Spec: resolved.spec, Writes: resolved.plan.Writes, HostSockets: m.reachesSockets(cfg.GetMounts()),
+	}); err != nil {
 		return nil, fmt.Errorf("create in the sandbox: %w", err)
 	}
 	if ph := p.phase(); ph != lifecycle.Ready {

@@ -75,6 +75,10 @@ type Options struct {
 	// Layers say where what containers write goes.
 	Layers LayerOptions
 
+	// HostSockets are paths of the host, absolute. A container with a mount of one, or
+	// of what lies in it, may connect to the Unix sockets in its mounts.
+	HostSockets []string
+
 	// SeccompRoot is where relative names of localhost profiles are looked up.
 	SeccompRoot string
 

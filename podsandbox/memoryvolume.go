@@ -84,12 +84,7 @@ func memoryVolume(table *hostplace.Table, dir, source string) (v engine.MemoryVo
 	if err != nil || volume.Path != "/" { // a folder of a tmpfs that has others, too
 		return v, false, err
 	}
-	part, err := os.OpenFile(source, unix.O_PATH, 0)
-	if err != nil {
-		return v, false, err
-	}
-	defer part.Close()
-	place, err := table.Of(part)
+	place, err := placeOf(table, source)
 	if err != nil {
 		return v, false, err
 	}

@@ -157,7 +157,7 @@ func (m *Manager) recoverContainer(ctx context.Context, c *container, sb engine.
 		// The record may have come before, or be that of a status that was lost.
 		return sb.Destroy(ctx, c.id())
 	case lifecycle.Starting:
-		started, err := recoverStart(ctx, c, sb)
+		started, err := m.recoverStart(ctx, c, sb)
 		if err == nil && !started {
 			return m.unstart(ctx, c, sb)
 		}
@@ -173,7 +173,7 @@ func (m *Manager) recoverContainer(ctx context.Context, c *container, sb engine.
 		}
 		return m.followRunning(ctx, c, sb)
 	case lifecycle.Running:
-		known, err := engineContainer(c)
+		known, err := m.engineContainer(c)
 		if err = errors.Join(err, sb.Learn(known)); err != nil {
 			klog.ErrorS(err, "A container's volumes are not shared with others", "container", c.id())
 		}
@@ -192,8 +192,8 @@ func startingLast(c *container) int {
 }
 
 // recoverStart asks whether a container was started, and brings its start to an end.
-func recoverStart(ctx context.Context, c *container, sb engine.Sandbox) (started bool, err error) {
-	known, err := engineContainer(c)
+func (m *Manager) recoverStart(ctx context.Context, c *container, sb engine.Sandbox) (started bool, err error) {
+	known, err := m.engineContainer(c)
 	if err != nil { // it may run all the same
 		return true, fmt.Errorf("read what it was to be: %w", errdefs.ErrInternal.WithMessage(err.Error()))
 	}

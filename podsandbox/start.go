@@ -63,7 +63,7 @@ func (m *Manager) start(ctx context.Context, c *container) error {
 func (m *Manager) startInSandbox(ctx context.Context, sandbox engine.Sandbox, c *container) error {
 	ctx, cancel := context.WithTimeout(ctx, m.opts.Timeouts.Sandbox)
 	defer cancel()
-	ec, err := engineContainer(c)
+	ec, err := m.engineContainer(c)
 	if err != nil {
 		return err
 	}
@@ -101,8 +101,8 @@ func (m *Manager) startInSandbox(ctx context.Context, sandbox engine.Sandbox, c 
 
 // engineContainer is what the sandbox needs to know of a container, without its files.
 // After an error it is as much of it as can be read.
-func engineContainer(c *container) (engine.Container, error) {
-	ec := engine.Container{ID: c.id()}
+func (m *Manager) engineContainer(c *container) (engine.Container, error) {
+	ec := engine.Container{ID: c.id(), HostSockets: m.reachesSockets(c.config().GetMounts())}
 	var err, werr error
 	ec.Spec, err = c.Spec()
 	ec.Writes, werr = c.Writes()

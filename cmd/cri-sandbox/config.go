@@ -63,8 +63,9 @@ type timeoutsConfig struct {
 }
 
 type securityConfig struct {
-	SeccompRoot    string `toml:"seccomp_root" comment:"Folder of localhost seccomp profiles"`
-	PrivilegedPods string `toml:"privileged_pods" comment:"refuse, since they want the host; or sandbox: privileged inside their sandbox, with nothing of the host"`
+	SeccompRoot    string   `toml:"seccomp_root" comment:"Folder of localhost seccomp profiles"`
+	PrivilegedPods string   `toml:"privileged_pods" comment:"refuse, since they want the host; or sandbox: privileged inside their sandbox, with nothing of the host"`
+	HostSockets    []string `toml:"host_sockets" comment:"Paths of the node: a container that mounts one, or a part of it, may connect to the Unix sockets in its mounts"`
 }
 
 type cdiConfig struct {
@@ -120,7 +121,7 @@ func defaultConfig() config {
 			PullIdle: duration{time.Minute}, Drain: duration{10 * time.Second},
 		},
 		CDI:      cdiConfig{SpecDirs: cdi.DefaultSpecDirs()},
-		Security: securityConfig{SeccompRoot: "/var/lib/kubelet/seccomp", PrivilegedPods: privilegedRefuse},
+		Security: securityConfig{SeccompRoot: "/var/lib/kubelet/seccomp", PrivilegedPods: privilegedRefuse, HostSockets: []string{}},
 		NRI:      defaultNRIConfig(),
 		Images:   defaultImagesConfig(),
 
@@ -207,6 +208,11 @@ func (c config) validate() error {
 	for _, dir := range c.CDI.SpecDirs {
 		if !filepath.IsAbs(dir) {
 			return fmt.Errorf("config: cdi.spec_dirs %q is not an absolute path", dir)
+		}
+	}
+	for _, path := range c.Security.HostSockets {
+		if !filepath.IsAbs(path) {
+			return fmt.Errorf("config: security.host_sockets %q is not an absolute path", path)
 		}
 	}
 	if !slices.Contains([]string{privilegedRefuse, privilegedSandbox}, c.Security.PrivilegedPods) {

@@ -96,7 +96,7 @@ func serve(cfg config) (err error) {
 	}
 	pods, err := podsandbox.New(podsandbox.Options{
 		Root: cfg.Root, State: cfg.State, Engine: engine, Images: images, CNI: cni,
-		Handlers: handlers, SeccompRoot: cfg.Security.SeccompRoot, PrivilegedInSandbox: cfg.Security.PrivilegedPods == privilegedSandbox,
+		Handlers: handlers, SeccompRoot: cfg.Security.SeccompRoot, HostSockets: cfg.Security.HostSockets, PrivilegedInSandbox: cfg.Security.PrivilegedPods == privilegedSandbox,
 		Devices: cdi.Devices{SpecDirs: cfg.CDI.SpecDirs}, Plugins: plugins, Layers: cfg.Containers.layers(),
 		Timeouts: podsandbox.Timeouts{
 			Network: cfg.Timeouts.Network.Duration, Sandbox: cfg.Timeouts.Sandbox.Duration,

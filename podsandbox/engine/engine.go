@@ -191,6 +191,9 @@ type Container struct {
 	// Writes says where what the container writes goes.
 	Writes Writes
 
+	// HostSockets lets it connect to Unix sockets of the host that lie in its mounts.
+	HostSockets bool
+
 	// Stdio are stdin, stdout and stderr; with Spec.Process.Terminal only the
 	// first counts, the terminal's slave side. Needed by Start alone. The sandbox
 	// holds stdout and stderr open until Destroy, so that what was written last can

@@ -48,6 +48,9 @@ func (s *Sandbox) spawnGofer(id string, p *preparedSpec) (*gofer, error) {
 	if err := s.configFlags(d, "gofer-"+id+".log"); err != nil {
 		return nil, err
 	}
+	if p.sockets {
+		d.flag("--host-uds=open")
+	}
 	d.flag("gofer", "--bundle=/", "--gofer-mount-confs="+p.goferConfs())
 	spec, err := specFile(p.goferSpec())
 	if err != nil {

@@ -22,10 +22,11 @@ type preparedSpec struct {
 	spec *specs.Spec
 	// confs says how the root and each bind or image mount is served, in the
 	// order of the spec; images are the files of the image mounts, in that order.
-	confs  []mountConf
-	images []*os.File
-	asked  int  // how many of confs are mounts that were asked for
-	gated  bool // it cannot start without a gate
+	confs   []mountConf
+	images  []*os.File
+	asked   int  // how many of confs are mounts that were asked for
+	sockets bool // that the host listens on may be connected to
+	gated   bool // it cannot start without a gate
 	// served are those that the gofer serves, the root first.
 	served []served
 	// below are paths inside of the sources of binds, by destination; see served.
@@ -65,7 +66,7 @@ func (s *Sandbox) prepareSpec(ctx context.Context, c engine.Container) (*prepare
 	}
 	spec.Mounts = mounts
 	p := &preparedSpec{
-		spec: &spec, ids: s.cfg.IDs, gated: len(c.Writes.Memory) > 0, seed: c.Writes.Seed, fifos: c.Writes.FIFOs,
+		spec: &spec, ids: s.cfg.IDs, gated: len(c.Writes.Memory) > 0, sockets: c.HostSockets, seed: c.Writes.Seed, fifos: c.Writes.FIFOs,
 		layers: map[string]engine.Layer{}, below: map[string]string{},
 	}
 	if layer, ok := c.Writes.Layers["/"]; ok {
