@@ -8,17 +8,9 @@ import (
 	"os"
 
 	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 
 	"github.com/containerd/errdefs"
 )
-
-// packetBuffer is the size asked for the buffers of a packet socket, in bytes.
-// The kernel's default loses packets at the rates a veth reaches.
-const packetBuffer = 4 << 20
-
-// gvisorGSOSize is the largest segment that the Sentry's own segmentation takes.
-const gvisorGSOSize = 1 << 16
 
 // configureNetwork takes the interfaces, addresses and routes of the pod's
 // network namespace into the sandbox, which then answers for them: its packet
@@ -43,8 +35,8 @@ func (s *Sandbox) configureNetwork(ctx context.Context) error {
 		if args, err = scrapeNetwork(); err != nil {
 			return err
 		}
-		for _, l := range args.FDBasedLinks {
-			f, err := packetSocket(l)
+		for i := range args.FDBasedLinks {
+			f, err := packetSocket(&args.FDBasedLinks[i])
 			if err != nil {
 				return err
 			}
@@ -138,8 +130,7 @@ func (args *networkArgs) addLink(link netlink.Link, prefixes []ipPrefix) error {
 		MTU:               attrs.MTU,
 		Addresses:         prefixes,
 		LinkAddress:       attrs.HardwareAddr,
-		GSOMaxSize:        gvisorGSOSize,
-		GVisorGSOEnabled:  true,
+		GSOMaxSize:        attrs.GSOMaxSize,
 		RXChecksumOffload: true, // checked already, or never damaged: a veth carries it
 		QDisc:             qdiscFIFO,
 		NumChannels:       1,
@@ -194,28 +185,4 @@ func (args *networkArgs) addRoute(l *packetLink, r netlink.Route) error {
 	to.Name = l.Name
 	to.Route = route{Destination: net.IPNet{IP: zero, Mask: net.IPMask(zero)}, Gateway: r.Gw, MTU: uint32(r.MTU)}
 	return nil
-}
-
-// packetSocket opens the socket through which the sandbox uses an interface of
-// the calling thread's network namespace.
-func packetSocket(l packetLink) (*os.File, error) {
-	const allProtocols = unix.ETH_P_ALL<<8&0xff00 | unix.ETH_P_ALL>>8
-	// Protocol 0 until it is bound, so that it sees no other interface's packets.
-	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return nil, fmt.Errorf("open packet socket: %w", err)
-	}
-	f := os.NewFile(uintptr(fd), "packet socket of "+l.Name)
-	if err := unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: allProtocols, Ifindex: l.InterfaceIndex}); err != nil {
-		f.Close()
-		return nil, fmt.Errorf("bind packet socket to %s: %w", l.Name, err)
-	}
-	for force, plain := range map[int]int{unix.SO_RCVBUFFORCE: unix.SO_RCVBUF, unix.SO_SNDBUFFORCE: unix.SO_SNDBUF} {
-		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, force, packetBuffer); err != nil {
-			// Without CAP_NET_ADMIN in the initial user namespace: as much as is
-			// allowed.
-			_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, plain, packetBuffer)
-		}
-	}
-	return f, nil
 }
