@@ -8,6 +8,7 @@ import (
 	"os"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"github.com/containerd/errdefs"
 )
@@ -149,40 +150,13 @@ func (args *networkArgs) addLink(link netlink.Link, prefixes []ipPrefix) error {
 		return fmt.Errorf("list routes of %s: %w", attrs.Name, err)
 	}
 	for _, r := range routes {
+		if attrs.RawFlags&unix.IFF_NOARP != 0 {
+			r.Gw = l.nextHopWithoutARP(r)
+		}
 		if err := args.addRoute(&l, r); err != nil {
 			return err
 		}
 	}
 	args.FDBasedLinks = append(args.FDBasedLinks, l)
-	return nil
-}
-
-// addRoute sorts a route into the link's own or the pod's default ones.
-func (args *networkArgs) addRoute(l *packetLink, r netlink.Route) error {
-	dst := r.Dst
-	isDefault := dst == nil
-	if dst != nil {
-		ones, _ := dst.Mask.Size()
-		isDefault = ones == 0
-	}
-	if !isDefault {
-		l.Routes = append(l.Routes, route{
-			Destination: net.IPNet{IP: dst.IP.Mask(dst.Mask), Mask: dst.Mask},
-			Gateway:     r.Gw, MTU: uint32(r.MTU),
-		})
-		return nil
-	}
-	if r.Gw == nil {
-		return fmt.Errorf("default route of %s has no gateway: %w", l.Name, errdefs.ErrFailedPrecondition)
-	}
-	to, zero := &args.Defaultv4Gateway, net.IPv4zero.To4()
-	if r.Gw.To4() == nil {
-		to, zero = &args.Defaultv6Gateway, net.IPv6zero
-	}
-	if to.Name != "" {
-		return fmt.Errorf("two default routes, by %s and %s; a sandbox takes one for each address family: %w", to.Name, l.Name, errdefs.ErrFailedPrecondition)
-	}
-	to.Name = l.Name
-	to.Route = route{Destination: net.IPNet{IP: zero, Mask: net.IPMask(zero)}, Gateway: r.Gw, MTU: uint32(r.MTU)}
 	return nil
 }
