@@ -1,6 +1,7 @@
 package podsandbox
 
 import (
+	"path"
 	"slices"
 	"strings"
 
@@ -23,36 +24,69 @@ const (
 	maxShares = 262_144
 )
 
-// podLimits are those of the pod's cgroup, each of them by the first rule that
-// says something:
+// bounds are the limits that a cgroup above has or passes on: memory in bytes, quota
+// and period in microseconds. 0 is none.
+type bounds struct {
+	memory, quota int64
+	period        uint64
+}
+
+// above is what holds a pod whatever its own cgroup has.
+type above struct {
+	// podsOwn tells that the cgroup's parent is this pod's alone, and its maker's to
+	// size.
+	podsOwn bool
+	parent  bounds // what the parent itself has
+	ceiling bounds // what the parent and all above it leave
+}
+
+// podLimits are those of the pod's cgroup. What holds the pod above is not repeated:
+// on cgroup v1 it could neither be raised by its owner's order of doing things, nor
+// lowered. So memory and CPU quota have no limit here where the parent is the pod's
+// own, as the kubelet's is, or holds it as tightly. Else each has the limit of the
+// first rule that says something:
 //
-//  1. what the caller states for the pod as a whole, and its overhead;
+//  1. what the caller states for the pod as a whole, and its overhead, if that can be
+//     true: the parent has a limit, or every container. The kubelet states the sum of
+//     those containers that are limited (kubernetes#140810);
 //  2. the sum over the pod's containers, if every one is limited, and the overhead;
-//  3. none. The cgroup above may have one, which holds all the same.
+//  3. none.
 //
-// The kubelet states the first, and sets the same on the cgroup above. The
-// result is total: a limit that does not exist any more is taken off.
-func podLimits(pod, overhead *runtimeapi.LinuxContainerResources, containers []*runtimeapi.LinuxContainerResources) cgroup.Limits {
-	quota, period := cpuLimit(pod, overhead, containers)
-	return cgroup.Limits{
-		CPUShares: cpuShares(pod, containers), CPUQuota: quota, CPUPeriod: period,
-		MemoryBytes: memoryLimit(pod, overhead, containers),
+// The result is total: a limit that does not exist any more is taken off.
+func podLimits(pod, overhead *runtimeapi.LinuxContainerResources, containers []*runtimeapi.LinuxContainerResources, up above) cgroup.Limits {
+	l := cgroup.Limits{
+		CPUShares:   cpuShares(pod, containers),
+		CPUQuota:    -1,
+		MemoryBytes: -1,
 		CpusetCpus:  cpuset(pod, containers, (*runtimeapi.LinuxContainerResources).GetCpusetCpus),
 		CpusetMems:  cpuset(pod, containers, (*runtimeapi.LinuxContainerResources).GetCpusetMems),
 		Unified:     pod.GetUnified(),
 	}
+	if up.podsOwn {
+		return l
+	}
+	if m := memoryLimit(pod, overhead, containers, up.parent.memory > 0); up.ceiling.memory == 0 || m < up.ceiling.memory {
+		l.MemoryBytes = m
+	}
+	if q, p := cpuLimit(pod, overhead, containers, up.parent.quota > 0); up.ceiling.quota == 0 || cpus(q, p) < cpus(up.ceiling.quota, up.ceiling.period) {
+		l.CPUQuota, l.CPUPeriod = q, p
+	}
+	return l
 }
 
+// cpus is how many of them a quota stands for.
+func cpus(quota int64, period uint64) float64 { return float64(quota) / float64(max(period, 1)) }
+
 // memoryLimit is in bytes, or -1.
-func memoryLimit(pod, overhead *runtimeapi.LinuxContainerResources, containers []*runtimeapi.LinuxContainerResources) int64 {
+func memoryLimit(pod, overhead *runtimeapi.LinuxContainerResources, containers []*runtimeapi.LinuxContainerResources, parentHas bool) int64 {
 	extra := max(overhead.GetMemoryLimitInBytes(), 0)
-	if l := pod.GetMemoryLimitInBytes(); l > 0 {
+	sum, all := total(containers, func(r *runtimeapi.LinuxContainerResources) int64 { return r.GetMemoryLimitInBytes() })
+	if l := pod.GetMemoryLimitInBytes(); l > 0 && (all || parentHas) {
 		return l + extra
 	}
 	if extra == 0 {
 		extra = sandboxMemory
 	}
-	sum, all := total(containers, func(r *runtimeapi.LinuxContainerResources) int64 { return r.GetMemoryLimitInBytes() })
 	if !all {
 		return -1
 	}
@@ -61,23 +95,32 @@ func memoryLimit(pod, overhead *runtimeapi.LinuxContainerResources, containers [
 
 // cpuLimit is a quota and its period in microseconds; a quota of -1 is none, and
 // needs no period.
-func cpuLimit(pod, overhead *runtimeapi.LinuxContainerResources, containers []*runtimeapi.LinuxContainerResources) (quota int64, period uint64) {
+func cpuLimit(pod, overhead *runtimeapi.LinuxContainerResources, containers []*runtimeapi.LinuxContainerResources, parentHas bool) (quota int64, period uint64) {
 	period = defaultPeriod
 	if p := pod.GetCpuPeriod(); p > 0 {
 		period = uint64(p)
 	}
 	in := func(r *runtimeapi.LinuxContainerResources) int64 { return quotaIn(r, period) }
+	sum, all := total(containers, in)
 	switch {
 	case pod.GetCpuQuota() < 0:
 		return -1, 0
-	case pod.GetCpuQuota() > 0:
+	case pod.GetCpuQuota() > 0 && (all || parentHas):
 		return pod.GetCpuQuota() + in(overhead), period
-	}
-	sum, all := total(containers, in)
-	if !all {
+	case !all:
 		return -1, 0
 	}
 	return sum + in(overhead), period
+}
+
+// isPodsOwn tells whether a cgroup's parent was made for this pod alone: the
+// kubelet's is named after its uid, as a folder or, with underscores, as a slice.
+func isPodsOwn(parent, uid string) bool {
+	name := strings.TrimSuffix(path.Base(parent), ".slice")
+	if uid == "" {
+		return false
+	}
+	return strings.HasSuffix(name, "pod"+uid) || strings.HasSuffix(name, "pod"+strings.ReplaceAll(uid, "-", "_"))
 }
 
 // quotaIn is a quota as it would be in another period, or 0 without one.

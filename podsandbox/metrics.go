@@ -41,7 +41,7 @@ func (m *Manager) podMetrics(ctx context.Context, p *pod) *runtimeapi.PodSandbox
 	s.addGroupDetail(p)
 	s.addInterfaces(m.interfaces(p))
 	s.addProcesses(processes(sample))
-	limits := p.limits()
+	limits := p.shownLimits()
 	s.addSpec(&runtimeapi.LinuxContainerResources{
 		CpuPeriod: int64(limits.CPUPeriod), CpuQuota: limits.CPUQuota, CpuShares: int64(limits.CPUShares), MemoryLimitInBytes: limits.MemoryBytes,
 	})

@@ -58,7 +58,30 @@ func (p *pod) limits() cgroup.Limits {
 			members = append(members, c.resources())
 		}
 	}
-	return podLimits(resources, overhead, members)
+	return podLimits(resources, overhead, members, p.above())
+}
+
+func (p *pod) above() above {
+	cfg := p.config()
+	up := above{podsOwn: isPodsOwn(cfg.GetLinux().GetCgroupParent(), cfg.GetMetadata().GetUid())}
+	if g := p.getGroup(); g != nil {
+		up.parent.memory, up.parent.quota, up.parent.period = g.ParentLimits()
+		up.ceiling.memory, up.ceiling.quota, up.ceiling.period = g.Ceiling()
+	}
+	return up
+}
+
+// shownLimits are limits, and where those have none, what the parent's cgroup has:
+// where it is the pod's own, it is the pod's limit.
+func (p *pod) shownLimits() cgroup.Limits {
+	l, parent := p.limits(), p.above().parent
+	if l.MemoryBytes <= 0 && parent.memory > 0 {
+		l.MemoryBytes = parent.memory
+	}
+	if l.CPUQuota <= 0 && parent.quota > 0 {
+		l.CPUQuota, l.CPUPeriod = parent.quota, parent.period
+	}
+	return l
 }
 
 // fitGroup gives the pod's cgroup the limits that its record and its containers'
@@ -87,7 +110,12 @@ func (p *pod) fitGroupLocked() error {
 		}
 	}
 	p.size.set = nil // a failure leaves some of them
-	if err := g.Update(want); err != nil {
+	err := g.Update(want)
+	if again := p.limits(); errdefs.IsInvalidArgument(err) && !reflect.DeepEqual(again, want) {
+		want = again // what is above has changed meanwhile
+		err = g.Update(want)
+	}
+	if err != nil {
 		return err
 	}
 	p.size.set = &want
@@ -152,7 +180,11 @@ func (m *Manager) updateContainer(ctx context.Context, c *container, change *run
 		return err
 	}
 	if err := showLimits(ctx, c, sandbox); err != nil {
-		if berr := c.putBack(before); berr != nil {
+		berr := c.putBack(before)
+		if berr == nil { // it may see a part of them
+			berr = showLimits(ctx, c, sandbox)
+		}
+		if berr != nil {
 			klog.ErrorS(berr, "Take back resources that could not be shown", "container", c.id())
 		}
 		return err

@@ -144,12 +144,15 @@ func (m *Manager) makeGroup(p *pod) error {
 		return fmt.Errorf("note the cgroup's parent: %w", err)
 	}
 	crashpoint.Here("after cgroup note")
-	g, err := cgroup.Create(linux.GetCgroupParent(), p.id(), p.limits())
+	g, err := cgroup.Create(linux.GetCgroupParent(), p.id(), cgroup.Limits{})
 	if err != nil {
 		return fmt.Errorf("make cgroup: %w", err)
 	}
 	g.SetOwner(CgroupOwner(m.opts.Root))
 	p.setGroup(g)
+	if err := m.fitGroup(p); err != nil { // by what is above it, too
+		return fmt.Errorf("make cgroup: %w", err)
+	}
 	return nil
 }
 

@@ -147,8 +147,28 @@ func (g *Group) EffectiveLimits() (memory, quota int64, period uint64, err error
 	if !g.exists() {
 		return 0, 0, 0, fmt.Errorf("cgroup %s: %w", g.path, errdefs.ErrNotFound)
 	}
+	memory, quota, period = g.limitsFrom(g.path)
+	return memory, quota, period, nil
+}
+
+// Ceiling is what the ancestors of the group hold it to, in the units of
+// EffectiveLimits. On v1 no CPU quota can be set that is above it.
+func (g *Group) Ceiling() (memory, quota int64, period uint64) {
+	return g.limitsFrom(path.Dir(g.path))
+}
+
+// ParentLimits are those that are set on the parent itself, in the units of
+// EffectiveLimits.
+func (g *Group) ParentLimits() (memory, quota int64, period uint64) {
+	parent := Group{host: g.host, place: place{path: path.Dir(g.path)}}
+	quota, period = parent.cpuLimit()
+	return parent.memoryLimit(), quota, period
+}
+
+// limitsFrom are the tightest of a level and all above it.
+func (g *Group) limitsFrom(at string) (memory, quota int64, period uint64) {
 	share := math.Inf(1)
-	for at := g.path; ; at = path.Dir(at) {
+	for ; ; at = path.Dir(at) {
 		level := Group{host: g.host, place: place{path: at}}
 		if m := level.memoryLimit(); m > 0 && (memory == 0 || m < memory) {
 			memory = m
@@ -157,7 +177,7 @@ func (g *Group) EffectiveLimits() (memory, quota int64, period uint64, err error
 			share, quota, period = float64(q)/float64(p), q, p
 		}
 		if at == "/" {
-			return memory, quota, period, nil
+			return memory, quota, period
 		}
 	}
 }

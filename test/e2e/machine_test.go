@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -18,22 +19,24 @@ import (
 func TestAPodsLimitsAreTheSizeOfItsMachine(t *testing.T) {
 	k := newKit(t)
 	const limit = 300 << 20
-	id, pod := k.pod(func(p *runtimeapi.PodSandboxConfig) {
-		p.Linux.Resources = &runtimeapi.LinuxContainerResources{MemoryLimitInBytes: limit}
-	})
-	out := k.run(id, pod, k.shell("a", "grep MemTotal /proc/meminfo"))
-	var kib int64
-	if _, err := fmt.Sscanf(out, "MemTotal: %d kB", &kib); err != nil || kib<<10 != limit {
-		t.Errorf("the pod sees %q, its limit is %d KiB", strings.TrimSpace(out), limit>>10)
+	g := k.parentGroup("machine")
+	k.must(g.set(limit, 300000)) // as the kubelet's, before it runs the pod
+	id, pod := k.pod(g.below(&runtimeapi.LinuxContainerResources{MemoryLimitInBytes: limit}))
+	out := k.run(id, pod, k.shell("a", "grep MemTotal /proc/meminfo; nproc"))
+	if memTotal(k, out) != limit {
+		t.Errorf("the pod sees %q, its limit is %d KiB", out, limit>>10)
+	}
+	if cpus := min(3, runtime.NumCPU()); !strings.HasSuffix(strings.TrimSpace(out), fmt.Sprintf("\n%d", cpus)) {
+		t.Errorf("the pod sees %q, its quota is that of %d CPUs", out, cpus)
 	}
 }
 
 // TestAPodOutOfMemoryIsReported: the kernel kills the sandbox as a whole.
 func TestAPodOutOfMemoryIsReported(t *testing.T) {
 	k := newKit(t)
-	id, pod := k.pod(func(p *runtimeapi.PodSandboxConfig) {
-		p.Linux.Resources = &runtimeapi.LinuxContainerResources{MemoryLimitInBytes: 128 << 20}
-	})
+	g := k.parentGroup("small")
+	k.must(g.set(128<<20, -1))
+	id, pod := k.pod(g.below(nil))
 	st := k.wait(k.start(id, pod, k.shell("eats", "head -c 1000000000 /dev/zero > /dev/shm/x; head -c 1000000000 /dev/zero | tail")))
 	if st.ExitCode != 137 || st.Reason != "OOMKilled" {
 		t.Errorf("status = %v", st)

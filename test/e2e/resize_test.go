@@ -130,7 +130,8 @@ func TestThePodsOwnLimitsWin(t *testing.T) {
 		p.Linux.Resources = &runtimeapi.LinuxContainerResources{MemoryLimitInBytes: 300 * mib, CpuQuota: 40000, CpuPeriod: 100000}
 		p.Linux.Overhead = memory(50)
 	})
-	k.start(id, pod, k.shell("a", "exec sleep 600", withResources(memory(64))))
+	k.wantLimits(id, -1, -1) // not before every container is known to have limits
+	k.start(id, pod, k.shell("a", "exec sleep 600", withResources(&runtimeapi.LinuxContainerResources{MemoryLimitInBytes: 64 * mib, CpuQuota: 1000})))
 	k.wantLimits(id, 350*mib, 40000)
 	update := func(overhead, resources *runtimeapi.LinuxContainerResources) error {
 		_, err := k.runtime().UpdatePodSandboxResources(k.ctx, &runtimeapi.UpdatePodSandboxResourcesRequest{
