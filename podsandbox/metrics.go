@@ -79,6 +79,7 @@ func (m *Manager) containerMetrics(ctx context.Context, c *container, sample *po
 	s.addTimes(sample.time, st.StartedAt)
 	if use, ok := sample.use[c.id()]; ok && st.Phase == lifecycle.Running {
 		s.addUsage(use)
+		s.add(memoryPeak, max(m.stats.peak(c.id()), use.MemoryBytes))
 		s.addProcesses(use.Pids)
 		d, counted := open[c.id()]
 		s.addDescriptors(d, counted)

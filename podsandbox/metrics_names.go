@@ -53,7 +53,7 @@ var (
 	memoryMappedFile   = gauge("container_memory_mapped_file", "Mapped files in bytes.")
 	memorySwap         = gauge("container_memory_swap", "Swap in use, in bytes.")
 	memoryKernel       = gauge("container_memory_kernel_usage", "Memory of the host's kernel for the pod, in bytes.")
-	memoryPeak         = gauge("container_memory_max_usage_bytes", "The most memory that was in use.")
+	memoryPeak         = gauge("container_memory_max_usage_bytes", "The most memory that was in use; of a container, that was seen in use by this daemon.")
 	memoryActiveFile   = gauge("container_memory_total_active_file_bytes", "Page cache that was used again, in bytes.")
 	memoryInactiveFile = gauge("container_memory_total_inactive_file_bytes", "Page cache that was not used again, in bytes.")
 	memoryLimitHits    = counter("container_memory_failcnt", "How often the memory limit was reached.")

@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
 )
 
 func TestMetricDescriptors(t *testing.T) {
@@ -49,4 +51,19 @@ func TestSeriesShareNoLabels(t *testing.T) {
 		}
 	}()
 	s.add(netRxBytes, 1)
+}
+
+func TestTheMostMemoryThatWasSeen(t *testing.T) {
+	c := &collector{}
+	for _, use := range []uint64{5, 9, 7} {
+		c.notePeaks(map[string]engine.Usage{"a": {MemoryBytes: use}})
+	}
+	c.notePeaks(map[string]engine.Usage{"b": {MemoryBytes: 1}})
+	if a, b := c.peak("a"), c.peak("b"); a != 9 || b != 1 {
+		t.Errorf("peaks %d and %d, want 9 and 1", a, b)
+	}
+	c.forget("a")
+	if a := c.peak("a"); a != 0 {
+		t.Errorf("one that is gone has %d", a)
+	}
 }

@@ -138,6 +138,7 @@ func (m *Manager) lookAtMemory(p *pod, limits map[string]uint64) uint64 {
 		}
 		return math.MaxUint64
 	}
+	m.stats.notePeaks(use)
 	over, left := overLimit(limits, use)
 	for _, id := range over {
 		if err := m.oomKill(ctx, p, id, use[id].MemoryBytes, limits[id]); err != nil {

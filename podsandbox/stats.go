@@ -38,10 +38,32 @@ type collector struct {
 	mu     sync.Mutex
 	pods   map[string]*podSample
 	layers map[string]*layerSample
+	peaks  map[string]uint64 // by container, see notePeaks
 
 	// by pod
 	inodes      map[string]*countSample[uint64]
 	descriptors map[string]*countSample[engine.Descriptors]
+}
+
+// notePeaks is told of every look at the memory of containers. A sandbox keeps no
+// maximum of a container, so what is known of one is the largest use that anybody has
+// seen: whoever asks for statistics, and the memory watch, which looks the more often
+// the nearer a container is to its limit. It begins anew with the daemon.
+func (c *collector) notePeaks(use map[string]engine.Usage) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.peaks == nil {
+		c.peaks = map[string]uint64{}
+	}
+	for id, u := range use {
+		c.peaks[id] = max(c.peaks[id], u.MemoryBytes)
+	}
+}
+
+func (c *collector) peak(id string) uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.peaks[id]
 }
 
 // podSample is what one look at a pod gave.
@@ -101,7 +123,10 @@ func (c *collector) pod(ctx context.Context, p *pod) *podSample {
 		c.pods[p.id()] = s
 	}
 	c.mu.Unlock()
-	s.once.Do(func() { s.take(ctx, p) })
+	s.once.Do(func() {
+		s.take(ctx, p)
+		c.notePeaks(s.use)
+	})
 	return s
 }
 
@@ -241,6 +266,7 @@ func (c *collector) forget(id string) {
 	delete(c.layers, id)
 	delete(c.inodes, id)
 	delete(c.descriptors, id)
+	delete(c.peaks, id)
 }
 
 // ContainerStats reports the use of one container.
@@ -346,7 +372,7 @@ func (m *Manager) podStats(ctx context.Context, p *pod) *runtimeapi.PodSandboxSt
 		Network: m.networkUsage(p, at),
 		Process: &runtimeapi.ProcessUsage{Timestamp: at, ProcessCount: &runtimeapi.UInt64Value{Value: processes(s)}},
 	}
-	if l := p.limits().MemoryBytes; l > 0 {
+	if l := p.shownLimits().MemoryBytes; l > 0 {
 		linux.Memory.AvailableBytes = &runtimeapi.UInt64Value{Value: uint64(l) - min(s.group.WorkingSet, uint64(l))}
 	}
 	for _, c := range p.members() {

@@ -140,6 +140,7 @@ func TestMetricsOfPodsAndContainers(t *testing.T) {
 		d.within(name, "web", pod, 1, 60*mib)
 	}
 	d.within("container_memory_max_usage_bytes", "", pod, 80*mib, 400*mib)
+	d.within("container_memory_max_usage_bytes", "eater", pod, 80*mib, 140*mib)
 	d.within("container_memory_failures_total", "", pod, 1, much, "failure_type=pgfault", "scope=hierarchy")
 	d.within("container_memory_rss", "eater", pod, 80*mib, 140*mib)
 	d.within("container_cpu_usage_seconds_total", "", pod, 0, 600)
