@@ -65,22 +65,31 @@ func (s *Sandbox) prepare(ctx context.Context, entry *container, c engine.Contai
 // file system from outside of the sandbox takes a descriptor: its root, what it asks
 // for, and what covers the paths that it is not to see or to write to.
 func (p *preparedSpec) checkFiles() error {
-	others := len(p.withFile())
-	if !p.spec.Process.Terminal {
-		others += 3
-	}
-	if _, ok := p.layers["/"]; ok {
-		others++ // the seed
-	}
-	if p.gated {
-		others++
-	}
-	most := maxMessageFiles - others - (len(p.confs) - p.asked)
-	if p.asked > most {
+	if n := p.messageFiles(); n > maxMessageFiles {
 		return fmt.Errorf("it has %d mounts of volumes, host paths and images, and a sandbox can be given %d for one container; "+
-			"mount whole volumes instead of many parts of them: %w", p.asked, most, errdefs.ErrInvalidArgument)
+			"mount whole volumes instead of many parts of them: %w", p.asked, maxMessageFiles-(n-p.asked), errdefs.ErrInvalidArgument)
 	}
 	return nil
+}
+
+// messageFiles is how many descriptors the start of the container will take.
+func (p *preparedSpec) messageFiles() int {
+	n := 1 + len(p.withFile()) // the root
+	for _, m := range p.spec.Mounts {
+		if fromOutside(m) {
+			n++
+		}
+	}
+	if !p.spec.Process.Terminal {
+		n += 3
+	}
+	if _, ok := p.layers["/"]; ok {
+		n++ // the seed
+	}
+	if p.gated {
+		n++
+	}
+	return n
 }
 
 // Start implements engine.Sandbox.

@@ -34,6 +34,7 @@
 //	<StateDir>/bin/cri-sandbox-sentry-<hash>  the staged program
 //	<Config.Dir>/control.sock                 the Sentry's control socket
 //	<Config.Dir>/empty                        what a masked file shows
+//	<Config.Dir>/interfaces.json              the network interfaces that the sandbox was started with
 //	<Config.Dir>/panic.log                    stderr of Sentry and gofers, once one has failed
 //	<Config.Dir>/boot.log, gofer-<id>.log     with Options.Debug only
 package gvisor

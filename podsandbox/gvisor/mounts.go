@@ -82,7 +82,11 @@ func (s *Sandbox) prepareSpec(ctx context.Context, c engine.Container) (*prepare
 			p.asked++
 		}
 	}
-	if err := s.restrict(ctx, p, c.Spec); err != nil {
+	err = s.restrict(ctx, p, c.Spec)
+	if err == nil {
+		err = s.showInterfaces(p, c.Spec)
+	}
+	if err != nil {
 		p.close()
 		return nil, err
 	}

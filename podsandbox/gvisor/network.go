@@ -48,6 +48,9 @@ func (s *Sandbox) configureNetwork(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read network of pod: %w", err)
 	}
+	if err := writeInterfaces(s.cfg.Dir, args); err != nil {
+		return err
+	}
 	if err := s.control.call(ctx, methodSetNetwork, args, nil, sockets...); err != nil {
 		return s.explain(err)
 	}

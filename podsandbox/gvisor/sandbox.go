@@ -41,9 +41,10 @@ type Sandbox struct {
 	memory  map[string]bool // made already, by name; guarded by sharing
 	retired []*gofer        // guarded by mu; they serve what other containers have joined
 
-	procSys procSysImages
-	asking  chan struct{} // filled while a program runs; see ask
-	kinds   sync.Map      // pathKind by path; see kindInSandbox
+	procSys  procSysImages
+	asking   chan struct{} // filled while a program runs; see ask
+	kinds    sync.Map      // pathKind by path; see kindInSandbox
+	sysClass sysClassMount
 }
 
 // container is what this daemon knows of a container.
@@ -288,6 +289,7 @@ func (s *Sandbox) release() {
 	}
 	s.panicLog.Close()
 	s.procSys.close()
+	s.sysClass.close()
 }
 
 // requireAlive gives calls on a dead sandbox one uniform error.
