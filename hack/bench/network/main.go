@@ -29,7 +29,7 @@ func main() {
 	os.Exit(1)
 }
 
-// serve returns when it cannot go on.
+// serve returns the error that ended it.
 func serve(address string) error {
 	l, err := net.Listen("tcp", address)
 	if err != nil {
