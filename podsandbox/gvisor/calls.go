@@ -69,6 +69,8 @@ type packetLink struct {
 	QDisc             int
 	Neighbors         []neighbor
 	NumChannels       int
+
+	peer int // of a veth: the number of its other end, in whatever namespace that is
 }
 
 // qdiscFIFO is gVisor's queueing discipline with a sending goroutine of its own.

@@ -63,6 +63,16 @@ type Engine struct {
 	deafOnce sync.Once // the missing netdev hook is reported once
 
 	procSys procSysImages
+
+	hostNetNS *os.File // where CNI leaves the other ends of links; nil is the daemon's own
+}
+
+// onHost runs f in the network namespace of the other ends of pods' links.
+func (e *Engine) onHost(f func() error) error {
+	if e.hostNetNS == nil {
+		return f()
+	}
+	return inNetNS(e.hostNetNS, f)
 }
 
 var _ engine.Engine = (*Engine)(nil)

@@ -48,6 +48,9 @@ func (s *Sandbox) configureNetwork(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read network of pod: %w", err)
 	}
+	if err := s.engine.onHost(func() error { return cutForSandbox(netns, args.FDBasedLinks) }); err != nil {
+		s.engine.log.Warn("Datagrams that a sender has joined do not reach a pod", "sandbox", s.cfg.ID, "error", err)
+	}
 	if err := writeInterfaces(s.cfg.Dir, args); err != nil {
 		return err
 	}
@@ -138,6 +141,9 @@ func (args *networkArgs) addLink(link netlink.Link, prefixes []ipPrefix) error {
 		RXChecksumOffload: true, // checked already, or never damaged: a veth carries it
 		QDisc:             qdiscFIFO,
 		NumChannels:       1,
+	}
+	if link.Type() == "veth" {
+		l.peer = attrs.ParentIndex
 	}
 	neighbors, err := netlink.NeighList(attrs.Index, 0)
 	if err != nil {

@@ -47,14 +47,14 @@ func packetSocket(l *packetLink) (*os.File, error) {
 // chooseGSO has the host's kernel cut large TCP segments into packets, and only
 // where a packet leaves the host, and complete their checksums: with a header in
 // front of each packet (PACKET_VNET_HDR) that says how. Where the interface or its
-// socket does not take those, the Sentry cuts and sums, which is several times slower
+// socket does not take those, or not the filter that they need, the Sentry cuts and sums, which is several times slower
 // but the same on the wire.
 //
 // It is told of TCP alone. The link's TXChecksumOffload would leave checksums of UDP
 // and ICMP empty, too, without a header that says so, and other nodes drop them.
 func (l *packetLink) chooseGSO(fd int) {
 	l.GSOMaxSize = min(l.GSOMaxSize, maxGSOSize)
-	if l.takesGSO(fd) && unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_VNET_HDR, 1) == nil {
+	if l.takesGSO(fd) && attachGSOFilter(fd) == nil && unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_VNET_HDR, 1) == nil {
 		return
 	}
 	l.GSOMaxSize, l.GVisorGSOEnabled = maxGSOSize, true

@@ -87,8 +87,14 @@ func (c *capture) each(t testing.TB, f func(frame []byte, source net.IP)) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if frame := buf[:n]; n >= 14+20 && binary.BigEndian.Uint16(frame[12:]) == unix.ETH_P_IP {
+		if n < 14+40 {
+			continue
+		}
+		switch frame := buf[:n]; binary.BigEndian.Uint16(frame[12:]) {
+		case unix.ETH_P_IP:
 			f(frame, net.IP(frame[26:30]))
+		case unix.ETH_P_IPV6:
+			f(frame, net.IP(frame[22:38]))
 		}
 	}
 }
@@ -194,7 +200,7 @@ func (p *pod) transferBothWays(ns *os.File, ip string) {
 	}
 	var listener net.Listener
 	if err := inNetNS(ns, func() (err error) {
-		listener, err = net.Listen("tcp", ip+":7000")
+		listener, err = net.Listen("tcp", net.JoinHostPort(ip, "7000"))
 		return err
 	}); err != nil {
 		p.t.Fatal(err)
@@ -270,6 +276,68 @@ func TestSegmentation(t *testing.T) {
 				t.Errorf("the longest packet of the pod has %d bytes, the MTU is %d", got, mtu)
 			}
 		})
+	}
+}
+
+func TestSegmentationOfIPv6(t *testing.T) {
+	const podIP6, hostIP6 = "fd00:1::2", "fd00:1::1"
+	p := bootPod(t, newTestEngine(t))
+	add := func(name, ip string) error {
+		l, err := netlink.LinkByName(name)
+		if err != nil {
+			return err
+		}
+		a, _ := netlink.ParseAddr(ip + "/64")
+		a.Flags = unix.IFA_F_NODAD
+		return netlink.AddrAdd(l, a)
+	}
+	p.ns.inPod(t, func() error { return add("eth0", podIP6) })
+	if err := inNetNS(p.ns.host, func() error { return add("veth0", hostIP6) }); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.StartRoot(testContext(t)); err != nil {
+		t.Fatal(err)
+	}
+	out, in := startCapture(t, p.ns.host, "veth0"), startCapture(t, p.ns.host, "veth0")
+	p.transferBothWays(p.ns.host, hostIP6)
+	if got, back := out.longest(t, podIP6), in.longest(t, hostIP6); got <= 1500 || back <= 1500 {
+		t.Errorf("the longest packets have %d bytes out of the pod and %d into it", got, back)
+	}
+}
+
+// A socket or an interface that takes no header leaves all to the Sentry.
+func TestSegmentationWithoutHeader(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("needs root")
+	}
+	ns := newTestNetNS(t)
+	_, packet := ns.podSocket(t)
+	for name, test := range map[string]struct {
+		domain int
+		change func(*packetLink)
+		host   bool
+	}{
+		"as it is":            {unix.AF_PACKET, func(*packetLink) {}, true},
+		"option refused":      {unix.AF_INET, func(*packetLink) {}, false},
+		"no Ethernet header":  {unix.AF_PACKET, func(l *packetLink) { l.LinkAddress = nil }, false},
+		"limit not known":     {unix.AF_PACKET, func(l *packetLink) { l.GSOMaxSize = 0 }, false},
+		"no such interface":   {unix.AF_PACKET, func(l *packetLink) { l.Name = "none" }, false},
+		"more than IP's most": {unix.AF_PACKET, func(l *packetLink) { l.GSOMaxSize = 512 << 10 }, true},
+	} {
+		l := packet
+		test.change(&l)
+		ns.inPod(t, func() error {
+			fd, err := unix.Socket(test.domain, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_ICMP)
+			if err != nil {
+				return err
+			}
+			defer unix.Close(fd)
+			l.chooseGSO(fd)
+			return nil
+		})
+		if l.GVisorGSOEnabled == test.host || l.GSOMaxSize != maxGSOSize {
+			t.Errorf("%s: %+v", name, l)
+		}
 	}
 }
 
