@@ -1,6 +1,7 @@
 package gvisor
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -9,11 +10,22 @@ import (
 // emptyFile returns the file that the pod's masked files show, which it makes. It
 // is the pod's own: a gofer is root over its mounts, and could write to one that
 // other pods show, too.
-func (s *Sandbox) emptyFile() (string, error) {
-	path := filepath.Join(s.cfg.Dir, "empty")
-	f, err := os.OpenFile(path, os.O_RDONLY|os.O_CREATE, 0o444)
-	if err != nil {
-		return "", fmt.Errorf("create empty file: %w", err)
+func (s *Sandbox) emptyFile() (string, error) { return s.podFile("empty", "") }
+
+// podFile returns a file of that kind with other contents.
+func (s *Sandbox) podFile(name, contents string) (string, error) {
+	path := filepath.Join(s.cfg.Dir, name)
+	if info, err := os.Lstat(path); err == nil && info.Mode().IsRegular() && info.Size() == int64(len(contents)) {
+		return path, nil
 	}
-	return path, f.Close()
+	next, err := os.CreateTemp(s.cfg.Dir, name)
+	if err != nil {
+		return "", fmt.Errorf("create %s file: %w", name, err)
+	}
+	_, err = next.WriteString(contents)
+	if err := errors.Join(err, next.Chmod(0o444), next.Close(), os.Rename(next.Name(), path)); err != nil {
+		os.Remove(next.Name())
+		return "", fmt.Errorf("create %s file: %w", name, err)
+	}
+	return path, nil
 }

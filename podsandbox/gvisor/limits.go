@@ -3,6 +3,7 @@ package gvisor
 import (
 	"context"
 	"fmt"
+	"path"
 	"slices"
 	"strconv"
 
@@ -61,13 +62,20 @@ func limitsOf(r *specs.LinuxResources) []limit {
 	return out
 }
 
-// unlimited are the first that limitsOf returns for a container without limits, as
-// the Sentry would show it by itself.
-var unlimited = []limit{{"memory.max", "max"}, {"cpu.max", "max 100000"}}
-
 // leastShares is the smallest value, and what the kubelet sends of a container that
 // requests no CPU.
 const leastShares = 2
+
+// isLimited tells whether a container has a limit of memory or CPU.
+func isLimited(r *specs.LinuxResources) bool {
+	return r != nil && (r.Memory != nil && r.Memory.Limit != nil && *r.Memory.Limit > 0 ||
+		r.CPU != nil && r.CPU.Quota != nil && *r.CPU.Quota > 0 ||
+		r.Unified["memory.max"] != "" || r.Unified["cpu.max"] != "")
+}
+
+// unlimited are the first that limitsOf returns for a container without limits, as
+// the Sentry would show it by itself.
+var unlimited = []limit{{"memory.max", "max"}, {"cpu.max", "max 100000"}}
 
 // makeCgroup makes a container's cgroup with its limits. One that has neither limit
 // nor request needs none made, which takes a millisecond of a processor.
@@ -85,6 +93,28 @@ func (s *Sandbox) makeCgroup(ctx context.Context, c engine.Container) error {
 		return nil
 	}
 	return s.setCgroup(ctx, c.ID, append([]limit{{"", ""}}, limits...))
+}
+
+// controllers is /proc/cgroups of a node with cgroup v2. The Sentry's has those of
+// v1, which are none. A JVM (17, for one) looks there whether cgroups can limit it
+// at all.
+const controllers = "#subsys_name\thierarchy\tnum_cgroups\tenabled\n" +
+	"cpuset\t0\t1\t1\ncpu\t0\t1\t1\ncpuacct\t0\t1\t1\nmemory\t0\t1\t1\npids\t0\t1\t1\n"
+
+// showControllers puts the controllers into the /proc of a container with limits.
+func (s *Sandbox) showControllers(p *preparedSpec, spec *specs.Spec) error {
+	const place = "/proc/cgroups"
+	if spec.Linux == nil || !isLimited(spec.Linux.Resources) || slices.Contains(p.emptyProcFiles, path.Base(place)) {
+		return nil
+	}
+	file, err := s.podFile("cgroups", controllers)
+	if err != nil {
+		return err
+	}
+	p.spec.Mounts = append(p.spec.Mounts, specs.Mount{
+		Destination: place, Type: "bind", Source: file, Options: []string{"bind", "ro", "nosuid", "noexec", "nodev"},
+	})
+	return nil
 }
 
 // SetLimits implements engine.Sandbox.

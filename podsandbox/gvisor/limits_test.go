@@ -7,6 +7,9 @@ import (
 
 	"github.com/containerd/errdefs"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/idmap"
 )
 
 const showLimits = "cd /sys/fs/cgroup; cat memory.max memory.high cpu.max cpu.weight pids.max | tr '\\n' ';'"
@@ -43,8 +46,10 @@ func TestAContainerSeesItsLimits(t *testing.T) {
 	}
 	c := p.start(limited)
 	c.waitFor(t, "536870912;max;150000 50000;100;20;")
-	if out, _, err := p.sh(c.ID, "for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do sleep 9 & done 2>&1"); err != nil || !strings.Contains(out, "fork") {
-		t.Errorf("more processes than pids.max: %q, %v", out, err)
+	forks := shell(root, "for i in 1 2 3 4 5 6; do sleep 9 & done")
+	forks.Linux.Resources = &specs.LinuxResources{Unified: map[string]string{"pids.max": "5"}}
+	if out, _ := p.run(forks); !strings.Contains(out, "fork") {
+		t.Errorf("more processes than pids.max: %q", out)
 	}
 	other := p.start(shell(root, showLimits+"; sleep 100"))
 	other.waitFor(t, "max;max;max 100000;100;max;")
@@ -108,5 +113,30 @@ func TestAContainerCannotWriteItsLimits(t *testing.T) {
 	// And it leaves no way to the others' cgroups.
 	if b, err := p.readFile(testContext(t), "/sys/fs/cgroup/cgroup.procs"); err == nil {
 		t.Errorf("the root container has cgroups mounted: %q", b)
+	}
+}
+
+// TestALimitedContainerHasControllers: without them a JVM looks at no limits.
+func TestALimitedContainerHasControllers(t *testing.T) {
+	all := []specs.LinuxIDMapping{{HostID: 70000, Size: 65536}}
+	for name, change := range map[string]func(*engine.Config){
+		"plain":                 func(*engine.Config) {},
+		"with ids of its own":   func(c *engine.Config) { c.IDs = idmap.Mapping{UIDs: all, GIDs: all} },
+		"on the host's network": func(c *engine.Config) { c.NetNS = "" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := startPod(t, change)
+			spec := shell(newRootfs(t), `awk '$1 ~ /^(memory|cpu|cpuset|cpuacct)$/ { print $2 $4 }' /proc/cgroups; cat /sys/fs/cgroup/memory.max; echo x 2>&1 >/proc/cgroups`)
+			spec.Linux.Resources = &specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: new(int64(512 << 20))}}
+			for range 2 {
+				if out, _ := p.run(spec); strings.Count(out, "01\n") != 4 || !strings.Contains(out, "536870912") || !strings.Contains(out, "ead-only") {
+					t.Errorf("it sees %q", out)
+				}
+			}
+			spec.Linux.Resources = nil
+			if out, _ := p.run(spec); strings.Contains(out, "01") {
+				t.Errorf("without limits it sees %q", out)
+			}
+		})
 	}
 }

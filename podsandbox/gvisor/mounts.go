@@ -90,6 +90,10 @@ func (s *Sandbox) prepareSpec(ctx context.Context, c engine.Container) (*prepare
 		p.close()
 		return nil, err
 	}
+	if err := s.showControllers(p, c.Spec); err != nil {
+		p.close()
+		return nil, err
+	}
 	linux := &specs.Linux{Namespaces: namespacesOf(c.Spec)}
 	if l := c.Spec.Linux; l != nil {
 		linux.Seccomp, linux.Devices = l.Seccomp, l.Devices
