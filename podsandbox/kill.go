@@ -13,7 +13,8 @@ import (
 
 // StopContainer sends the stop signal, waits for the grace period and kills what
 // is left. A container that does not run is no error. A later call with a shorter
-// grace period wins over an earlier one.
+// grace period wins over an earlier one. One that does not end even so is
+// DeadlineExceeded, some seconds after the grace period.
 func (m *Manager) StopContainer(ctx context.Context, id string, grace time.Duration) error {
 	c, err := m.findContainer(id)
 	if errdefs.IsNotFound(err) {
@@ -22,7 +23,7 @@ func (m *Manager) StopContainer(ctx context.Context, id string, grace time.Durat
 	if err != nil {
 		return err
 	}
-	limit := max(grace, 0) + m.opts.Timeouts.Sandbox
+	limit := max(grace, 0) + m.killPatience()
 	done := make(chan error, 1)
 	m.goTask(func() {
 		ctx, cancel := cleanupContext(ctx, limit)
@@ -49,16 +50,13 @@ func (m *Manager) stopContainer(ctx context.Context, c *container, grace time.Du
 		return nil
 	}
 	if grace > 0 {
-		if err := m.signalOnce(ctx, c); err != nil {
+		ended, err := m.askToEnd(ctx, c, grace)
+		if ended || err != nil {
 			return err
 		}
-		if ended(ctx, c, grace) {
-			return nil
-		}
-		if err := ctx.Err(); err != nil {
-			return fmt.Errorf("wait for its end: %w", err) // the grace period is not over
-		}
 	}
+	ctx, cancel := context.WithTimeout(ctx, m.killPatience())
+	defer cancel()
 	if err := m.signal(ctx, c, int(unix.SIGKILL), true); err != nil {
 		return err
 	}
@@ -66,8 +64,34 @@ func (m *Manager) stopContainer(ctx context.Context, c *container, grace time.Du
 	case <-c.ended:
 		return nil
 	case <-ctx.Done():
-		return fmt.Errorf("it did not end after SIGKILL: %w", context.Cause(ctx))
+		// It may wait for the host, as on a network file system that is away. Its end
+		// is recorded when it comes. Others of the pod may well go on, so only who asks
+		// for the pod's end ends them.
+		return fmt.Errorf("it did not end after SIGKILL; stopping its pod ends it: %w", context.Cause(ctx))
 	}
+}
+
+// killPatience is how long a container may take to end after SIGKILL. That takes
+// milliseconds, and more where the pod has little of a processor.
+func (m *Manager) killPatience() time.Duration { return min(10*time.Second, m.opts.Timeouts.Sandbox) }
+
+// askToEnd sends the stop signal and waits for the end, for so long. A sandbox that does
+// not take the signal is given no more time for that.
+func (m *Manager) askToEnd(ctx context.Context, c *container, grace time.Duration) (ended bool, _ error) {
+	graceful, cancel := context.WithTimeout(ctx, grace)
+	defer cancel()
+	if err := m.signalOnce(graceful, c); err != nil && graceful.Err() == nil {
+		return false, err
+	}
+	select {
+	case <-c.ended:
+		return true, nil
+	case <-graceful.Done():
+	}
+	if err := ctx.Err(); err != nil {
+		return false, fmt.Errorf("wait for its end: %w", err) // the grace period is not over
+	}
+	return false, nil
 }
 
 // awaitStart waits while a container is being started: the sandbox may not know it
@@ -83,19 +107,6 @@ func awaitStart(ctx context.Context, c *container) error {
 		}
 	}
 	return nil
-}
-
-// ended waits for the end of a container, at most so long.
-func ended(ctx context.Context, c *container, wait time.Duration) bool {
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
-	select {
-	case <-c.ended:
-		return true
-	case <-timer.C:
-	case <-ctx.Done():
-	}
-	return false
 }
 
 func (m *Manager) signalOnce(ctx context.Context, c *container) error {

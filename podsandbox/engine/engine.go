@@ -157,7 +157,8 @@ type Sandbox interface {
 	DialPort(ctx context.Context, port uint16) (net.Conn, error)
 
 	// Destroy ends a container and frees what it holds in the sandbox. An
-	// unknown container is no error.
+	// unknown container is no error. While a process of it takes no signal, as one
+	// that waits for the host, it is DeadlineExceeded, and to be asked again.
 	Destroy(ctx context.Context, id string) error
 
 	// Stats reports the use of each container; a container that is not running

@@ -324,8 +324,11 @@ func (s *Sandbox) Destroy(ctx context.Context, id string) error {
 	defer entry.mu.Unlock()
 	crashpoint.Here("before container destroy")
 	if !s.proc.ended() {
-		err := s.control.call(ctx, methodDestroy, id, nil)
-		if err = classify(err); err != nil && !errors.Is(err, errdefs.ErrNotFound) && !s.proc.ended() {
+		err := s.settle(ctx, id)
+		if err == nil {
+			err = classify(s.control.call(ctx, methodDestroy, id, nil))
+		}
+		if err != nil && !errors.Is(err, errdefs.ErrNotFound) && !s.proc.ended() {
 			return fmt.Errorf("destroy container %s: %w", id, err)
 		}
 	}

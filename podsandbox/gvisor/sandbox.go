@@ -220,12 +220,17 @@ func exitStatus(ws unix.WaitStatus) engine.ExitStatus {
 
 // Signal implements engine.Sandbox.
 func (s *Sandbox) Signal(ctx context.Context, id string, sig int, all bool) error {
-	arg := signalArgs{CID: id, Signo: int32(sig), Mode: signalProcess}
-	if all {
-		arg.Mode = signalAll
+	var err error
+	switch {
+	case all && sig == int(unix.SIGKILL):
+		err = s.killAll(ctx, id)
+	case all:
+		err = s.signal(ctx, signalArgs{CID: id, Signo: int32(sig), Mode: signalAll})
+	default:
+		err = s.signal(ctx, signalArgs{CID: id, Signo: int32(sig), Mode: signalProcess})
 	}
-	if err := s.control.call(ctx, methodSignal, arg, nil); err != nil {
-		return fmt.Errorf("signal container %s: %w", id, s.explain(err))
+	if err != nil {
+		return fmt.Errorf("signal container %s: %w", id, err)
 	}
 	return nil
 }

@@ -152,6 +152,7 @@ func TestAStoppedSandboxCostsOnlyItself(t *testing.T) {
 	k := ownNode(t, testenv.Options{Config: "[timeouts]\nsandbox = '2s'\nnetwork = '10m'\n"})
 	id, pod := k.pod()
 	cid := k.start(id, pod, k.shell("a", "exec sleep 600"))
+	stops := k.start(id, pod, k.shell("stops", "exec sleep 600"))
 	other, otherPod := k.pod(func(p *runtimeapi.PodSandboxConfig) { p.Metadata.Name = "other" })
 	otherID := k.start(other, otherPod, k.shell("a", "exec sleep 600"))
 
@@ -182,6 +183,8 @@ func TestAStoppedSandboxCostsOnlyItself(t *testing.T) {
 	defer cancel()
 	_, err = k.runtime().StartContainer(ctx, &runtimeapi.StartContainerRequest{ContainerId: created})
 	k.refused(err, codes.DeadlineExceeded, created) // not by the caller's own deadline
+	_, err = k.runtime().StopContainer(ctx, &runtimeapi.StopContainerRequest{ContainerId: stops, Timeout: 1})
+	k.refused(err, codes.DeadlineExceeded, stops, "SIGKILL") // it was tried after the grace period
 	_, err = k.runtime().ListContainerStats(k.ctx, &runtimeapi.ListContainerStatsRequest{})
 	k.must(err)
 	_, err = k.runtime().ListPodSandboxStats(k.ctx, &runtimeapi.ListPodSandboxStatsRequest{})
