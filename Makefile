@@ -58,12 +58,13 @@ test: setup build lint ## everything; the end-to-end part needs root
 	@if [[ $$(id -u) != 0 ]]; then echo '=== SKIPPED: end-to-end tests and all others that start a sandbox need root ==='; fi
 	cd podsandbox/sentry && $(GOTEST) -timeout 10m ./...
 	$(GOTEST) -timeout 15m $$(go list ./... | grep -v /test/e2e)
-	@if [[ $$(id -u) == 0 ]]; then set -x; $(GOTEST) -timeout 30m ./test/e2e/...; fi
+	@if [[ $$(id -u) == 0 ]]; then hack/setup.sh apps; set -x; $(GOTEST) -timeout 30m ./test/e2e/...; fi
 
 unit: ## unit tests alone, of what is built already
 	$(GOTEST) -timeout 15m $$(go list ./... | grep -v /test/e2e)
 
 e2e: setup build ## end-to-end tests alone; needs root
+	@hack/setup.sh apps
 	$(GOTEST) -timeout 30m ./test/e2e/...
 
 # How long those tests take that go by time, and each fuzz target.
@@ -71,6 +72,7 @@ SOAK      ?= 10m
 SOAK_FUZZ ?= 2m
 
 soak: setup build ## the long forms of tests, and fuzzing; needs root. SOAK=2h SOAK_ARGS='-run TestLoad' SOAK_FUZZ=0s
+	@hack/setup.sh apps
 	CRI_SANDBOX_SOAK=$(SOAK) $(GOTEST) -timeout 48h $(SOAK_ARGS) ./podsandbox/logs ./hack/model ./test/e2e
 	@if [[ '$(SOAK_FUZZ)' != 0s ]]; then set -x; hack/fuzz.sh $(SOAK_FUZZ); fi
 

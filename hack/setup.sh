@@ -5,6 +5,8 @@
 #   hack/setup.sh critest     critest, too
 #   hack/setup.sh kubelet     the kubelet, too; minutes, the first time
 #   hack/setup.sh containerd  containerd's integration tests, too; minutes, the first time
+#   hack/setup.sh apps        the applications of the end-to-end tests, too: an archive of
+#                             Debian packages, 70 MB to download; nothing is installed
 #
 # The programs are built from the versions in hack/tools/go.mod (and, of the last two,
 # the go.mod in a folder of theirs there) into bin/cni and bin/. What is there already, of the
@@ -187,6 +189,60 @@ build_containerd_tests() {
 	echo "$stamp" >"$stamps/containerd-integration"
 }
 
+# Real applications, as one layer of an image: their packages and what those need, of
+# this machine's release, unpacked side by side. None is installed, so nothing of them
+# starts or stays on the machine, and root is needed only to read new lists of packages.
+apps='nginx nodejs php-fpm postgresql python3 redis-server redis-tools'
+# Of what they need: what only their maintainer scripts call, which do not run, and the
+# JIT compiler of PostgreSQL. Less to download, and a third less to pull in each run.
+apps_without='adduser ca-certificates debconf dmsetup dpkg init-system-helpers iproute2 libbpf.* libc-l10n libcryptsetup.*
+libdb5.* libdevmapper.* libelf1.* libfdisk1 libkmod2 libllvm.* libpam-modules.* libperl.* lib.*-perl libsemanage.*
+libsystemd-shared libz3-.* locales lsb-base mount openssl passwd perl.* postgresql-common.* postgresql-client-common procps
+psmisc ssl-cert systemd.* sysvinit-utils tar ucf usrmerge util-linux.*'
+
+# As on a machine with no package at all: what is installed here may be of another origin.
+apps_apt() { apt-get -qq -o Dir::State::status=/dev/null -o APT::Install-Recommends=false "$@"; }
+
+# download_apps DIR
+download_apps() {
+	local list
+	# shellcheck disable=SC2086 # lists of words
+	list=$(apps_apt -s install $apps | awk '$1 == "Inst" {print $2}' | grep -vxE "$(echo $apps_without | tr ' ' '|')") || return
+	(cd "$1" && apps_apt download $list)
+}
+
+pack_apps() {
+	local archive=$root/bin/apps.tar stamp dir
+	stamp=$({ echo "$apps $apps_without"; declare -f download_apps pack_apps; uname -m; } | sha256sum | cut -d' ' -f1)
+	[[ -f $archive && -f $stamps/apps && $(<"$stamps/apps") == "$stamp" ]] && return
+	if ! command -v apt-get >/dev/null; then
+		say "no apt-get here: the tests of applications will be skipped"
+		return
+	fi
+	say "packing $apps"
+	dir=$(mktemp -d)
+	trap "rm -rf '$dir'" EXIT
+	mkdir -p "$dir/debs" "$dir/root/usr/lib"
+	if ! download_apps "$dir/debs" >/dev/null 2>&1; then
+		# The lists of packages may be absent or old.
+		[[ $(id -u) == 0 ]] && apt-get update -qq
+		download_apps "$dir/debs" >"$dir/log" 2>&1 || { tail -n 3 "$dir/log" >&2; die "cannot download $apps"; }
+	fi
+	# Packages of one release differ in whether they know that /lib is a link.
+	ln -s usr/lib "$dir/root/lib"
+	ln -s usr/lib64 "$dir/root/lib64"
+	mkdir -p "$dir/root/usr/lib64"
+	find "$dir/debs" -name '*.deb' -print0 | DIR=$dir/root xargs -0 -n 1 -P 2 bash -c 'set -o pipefail
+		dpkg-deb --fsys-tarfile "$1" | tar -x -C "$DIR" --keep-directory-symlink --no-same-owner \
+			--exclude=./usr/share/{doc,info,lintian,locale,man} --exclude="./usr/lib/postgresql/*/bitcode" \
+			--exclude="./usr/lib/*/gconv" --exclude=./usr/lib/file --exclude="./usr/lib/php/*/fileinfo.so"' -
+	tar -C "$dir/root" --sort=name --numeric-owner --owner=0 --group=0 -cf "$archive.new" .
+	rm -rf "$dir"
+	trap - EXIT
+	replace "$archive"
+	echo "$stamp" >"$stamps/apps"
+}
+
 build_plugins
 build_crictl
 build_staticcheck
@@ -195,6 +251,7 @@ for extra; do
 	critest) build_critest && unpack_busybox ;;
 	kubelet) build_kubelet ;;
 	containerd) build_containerd_tests ;;
-	*) die "unknown argument $extra; usage: hack/setup.sh [critest] [kubelet] [containerd]" ;;
+	apps) pack_apps ;;
+	*) die "unknown argument $extra; usage: hack/setup.sh [critest] [kubelet] [containerd] [apps]" ;;
 	esac
 done
