@@ -75,9 +75,11 @@ func TestContainersOfAPodShareAVolume(t *testing.T) {
 	id, pod := k.pod(withUID)
 	server := k.user("server", mountOf(volume),
 		"owner", "/vol", "listen", "/vol/socket", "flock", "/vol/flock", "fcntl", "/vol/fcntl", "map", "/vol/map", "mkfifo", "/vol/fifo",
+		"owner", "/vol/flock", "owner", "/vol/socket", "owner", "/vol/fifo",
 		"make", "/vol/ready", "watch", "/vol", "receive", "/vol/fifo", "await", "/vol/append", "append", "/vol/append", "make", "/vol/done", "sleep", "")
 	serverID := k.start(id, pod, server)
-	k.wants(k.logHas(pod, server, "watching"), "owner /vol: 0:3000 2777")
+	k.wants(k.logHas(pod, server, "watching"), "owner /vol: 0:3000 2777",
+		"owner /vol/flock: 1000:3000 644", "owner /vol/socket: 1000:1000 755", "owner /vol/fifo: 1000:1000 644") // documented
 	out := k.run(id, pod, k.user("client", mountOf(volume),
 		"dial", "/vol/socket", "flock", "/vol/flock", "fcntl", "/vol/fcntl", "map", "/vol/map", "rename", "/vol/ready", "make", "/vol/new",
 		"owner", "/vol/new", "send", "/vol/fifo", "append", "/vol/append", "await", "/vol/done", "lines", "/vol/append"))
@@ -139,9 +141,9 @@ func TestVolumesInMemory(t *testing.T) {
 	const tmpfs = "0x1021994"
 	out := k.run(id, pod, k.user("init", mountOf(volume), "owner", "/vol", "filesystem", "/vol", "make", "/vol/x", "owner", "/vol/x"))
 	k.wants(out, "owner /vol: 0:3000 2777", "filesystem /vol: "+tmpfs, "owner /vol/x: 1000:3000 644")
-	part := k.user("part", mountOf(k.subPath(volume, "sub/dir", "part")), "owner", "/vol", "make", "/vol/y", "listen", "/vol/socket", "sleep", "")
+	part := k.user("part", mountOf(k.subPath(volume, "sub/dir", "part")), "owner", "/vol", "make", "/vol/y", "listen", "/vol/socket", "owner", "/vol/socket", "sleep", "")
 	k.start(id, pod, part)
-	k.wants(k.logHas(pod, part, "bound"), "owner /vol: 0:3000 2777")
+	k.wants(k.logHas(pod, part, "owner /vol/socket"), "owner /vol: 0:3000 2777", "owner /vol/socket: 1000:3000 755")
 	out = k.run(id, pod, k.user("main", mountOf(volume), "read", "/vol/x", "read", "/vol/sub/dir/y", "dial", "/vol/sub/dir/socket"))
 	k.wants(out, "read /vol/x: made", "read /vol/sub/dir/y: made", "dial /vol/sub/dir/socket: hello")
 	size := k.shell("size", "df -k /vol | tail -n 1")
