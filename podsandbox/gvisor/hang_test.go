@@ -69,7 +69,7 @@ func TestAProcessThatWaitsForTheHost(t *testing.T) {
 			other := p.start(shell(newRootfs(t), "while :; do echo .; sleep 0.01; done"))
 			spec := shell(newRootfs(t), "cat /vol/leased; echo never")
 			change(spec)
-			l := newLease(t, filepath.Join(volume(t, spec), "leased"))
+			l := newLease(t, filepath.Join(writableVolume(t, spec), "leased"))
 			c := p.start(spec)
 			l.awaitOpen()
 
