@@ -113,7 +113,7 @@ func TestAProcessThatWaitsForTheHost(t *testing.T) {
 func TestKillingASandboxThatWaitsForTheHost(t *testing.T) {
 	p := startPod(t)
 	spec := shell(newRootfs(t), "cat /vol/leased")
-	l := newLease(t, filepath.Join(volume(t, spec), "leased"))
+	l := newLease(t, filepath.Join(writableVolume(t, spec), "leased"))
 	c := p.start(spec)
 	l.awaitOpen()
 	if err := p.Sandbox.Kill(testContext(t)); err != nil {
