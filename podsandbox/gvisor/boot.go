@@ -76,7 +76,7 @@ func (s *Sandbox) spawn(netns *os.File) (*os.File, error) {
 	if s.panicLog, err = newPanicLog(); err != nil {
 		return nil, err
 	}
-	if err := s.configFlags(d, bootLogName); err != nil {
+	if err := s.configFlags(d, s.panicLog, bootLogName); err != nil {
 		return nil, err
 	}
 	if s.engine.opts.Profile {
@@ -125,8 +125,8 @@ func (s *Sandbox) spawn(netns *os.File) (*os.File, error) {
 }
 
 // configFlags adds gVisor's configuration, which boot and gofer share, and the
-// log descriptors. The stderr of either goes to the panic log and nowhere else.
-func (s *Sandbox) configFlags(d *donation, debugLog string) error {
+// log descriptors. The stderr of either goes to its panic log and nowhere else.
+func (s *Sandbox) configFlags(d *donation, panicLog *os.File, debugLog string) error {
 	// All of these must agree with containerConf, and network=host is the one
 	// that weakens the isolation. Why allow-suid is on: docs/architecture.md.
 	d.flag("--root="+s.cfg.Dir, "--ignore-cgroups=true", "--platform=systrap",
@@ -134,7 +134,7 @@ func (s *Sandbox) configFlags(d *donation, debugLog string) error {
 	if s.hostNetwork() {
 		d.flag("--network=host")
 	}
-	d.lend("panic-log-fd", s.panicLog)
+	d.lend("panic-log-fd", panicLog)
 	if s.engine.opts.Debug {
 		f, err := openLog(filepath.Join(s.cfg.Dir, debugLog))
 		if err != nil {
@@ -193,7 +193,7 @@ func (s *Sandbox) deathError(who string) error {
 	if s.proc.ended() {
 		how = s.proc.describeEnd()
 	}
-	return fmt.Errorf("%s %s; %s: %w", who, how, s.lastWords(0), errdefs.ErrUnavailable)
+	return fmt.Errorf("%s %s; %s: %w", who, how, s.lastWords(), errdefs.ErrUnavailable)
 }
 
 // bindControlSocket creates the socket that the Sentry will listen on. An older

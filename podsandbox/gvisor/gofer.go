@@ -26,6 +26,7 @@ type gofer struct {
 	prepared *preparedSpec
 	conns    []*os.File // the sandbox's ends, root first; nil once handed over
 	exit     *os.File   // over which the gofer gets a pidfd of the Sentry
+	panicLog *os.File   // closed after its end
 
 	opener   *opener  // answers its questions while it makes its mounts
 	resolved *os.File // the pipe for the list of those
@@ -44,8 +45,12 @@ func (s *Sandbox) spawnGofer(id string, p *preparedSpec) (*gofer, error) {
 
 	d := newDonation(s.engine.null)
 	defer d.close()
-	logged := len(s.said(0))
-	if err := s.configFlags(d, "gofer-"+id+".log"); err != nil {
+	var err error
+	if g.panicLog, err = newPanicLog(); err != nil {
+		return nil, err
+	}
+	cu.Add(func() { g.panicLog.Close() })
+	if err := s.configFlags(d, g.panicLog, "gofer-"+id+".log"); err != nil {
 		return nil, err
 	}
 	if p.sockets {
@@ -86,7 +91,15 @@ func (s *Sandbox) spawnGofer(id string, p *preparedSpec) (*gofer, error) {
 	cu.Release()
 	g.resolved = resolved
 	go g.opener.serve(g.proc)
-	go s.readMounts(g, logged)
+	go func() {
+		g.readMounts()
+		<-g.proc.done
+		if words := said(g.panicLog); crashAt(words) >= 0 {
+			s.engine.log.Warn("The server of a container's file systems has crashed", "sandbox", s.cfg.ID, "container", id,
+				"said", quoted(essence(words, maxWords), maxWords))
+		}
+		g.panicLog.Close()
+	}()
 	return g, nil
 }
 
@@ -131,7 +144,7 @@ const maxMounts = 4 << 20
 
 // readMounts waits for the list of mounts that the gofer has made. An empty list
 // means that it has died.
-func (s *Sandbox) readMounts(g *gofer, logged int) {
+func (g *gofer) readMounts() {
 	defer close(g.ready)
 	defer g.resolved.Close()
 	b, err := io.ReadAll(io.LimitReader(g.resolved, maxMounts+1))
@@ -154,7 +167,11 @@ func (s *Sandbox) readMounts(g *gofer, logged int) {
 		g.err = fmt.Errorf("prepare file systems: %w", refused)
 		return
 	}
-	g.err = fmt.Errorf("prepare file systems: the gofer %s; %s: %w", g.proc.describeEnd(), s.lastWords(logged), err)
+	words := "it left no message"
+	if w := quoted(essence(said(g.panicLog), maxWords), maxWords); w != "" {
+		words = "it said: " + w
+	}
+	g.err = fmt.Errorf("prepare file systems: the gofer %s; %s: %w", g.proc.describeEnd(), words, err)
 }
 
 // await waits until the gofer serves.

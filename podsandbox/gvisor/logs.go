@@ -3,9 +3,9 @@ package gvisor
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -13,11 +13,11 @@ import (
 )
 
 // The Sentry and its gofers say fatal errors and Go panics on their stderr. It is a
-// memory file of one size for all of them, and not a file in Config.Dir: that lies
-// in memory of the node, which whoever holds a descriptor could fill. All share one
-// open file, so that each writes behind the others; what does not fit is lost. They
-// keep it as long as one of them lives, and the next daemon takes it from the
-// sandbox process. When that has died, the daemon puts it down in Config.Dir.
+// memory file of one size for each, and not a file in Config.Dir: that lies in memory
+// of the node, which whoever holds a descriptor could fill. What does not fit is lost,
+// so no gofer has the Sentry's: each container that cannot be started would leave some
+// words there. The Sentry keeps its own as long as it lives, and the next daemon takes it
+// from there. When it has died, the daemon puts it down in Config.Dir.
 
 // panicLogName is that file in Config.Dir.
 const panicLogName = "panic.log"
@@ -52,8 +52,8 @@ func newPanicLog() (*os.File, error) {
 	return f, nil
 }
 
-// adoptPanicLog takes it from a sandbox process. One of an older daemon has none,
-// and gets a new one for its gofers.
+// adoptPanicLog takes it from a sandbox process. One of an older daemon has none, and
+// one that stays empty takes its place.
 func adoptPanicLog(p *process) (*os.File, error) {
 	pidfd, err := unix.PidfdOpen(p.pid, 0)
 	if err != nil {
@@ -78,31 +78,44 @@ func isPanicLog(fd int) bool {
 	return err == nil && seals == panicLogSeals
 }
 
-// said returns what was written to the panic log behind an offset. The offset of
-// the open file is of no use: its lock is anybody's to hold.
-func (s *Sandbox) said(offset int) []byte {
+// said returns what was written to a panic log. The offset of the open file is of no
+// use: its lock is anybody's to hold.
+func said(log *os.File) []byte {
+	var first [1]byte
+	if _, err := log.ReadAt(first[:], 0); err != nil || first[0] == 0 {
+		return nil // as of most
+	}
 	b := make([]byte, panicLogSize)
-	n, _ := s.panicLog.ReadAt(b, 0) // none once it is closed
-	b = bytes.TrimRight(b[:n], "\x00")
-	return b[min(offset, len(b)):]
+	n, _ := log.ReadAt(b, 0) // none once it is closed
+	return bytes.TrimRight(b[:n], "\x00")
 }
 
-// lastWords quotes the first lines of the panic log behind an offset, for an
-// error that has to say what to do. The log is on disk then, too.
-func (s *Sandbox) lastWords(offset int) string {
-	const limit = 600
+// maxWords is how much of last words is quoted, in bytes, for an error that has to say
+// what to do.
+const maxWords = 600
+
+// lastWords quotes what the Sentry said last. The log is on disk then, too.
+func (s *Sandbox) lastWords() string {
 	path := filepath.Join(s.cfg.Dir, panicLogName)
-	b := s.said(offset)
+	b := said(s.panicLog)
 	if len(b) > 0 {
-		_ = os.WriteFile(path, []byte(bothEnds(printable.Lines(string(s.said(0))), panicLogKept)), 0o600)
-	} else if offset == 0 {
+		_ = os.WriteFile(path, []byte(bothEnds(printable.Lines(string(fromCrash(b))), panicLogKept)), 0o600)
+	} else {
 		b = putDown(path)
 	}
-	text := quoted(strings.Join(strings.Fields(string(b[:min(len(b), limit)])), " "), limit)
-	if text == "" {
+	words := quoted(essence(b, maxWords), maxWords)
+	if words == "" {
 		return "it left no message in " + path
 	}
-	return fmt.Sprintf("it said: %s (see %s)", text, path)
+	return fmt.Sprintf("it said: %s (see %s)", words, path)
+}
+
+// fromCrash leaves out what is before a crash of a text that is not kept as a whole.
+func fromCrash(b []byte) []byte {
+	if at := crashAt(b); at > 0 && len(b) > panicLogKept {
+		return b[at:]
+	}
+	return b
 }
 
 // putDown reads what was put down before: by this daemon, of a sandbox whose log is
@@ -113,9 +126,8 @@ func putDown(path string) []byte {
 		return nil
 	}
 	defer f.Close()
-	b := make([]byte, 4<<10)
-	n, _ := f.Read(b)
-	return b[:n]
+	b, _ := io.ReadAll(io.LimitReader(f, panicLogKept))
+	return b
 }
 
 // bootLogName is the file in Config.Dir with the Sentry's own log; see Options.Debug.
