@@ -174,7 +174,7 @@ func (m *Manager) recoverContainer(ctx context.Context, c *container, sb engine.
 		return m.followRunning(ctx, c, sb)
 	case lifecycle.Running:
 		known, err := m.engineContainer(c)
-		if err = errors.Join(err, sb.Learn(known)); err != nil {
+		if err = errors.Join(err, sb.Learn(ctx, known)); err != nil {
 			klog.ErrorS(err, "A container's volumes are not shared with others", "container", c.id())
 		}
 		return m.followRunning(ctx, c, sb)

@@ -111,8 +111,8 @@ type Sandbox interface {
 	Start(ctx context.Context, c Container) error
 
 	// Learn is called after Adopt for each container that is known to run. It does not
-	// ask the sandbox. Stdio and Hold are not needed.
-	Learn(c Container) error
+	// ask the sandbox, and waits for nobody for long. Stdio and Hold are not needed.
+	Learn(ctx context.Context, c Container) error
 
 	// Recover is called after Adopt, and after Learn for all others, for a container
 	// whose start was cut off: a daemon that died in Start cannot know what became of

@@ -71,8 +71,10 @@ func (s *Sandbox) greet(ctx context.Context) error {
 }
 
 // Learn implements engine.Sandbox.
-func (s *Sandbox) Learn(c engine.Container) error {
-	volumes, err := volumesOf(c)
+func (s *Sandbox) Learn(ctx context.Context, c engine.Container) error {
+	ctx, cancel := context.WithTimeout(ctx, adoptPatience)
+	defer cancel()
+	volumes, err := volumesOf(ctx, c)
 	if err != nil {
 		return fmt.Errorf("learn of the volumes of container %s: %w", c.ID, err)
 	}

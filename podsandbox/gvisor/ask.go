@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/containerd/errdefs"
 )
 
@@ -64,7 +62,7 @@ func (s *Sandbox) runAsked(ctx context.Context, name string, code []byte, argv [
 	if err != nil {
 		return nil, err
 	}
-	stopKilling := context.AfterFunc(ctx, func() { s.killAsked(patient, pid) })
+	stopKilling := context.AfterFunc(ctx, func() { s.killProgram(patient, pid) })
 	defer stopKilling()
 	status, err := s.waitProgram(patient, pid)
 	if err != nil {
@@ -75,17 +73,6 @@ func (s *Sandbox) runAsked(ctx context.Context, name string, code []byte, argv [
 	}
 	_, err = out.ReadAt(result, 0)
 	return result, err
-}
-
-// killAsked kills a program that nobody waits for any more. The root container's
-// pid namespace is the sandbox's, so the pid is a name that the Sentry knows.
-func (s *Sandbox) killAsked(ctx context.Context, pid int32) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
-	defer cancel()
-	arg := signalArgs{CID: s.cfg.ID, Signo: int32(unix.SIGKILL), PID: pid, Mode: signalProcess}
-	if err := s.control.call(ctx, methodSignal, arg, nil); err != nil && !s.proc.ended() {
-		s.engine.log.Warn("A program in the sandbox could not be killed", "sandbox", s.cfg.ID, "error", err)
-	}
 }
 
 // askPatience bounds how long a program may count.

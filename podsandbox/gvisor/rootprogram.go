@@ -5,6 +5,7 @@ import (
 	"os"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
 )
@@ -49,10 +50,24 @@ func (s *Sandbox) waitProgram(ctx context.Context, pid int32) (engine.ExitStatus
 	return s.wait(ctx, methodWaitPID, waitPIDArgs{PID: pid, CID: s.cfg.ID})
 }
 
+// runProgram kills a program that has not ended when ctx does.
 func (s *Sandbox) runProgram(ctx context.Context, p rootProgram) (engine.ExitStatus, error) {
 	pid, err := s.startProgram(ctx, p)
 	if err != nil {
 		return engine.ExitStatus{}, err
 	}
+	stop := context.AfterFunc(ctx, func() { s.killProgram(context.WithoutCancel(ctx), pid) })
+	defer stop()
 	return s.waitProgram(ctx, pid)
+}
+
+// killProgram kills a program that nobody waits for any more. The root container's
+// pid namespace is the sandbox's, so the pid is a name that the Sentry knows.
+func (s *Sandbox) killProgram(ctx context.Context, pid int32) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	arg := signalArgs{CID: s.cfg.ID, Signo: int32(unix.SIGKILL), PID: pid, Mode: signalProcess}
+	if err := s.control.call(ctx, methodSignal, arg, nil); err != nil && !s.proc.ended() {
+		s.engine.log.Warn("A program in the sandbox could not be killed", "sandbox", s.cfg.ID, "error", err)
+	}
 }

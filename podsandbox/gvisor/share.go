@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -74,7 +75,7 @@ func (s *Sandbox) finishStart(ctx context.Context, c engine.Container, sh sharin
 		if i == len(joins)-1 {
 			then = gate
 		}
-		origin, err := s.join(ctx, j, then)
+		origin, err := s.joinInTime(ctx, j, then)
 		switch {
 		case err == nil:
 			open = then != nil
@@ -109,6 +110,21 @@ func (s *Sandbox) noteJoin(id string, volumes []volume, j join, origin string) {
 			volumes[i].origin = origin
 		}
 	}
+}
+
+// joinPatience is how long a container waits for a volume of another one, which may
+// have put something that does not answer on the way to it.
+const joinPatience = 5 * time.Second
+
+// joinInTime is join for as long as it is worth waiting. A volume in memory has to be
+// there.
+func (s *Sandbox) joinInTime(ctx context.Context, j join, then []string) (origin string, err error) {
+	if j.memory == nil {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, joinPatience)
+		defer cancel()
+	}
+	return s.join(ctx, j, then)
 }
 
 // join makes one of the mounts, and what is missing of a volume in memory. Further

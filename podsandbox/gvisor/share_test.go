@@ -203,7 +203,7 @@ func TestNoGateIsPassedInVain(t *testing.T) {
 	dir := t.TempDir()
 	first := p.start(user(t, []specs.Mount{bindMount("/vol", dir, "ro")}, "sleep", ""))
 	c, _ := newContainer(t, user(t, []specs.Mount{bindMount("/vol", dir, "rw")}, "sleep", ""))
-	volumes, err := volumesOf(c.Container)
+	volumes, err := volumesOf(testContext(t), c.Container)
 	if err != nil || len(volumes) != 2 {
 		t.Fatalf("%+v, %v", volumes, err)
 	}
@@ -282,7 +282,7 @@ func TestAStartBehindAGateIsFinishedByTheNextDaemon(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Learn(first.Container); err != nil {
+	if err := s.Learn(testContext(t), first.Container); err != nil {
 		t.Fatal(err)
 	}
 	if started, err := s.Recover(testContext(t), runs.Container); err != nil || !started {

@@ -2,6 +2,7 @@ package gvisor
 
 import (
 	"context"
+	"fmt"
 	"path"
 	"slices"
 	"sync"
@@ -30,7 +31,28 @@ func (v volume) writable() bool { return v.flags&unix.MS_RDONLY == 0 }
 // over which it writes to a layer, and those in which paths are masked or read-only for
 // it. One that it may only read is none if it could mount it again for writing: the
 // host sees to its own one.
-func volumesOf(c engine.Container) ([]volume, error) {
+//
+// A file system of the host that does not answer holds up a goroutine, and not the
+// caller for longer than ctx allows.
+func volumesOf(ctx context.Context, c engine.Container) ([]volume, error) {
+	type answer struct {
+		volumes []volume
+		err     error
+	}
+	got := make(chan answer, 1)
+	go func() {
+		volumes, err := lookUpVolumes(c)
+		got <- answer{volumes, err}
+	}()
+	select {
+	case a := <-got:
+		return a.volumes, a.err
+	case <-ctx.Done():
+		return nil, fmt.Errorf("look at its volumes on the host: %w", ctx.Err())
+	}
+}
+
+func lookUpVolumes(c engine.Container) ([]volume, error) {
 	mounts, asked, err := mountsOf(c)
 	if err != nil {
 		return nil, err
@@ -194,7 +216,7 @@ func (t *volumeTable) joined(id, destination, origin string) {
 // enterSharing begins the start of a container that has volumes, of which there is one
 // at a time in a sandbox.
 func (s *Sandbox) enterSharing(ctx context.Context, c engine.Container) (volumes []volume, leave func(), err error) {
-	if volumes, err = volumesOf(c); err != nil || len(volumes)+len(c.Writes.Memory) == 0 {
+	if volumes, err = volumesOf(ctx, c); err != nil || len(volumes)+len(c.Writes.Memory) == 0 {
 		return nil, func() {}, err
 	}
 	select {

@@ -160,7 +160,7 @@ func ownPIDs(s *specs.Spec) bool {
 }
 
 // Learn implements engine.Sandbox.
-func (s *sandbox) Learn(engine.Container) error { return nil }
+func (s *sandbox) Learn(context.Context, engine.Container) error { return nil }
 
 // Recover implements engine.Sandbox.
 func (s *sandbox) Recover(_ context.Context, c engine.Container) (bool, error) {
