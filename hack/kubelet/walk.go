@@ -40,6 +40,7 @@ func (w *walk) steps() []steps.Step {
 		{Title: "port-forward", Do: w.portForward},
 		{Title: "a pod with user ids of its own", Do: w.private},
 		{Title: "a pod on the node's network runs to its end", Do: w.job},
+		{Title: "ten pods are replaced at once, twice", Do: w.rolling},
 		{Title: "/stats/summary: CPU, memory, network, volumes", Do: w.summary},
 		{Title: "/metrics/cadvisor and /metrics/resource", Do: w.metrics},
 		{Title: "a container that ends is started again, with back-off", Do: w.crash},

@@ -210,6 +210,19 @@ func TestNoGateIsPassedInVain(t *testing.T) {
 	if sh := p.planSharing(c.Container, volumes); len(sh.joins) != 0 || len(sh.offers) != 1 {
 		t.Errorf("%+v, with %s, which may only read", sh, first.ID)
 	}
+	// The kubelet's file, which each container of each pod has.
+	hosts := filepath.Join(t.TempDir(), "etc-hosts")
+	if err := os.WriteFile(hosts, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	second := p.start(user(t, []specs.Mount{bindMount("/etc/hosts", hosts, "rw")}, "sleep", ""))
+	c, _ = newContainer(t, user(t, []specs.Mount{bindMount("/etc/hosts", hosts, "rw")}, "sleep", ""))
+	if volumes, err = volumesOf(testContext(t), c.Container); err != nil {
+		t.Fatal(err)
+	}
+	if sh := p.planSharing(c.Container, volumes); !sh.isNone() {
+		t.Errorf("%+v, with %s", sh, second.ID)
+	}
 }
 
 // The program is looked for, and what is wrong with it told, as without a gate.

@@ -61,7 +61,7 @@ func lookUpVolumes(c engine.Container) ([]volume, error) {
 	var volumes []volume
 	var table hostplace.Table
 	for _, m := range mounts {
-		if _, layered := c.Writes.Layers[asked[m.Destination]]; layered || !isGoferMount(m) || holdsAny(m.Destination, restricted) {
+		if _, layered := c.Writes.Layers[asked[m.Destination]]; layered || !isGoferMount(m) || isPodFile(m) || holdsAny(m.Destination, restricted) {
 			continue
 		}
 		flags := mountFlags(m)
@@ -75,6 +75,12 @@ func lookUpVolumes(c engine.Container) ([]volume, error) {
 		volumes = append(volumes, volume{destination: m.Destination, place: where, flags: flags, nested: nestedIn(mounts, m.Destination), origin: c.ID})
 	}
 	return volumes, nil
+}
+
+// isPodFile reports a file that the kubelet gives all containers of a pod, to be read.
+// To wait for it at the start of each would be for nothing.
+func isPodFile(m specs.Mount) bool {
+	return slices.Contains([]string{"/etc/hosts", "/etc/hostname", "/etc/resolv.conf"}, m.Destination)
 }
 
 // restrictedPlaces are where the masked and read-only paths of a container lie.
