@@ -14,11 +14,8 @@ import (
 
 // pod is what the walk reads of a pod that the kubelet tells of.
 type pod struct {
-	Metadata struct {
-		Name, Namespace, UID string
-		Labels               map[string]string
-	}
-	Status struct {
+	Metadata struct{ Name, Namespace, UID string }
+	Status   struct {
 		Phase, Message, Reason, PodIP string
 		Conditions                    []struct{ Type, Status, Reason, Message string }
 		InitContainerStatuses         []containerStatus
