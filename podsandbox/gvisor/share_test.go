@@ -265,6 +265,18 @@ func TestProgramBehindAGate(t *testing.T) {
 			t.Errorf("%s: %v, want %v", program, err, want)
 		}
 	}
+	// A filter that refuses what a program can do without, such as to wait.
+	strict := spec("echo", "strict")
+	strict.Linux.Seccomp = &specs.LinuxSeccomp{
+		DefaultAction: specs.ActAllow, Architectures: []specs.Arch{specs.ArchX86_64},
+		Syscalls: []specs.LinuxSyscall{{
+			Names:  []string{"nanosleep", "clock_nanosleep", "pause", "sched_yield", "access", "faccessat", "kill", "tgkill", "prctl", "ppoll"},
+			Action: specs.ActErrno,
+		}},
+	}
+	if out, code := p.run(strict); out != "strict\n" || code != 0 {
+		t.Errorf("with a strict filter: %q, exit code %d", out, code)
+	}
 	// A user without rights, no new privileges, a terminal's absence: all passes the gate.
 	s := spec("id", "-u")
 	s.Process.User = specs.User{UID: 1000, GID: 1000}
