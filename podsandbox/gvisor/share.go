@@ -70,7 +70,8 @@ func (s *Sandbox) finishStart(ctx context.Context, c engine.Container, sh sharin
 		return err
 	}
 	open := false
-	for i, j := range joins {
+	for i := 0; i < len(joins); i++ {
+		j := joins[i]
 		var then []string
 		if i == len(joins)-1 {
 			then = gate
@@ -83,7 +84,12 @@ func (s *Sandbox) finishStart(ctx context.Context, c engine.Container, sh sharin
 		case j.memory != nil:
 			return fmt.Errorf("mount memory volume %s: %w", j.destination, err)
 		default:
-			s.engine.log.Warn("A volume is not shared between containers", "container", j.container, "volume", j.destination, "err", err)
+			if !errors.Is(err, errAllEnded) {
+				s.engine.log.Warn("A volume is not shared between containers", "container", j.container, "volume", j.destination, "err", err)
+			}
+			if j.container == c.ID && j.writable() { // it is the first that can write, then
+				joins = append(joins, s.volumes.readers(c.ID, j.volume)...)
+			}
 		}
 	}
 	if !open {
@@ -145,6 +151,10 @@ func (s *Sandbox) join(ctx context.Context, j join, then []string) (origin strin
 	return s.joinAny(ctx, j, then)
 }
 
+// errAllEnded says that whoever has a volume has no process any more, as when a container
+// is started anew.
+var errAllEnded = errors.New("all that have it have ended")
+
 // joinAny copies a mount from the first container where that succeeds. It returns the
 // container whose gofer serves it.
 func (s *Sandbox) joinAny(ctx context.Context, j join, then []string) (origin string, err error) {
@@ -152,13 +162,19 @@ func (s *Sandbox) joinAny(ctx context.Context, j join, then []string) (origin st
 	if err != nil {
 		return "", err
 	}
-	var failed error
+	failed := errAllEnded
 	for _, from := range j.sources {
 		pid, err := s.firstProcess(ctx, from.container)
+		if errdefs.IsNotFound(err) || errdefs.IsFailedPrecondition(err) {
+			continue
+		}
 		if err == nil {
 			if err = s.copyMount(ctx, j, from.path, pid, to, then); err == nil {
 				return from.origin, nil
 			}
+		}
+		if errors.Is(failed, errAllEnded) {
+			failed = nil
 		}
 		failed = errors.Join(failed, fmt.Errorf("from container %s: %w", from.container, err))
 	}

@@ -170,6 +170,30 @@ func TestAReaderOfAVolumeJoinsItsWriter(t *testing.T) {
 	}
 }
 
+// A writer that is started anew is joined by who reads, also while the one before has
+// ended and is not yet removed.
+func TestAReaderJoinsTheNextWriter(t *testing.T) {
+	p := startPod(t)
+	dir := t.TempDir()
+	mounts := []specs.Mount{bindMount("/vol", dir, "rw")}
+	writer := p.start(user(t, mounts, "listen", "/vol/first", "sleep", ""))
+	writer.waitFor(t, "bound")
+	reader := p.start(user(t, []specs.Mount{bindMount("/vol", dir, "ro")}, "dial", "/vol/first", "await", "/vol/go", "dial", "/vol/next", "sleep", ""))
+	reader.waitFor(t, "dial /vol/first: hello")
+	if err := p.Signal(testContext(t), writer.ID, int(unix.SIGKILL), true); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.Wait(testContext(t), writer.ID); err != nil {
+		t.Fatal(err)
+	}
+	next := p.start(user(t, mounts, "listen", "/vol/next", "make", "/vol/go", "sleep", ""))
+	next.waitFor(t, "made")
+	reader.waitFor(t, "dial /vol/next: ")
+	if !strings.Contains(reader.String(), "dial /vol/next: hello\n") {
+		t.Errorf("output %s", reader)
+	}
+}
+
 // A container that could mount a read-only volume again keeps its own one, which the
 // host keeps read-only.
 func TestAReaderThatMayMountKeepsItsVolume(t *testing.T) {
