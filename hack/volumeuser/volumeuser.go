@@ -10,10 +10,12 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -187,6 +189,19 @@ func pipe(what, path string) (string, error) {
 	case "list":
 		entries, err := os.ReadDir(path)
 		return strconv.Itoa(len(entries)), err
+	case "seize":
+		return seize(path)
+	case "remount":
+		return "remounted", unix.Mount("", path, "", unix.MS_REMOUNT|unix.MS_BIND, "")
+	case "bind":
+		to := os.TempDir()
+		if err := unix.Mount(path, to, "", unix.MS_BIND, ""); err != nil {
+			return "", err
+		}
+		if err := unix.Mount("", to, "", unix.MS_REMOUNT|unix.MS_BIND, ""); err != nil {
+			return "", fmt.Errorf("remount: %w", err)
+		}
+		return "remounted", os.WriteFile(filepath.Join(to, "seized"), nil, 0o666)
 	case "owner":
 		var st unix.Stat_t
 		err := unix.Stat(path, &st)
@@ -200,6 +215,21 @@ func pipe(what, path string) (string, error) {
 		return string(b), err
 	}
 	return "", fmt.Errorf("no such thing to do")
+}
+
+// seize tries to write to a volume from a user namespace of its own, where it may mount.
+func seize(path string) (string, error) {
+	cmd := exec.Command("/proc/self/exe", "bind", path, "remount", path, "make", filepath.Join(path, "seized"))
+	cmd.Args[0] = Name
+	// Without a mapping, which not everybody may write: it is root nowhere, and keeps
+	// its capabilities as ambient ones.
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags:  unix.CLONE_NEWUSER | unix.CLONE_NEWNS,
+		AmbientCaps: []uintptr{unix.CAP_DAC_OVERRIDE, unix.CAP_SYS_ADMIN},
+	}
+	out, err := cmd.CombinedOutput()
+	fmt.Print(string(out))
+	return "tried", err
 }
 
 // watch says what is made in a folder next.

@@ -123,7 +123,9 @@ func (s *Sandbox) start(ctx context.Context, c engine.Container) error {
 	cu := cleanup.Make(func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
 		defer cancel()
-		_ = entry.stopGofer(ctx, s.proc.ended())
+		if !s.retireGofer(entry) { // readers may have joined it before its program failed
+			_ = entry.stopGofer(ctx, s.proc.ended())
+		}
 		s.forget(entry)
 	})
 	defer cu.Clean()

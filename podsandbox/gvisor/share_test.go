@@ -194,6 +194,48 @@ func TestAReaderJoinsTheNextWriter(t *testing.T) {
 	}
 }
 
+// A writer whose program cannot be run leaves those who have joined it meanwhile with
+// their volume.
+func TestAReaderKeepsTheVolumeOfAWriterThatCannotStart(t *testing.T) {
+	p := startPod(t)
+	dir := t.TempDir()
+	reader := p.start(user(t, []specs.Mount{bindMount("/vol", dir, "ro")}, "await", "/vol/go", "list", "/vol", "sleep", ""))
+	spec := shell(newRootfs(t), "")
+	spec.Process.Args = []string{"/no/such"}
+	spec.Mounts = append(spec.Mounts, bindMount("/vol", dir, "rw"))
+	c, _ := newContainer(t, spec)
+	if err := p.Create(testContext(t), c.Container); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Start(testContext(t), c.Container); !errdefs.IsInvalidArgument(err) {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "go"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	reader.waitFor(t, "list /vol: ")
+	if !strings.Contains(reader.String(), "list /vol: 1\n") {
+		t.Errorf("output %s", reader)
+	}
+}
+
+// Who may only read cannot make himself one who may write by namespaces of his own.
+func TestAReaderInAUserNamespaceStillReads(t *testing.T) {
+	p := startPod(t)
+	dir := t.TempDir()
+	writer := p.start(user(t, []specs.Mount{bindMount("/vol", dir, "rw")}, "make", "/vol/x", "sleep", ""))
+	writer.waitFor(t, "made")
+	out, _ := p.run(user(t, []specs.Mount{bindMount("/vol", dir, "ro")}, "read", "/vol/x", "seize", "/vol"))
+	for _, want := range []string{"read /vol/x: made", "bind /vol: remount: operation not permitted", "remount /vol: operation not permitted", "seize /vol: tried"} {
+		if !strings.Contains(out, want+"\n") {
+			t.Errorf("no %q in the output:\n%s", want, out)
+		}
+	}
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 1 {
+		t.Errorf("the volume has %v, %v", entries, err)
+	}
+}
+
 // A container that could mount a read-only volume again keeps its own one, which the
 // host keeps read-only.
 func TestAReaderThatMayMountKeepsItsVolume(t *testing.T) {
