@@ -86,7 +86,7 @@ func memoryVolume(table *hostplace.Table, dir, source string) (v engine.MemoryVo
 	}
 	place, err := placeOf(table, source)
 	if err != nil {
-		return v, false, err
+		return v, false, nil // the mount will say it
 	}
 	below, ok := place.Within(volume)
 	v = engine.MemoryVolume{

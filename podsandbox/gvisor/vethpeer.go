@@ -31,8 +31,11 @@ func cutForSandbox(pod *os.File, links []packetLink) error {
 	}
 	for _, l := range links {
 		peer, err := peerOf(l, id)
-		if err != nil || peer == nil {
+		if err != nil {
 			return err
+		}
+		if peer == nil {
+			continue
 		}
 		if err := cutAllButTCP(peer.Attrs().Name); err != nil {
 			return fmt.Errorf("set features of %s, the other end of %s: %w", peer.Attrs().Name, l.Name, err)

@@ -57,6 +57,9 @@ func lookUpVolumes(c engine.Container) ([]volume, error) {
 	if err != nil {
 		return nil, err
 	}
+	if !slices.ContainsFunc(mounts, isGoferMount) {
+		return nil, nil
+	}
 	restricted := restrictedPlaces(c.Spec, mounts)
 	var volumes []volume
 	var table hostplace.Table
