@@ -53,7 +53,7 @@ func (s *Sandbox) memoryJoins(c engine.Container) []join {
 		joins = append(joins, join{
 			container: c.ID,
 			volume:    volume{destination: m.Destination, flags: mountFlags(m), nested: nestedIn(mounts, m.Destination), origin: c.ID},
-			sources:   []source{{container: s.cfg.ID, path: path.Join(memoryDir, v.Name, v.Below)}},
+			sources:   []source{{container: s.cfg.ID, path: path.Join(memoryDir, v.Name)}},
 			memory:    &v,
 		})
 	}
@@ -85,12 +85,49 @@ func (s *Sandbox) makeMemoryVolume(ctx context.Context, v engine.MemoryVolume) e
 	return nil
 }
 
-// makeMemoryFolders makes the folders on the way to a part of a volume that are
-// missing, as the kubelet makes those of a subPath. Links on the way are followed by
-// the kernel of the sandbox, in the root container, where they lead to nothing that is
-// another's.
-func (s *Sandbox) makeMemoryFolders(ctx context.Context, v engine.MemoryVolume) error {
-	at := path.Join(memoryDir, v.Name)
+// partPlace is where a container that waits behind its gate has the whole of a volume,
+// while the part of it that it is to have is looked for.
+const partPlace = "/dev/.sandbox-volume"
+
+// joinPart is joinAny for a part of a volume in memory, which is made if it is missing, as
+// the kubelet makes those of a subPath. It is looked up in the mount namespace of the
+// container that waits: what others have put on the way leads to its own files at most.
+func (s *Sandbox) joinPart(ctx context.Context, j join, then []string) error {
+	root, err := s.firstProcess(ctx, s.cfg.ID)
+	if err != nil {
+		return err
+	}
+	to, err := s.firstProcess(ctx, j.container)
+	if err != nil {
+		return err
+	}
+	away := []string{"n", pidArg(to), "u", partPlace}
+	for range maxPartsLeft { // of a daemon that died meanwhile
+		if _, err := s.changeMounts(ctx, away); err != nil {
+			break
+		}
+	}
+	whole := path.Join(memoryDir, j.memory.Name)
+	if _, err := s.changeMounts(ctx, []string{"n", pidArg(root), "o", whole, "n", pidArg(to), "K", partPlace, "m", partPlace}); err != nil {
+		return err
+	}
+	then = slices.Concat(away, []string{"d", partPlace}, then)
+	part := path.Join(partPlace, j.memory.Below)
+	if err = s.copyMount(ctx, j, part, to, to, then); err == nil {
+		return nil
+	}
+	if err := s.makeMemoryFolders(ctx, to, *j.memory); err != nil {
+		return err
+	}
+	return s.copyMount(ctx, j, part, to, to, then)
+}
+
+// maxPartsLeft bounds how often a daemon may have died in one start.
+const maxPartsLeft = 8
+
+// makeMemoryFolders makes the folders on the way to a part of a volume that are missing.
+func (s *Sandbox) makeMemoryFolders(ctx context.Context, in int32, v engine.MemoryVolume) error {
+	at := partPlace
 	mode, uid, gid := strconv.Itoa(int(v.Mode&0o7777)), strconv.FormatUint(uint64(v.UID), 10), strconv.FormatUint(uint64(v.GID), 10)
 	var errs error
 	for part := range strings.SplitSeq(v.Below, "/") {
@@ -98,8 +135,9 @@ func (s *Sandbox) makeMemoryFolders(ctx context.Context, v engine.MemoryVolume) 
 			return fmt.Errorf("folder %q of volume %s is not clean: %w", v.Below, v.Name, errdefs.ErrInvalidArgument)
 		}
 		at = path.Join(at, part)
-		// The first of them fails where there is one.
-		if failed, err := s.changeMounts(ctx, []string{"f", mode, "k", at, "f", uid, "g", gid, "w", at, "f", mode, "x", at}); err != nil && failed != 2 {
+		// The third of them fails where there is one.
+		ops := []string{"n", pidArg(in), "f", mode, "k", at, "f", uid, "g", gid, "w", at, "f", mode, "x", at}
+		if failed, err := s.changeMounts(ctx, ops); err != nil && failed != 3 {
 			errs = errors.Join(errs, err)
 		}
 	}

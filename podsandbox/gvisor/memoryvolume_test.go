@@ -93,6 +93,26 @@ func TestMemoryVolumes(t *testing.T) {
 	}
 }
 
+// A part of a volume is looked up where the container is that has it: who can write to the
+// volume leads it to no other volume of the pod.
+func TestPartsOfMemoryVolumesLeadNowhere(t *testing.T) {
+	p := startPod(t)
+	mounts := []specs.Mount{bindMount("/vol", t.TempDir(), "rw"), bindMount("/other", t.TempDir(), "rw")}
+	volume, other := engine.MemoryVolume{Name: "vol", Mode: 0o777}, engine.MemoryVolume{Name: "other", Mode: 0o777, Below: "y"}
+	writer := p.inMemory(user(t, mounts, "make", "/other/secret", "link", "/vol/x", "sleep", ""), map[string]engine.MemoryVolume{"/vol": volume, "/other": other})
+	writer.waitFor(t, "link /vol/x: made")
+	volume.Below = "x/y"
+	c, _ := newContainer(t, user(t, mounts[:1], "list", "/vol", "read", "/vol/secret"))
+	c.Writes.Memory = map[string]engine.MemoryVolume{"/vol": volume}
+	if err := p.Create(testContext(t), c.Container); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Start(testContext(t), c.Container); err == nil {
+		c.waitFor(t, "read /vol/secret")
+		t.Errorf("it was started: %s", c)
+	}
+}
+
 func TestMemoryVolumesWithBadNames(t *testing.T) {
 	p := startPod(t)
 	for _, v := range []engine.MemoryVolume{{Name: ""}, {Name: ".."}, {Name: "a/b"}, {Name: "a", Below: "../x"}, {Name: "a", Below: "x//y"}} {

@@ -142,11 +142,8 @@ func (s *Sandbox) join(ctx context.Context, j join, then []string) (origin strin
 	if err := s.makeMemoryVolume(ctx, *j.memory); err != nil {
 		return "", err
 	}
-	if origin, err = s.joinAny(ctx, j, then); err == nil || j.memory.Below == "" {
-		return origin, err
-	}
-	if err := s.makeMemoryFolders(ctx, *j.memory); err != nil {
-		return "", err
+	if j.memory.Below != "" {
+		return "", s.joinPart(ctx, j, then)
 	}
 	return s.joinAny(ctx, j, then)
 }
