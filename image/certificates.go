@@ -9,7 +9,7 @@ import (
 
 	"github.com/containerd/errdefs"
 
-	"github.com/cri-sandbox/cri-sandbox/podsandbox/regular"
+	"github.com/cri-sandbox/cri-sandbox/internal/regular"
 )
 
 // maxCertificates bounds a file of certificates or of a key, in bytes. All that

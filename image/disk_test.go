@@ -14,7 +14,7 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"golang.org/x/sys/unix"
 
-	"github.com/cri-sandbox/cri-sandbox/podsandbox/idmap"
+	"github.com/cri-sandbox/cri-sandbox/internal/idmap"
 )
 
 // smallDisk mounts a file system of so many bytes for the test.

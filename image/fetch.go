@@ -17,7 +17,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
-	"github.com/cri-sandbox/cri-sandbox/podsandbox/crashpoint"
+	"github.com/cri-sandbox/cri-sandbox/internal/crashpoint"
 )
 
 // maxDocument bounds manifests and configs, which are read into memory. It is

@@ -10,7 +10,7 @@ import (
 	"github.com/containerd/errdefs"
 	"k8s.io/klog/v2"
 
-	"github.com/cri-sandbox/cri-sandbox/podsandbox/crashpoint"
+	"github.com/cri-sandbox/cri-sandbox/internal/crashpoint"
 )
 
 // labelName says on a lease for which name its pull was.

@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 	"k8s.io/klog/v2"
 
-	"github.com/cri-sandbox/cri-sandbox/podsandbox/crashpoint"
-	"github.com/cri-sandbox/cri-sandbox/podsandbox/idmap"
+	"github.com/cri-sandbox/cri-sandbox/internal/crashpoint"
+	"github.com/cri-sandbox/cri-sandbox/internal/idmap"
 )
 
 // withLayers calls f with the folder of all layers, in which their files have the

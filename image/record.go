@@ -13,7 +13,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	bolt "go.etcd.io/bbolt"
 
-	"github.com/cri-sandbox/cri-sandbox/podsandbox/crashpoint"
+	"github.com/cri-sandbox/cri-sandbox/internal/crashpoint"
 )
 
 // recordKnown handles the pull of an image that is here already, perhaps under

@@ -14,8 +14,8 @@ import (
 	"gvisor.dev/gvisor/pkg/cleanup"
 	"k8s.io/klog/v2"
 
-	"github.com/cri-sandbox/cri-sandbox/podsandbox/crashpoint"
-	"github.com/cri-sandbox/cri-sandbox/podsandbox/idmap"
+	"github.com/cri-sandbox/cri-sandbox/internal/crashpoint"
+	"github.com/cri-sandbox/cri-sandbox/internal/idmap"
 )
 
 // MountRootfs makes a writable root file system of an image and mounts it at

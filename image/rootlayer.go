@@ -15,7 +15,7 @@ import (
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
 
-	"github.com/cri-sandbox/cri-sandbox/podsandbox/idmap"
+	"github.com/cri-sandbox/cri-sandbox/internal/idmap"
 )
 
 // A root file system is written to in one of two ways: on the host, in the upper

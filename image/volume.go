@@ -1,6 +1,6 @@
 package image
 
-import "github.com/cri-sandbox/cri-sandbox/podsandbox/idmap"
+import "github.com/cri-sandbox/cri-sandbox/internal/idmap"
 
 // MountVolume mounts the root of an image at target, which is created, to be read and
 // run only: an image as a volume. On the host its files belong to the ids that ids gives

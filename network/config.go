@@ -13,7 +13,7 @@ import (
 	"github.com/containernetworking/cni/pkg/utils"
 	"github.com/containernetworking/cni/pkg/version"
 
-	"github.com/cri-sandbox/cri-sandbox/podsandbox/regular"
+	"github.com/cri-sandbox/cri-sandbox/internal/regular"
 )
 
 // maxConfigBytes bounds a configuration file; real ones are under 10 KiB.

@@ -13,7 +13,7 @@ import (
 	"github.com/containerd/errdefs"
 	"k8s.io/klog/v2"
 
-	"github.com/cri-sandbox/cri-sandbox/podsandbox/regular"
+	"github.com/cri-sandbox/cri-sandbox/internal/regular"
 )
 
 // renderedName is the configuration that is made from the template.

@@ -6,7 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
-	"github.com/cri-sandbox/cri-sandbox/podsandbox/hostplace"
+	"github.com/cri-sandbox/cri-sandbox/internal/hostplace"
 )
 
 // reachesSockets tells whether one of the mounts is, or lies in, a path whose sockets

@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/cri-sandbox/cri-sandbox/internal/hostplace"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
-	"github.com/cri-sandbox/cri-sandbox/podsandbox/hostplace"
 )
 
 // planMemory finds the mounts that are the pod's emptyDir volumes of medium Memory. The

@@ -8,10 +8,10 @@ import (
 	"github.com/containerd/errdefs"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/cri-sandbox/cri-sandbox/internal/idmap"
 	"github.com/cri-sandbox/cri-sandbox/network"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/cgroup"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
-	"github.com/cri-sandbox/cri-sandbox/podsandbox/idmap"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/lifecycle"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/record"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/spec"

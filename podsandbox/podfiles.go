@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"os"
 
-	"github.com/cri-sandbox/cri-sandbox/podsandbox/crashpoint"
-	"github.com/cri-sandbox/cri-sandbox/podsandbox/regular"
+	"github.com/cri-sandbox/cri-sandbox/internal/crashpoint"
+	"github.com/cri-sandbox/cri-sandbox/internal/regular"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/spec"
 )
 

@@ -11,8 +11,8 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/klog/v2"
 
+	"github.com/cri-sandbox/cri-sandbox/internal/crashpoint"
 	"github.com/cri-sandbox/cri-sandbox/network"
-	"github.com/cri-sandbox/cri-sandbox/podsandbox/crashpoint"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/lifecycle"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/record"
 )

@@ -14,9 +14,9 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/klog/v2"
 
+	"github.com/cri-sandbox/cri-sandbox/internal/crashpoint"
 	"github.com/cri-sandbox/cri-sandbox/network"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/cgroup"
-	"github.com/cri-sandbox/cri-sandbox/podsandbox/crashpoint"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/lifecycle"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/record"

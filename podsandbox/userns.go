@@ -5,7 +5,7 @@ import (
 
 	"github.com/containerd/errdefs"
 
-	"github.com/cri-sandbox/cri-sandbox/podsandbox/idmap"
+	"github.com/cri-sandbox/cri-sandbox/internal/idmap"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/spec"
 )
 

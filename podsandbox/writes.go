@@ -14,8 +14,8 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/cri-sandbox/cri-sandbox/image"
+	"github.com/cri-sandbox/cri-sandbox/internal/inroot"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
-	"github.com/cri-sandbox/cri-sandbox/podsandbox/inroot"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/spec"
 )
 

@@ -11,11 +11,11 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/cri-sandbox/cri-sandbox/internal/printable"
 	"github.com/cri-sandbox/cri-sandbox/network"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/audit"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/preflight"
-	"github.com/cri-sandbox/cri-sandbox/podsandbox/printable"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/record"
 )
 

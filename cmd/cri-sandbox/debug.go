@@ -17,9 +17,9 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"github.com/cri-sandbox/cri-sandbox/internal/printable"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/gvisor"
-	"github.com/cri-sandbox/cri-sandbox/podsandbox/printable"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/record"
 )
 

@@ -4,7 +4,7 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/klog/v2"
 
-	"github.com/cri-sandbox/cri-sandbox/podsandbox/idmap"
+	"github.com/cri-sandbox/cri-sandbox/internal/idmap"
 )
 
 // handlerFeatures tries what depends on the kernel and on the file system of a

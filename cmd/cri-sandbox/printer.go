@@ -3,7 +3,7 @@ package main
 import (
 	"io"
 
-	"github.com/cri-sandbox/cri-sandbox/podsandbox/printable"
+	"github.com/cri-sandbox/cri-sandbox/internal/printable"
 )
 
 // printer writes texts of several lines, which stay lines. All that the program

@@ -51,7 +51,7 @@ var leaves = []string{
 }
 
 // ground are packages that everybody may import, and that import nobody.
-var ground = []string{"podsandbox/capability", "podsandbox/crashpoint", "podsandbox/hostplace", "podsandbox/idmap", "podsandbox/inroot", "podsandbox/printable", "podsandbox/regular", "podsandbox/sysctl"}
+var ground = []string{"internal/capability", "internal/crashpoint", "internal/hostplace", "internal/idmap", "internal/inroot", "internal/printable", "internal/regular", "internal/sysctl"}
 
 var floors = []floor{
 	{[]string{"podsandbox", "network", "image"}, []string{"cri", "cmd"}, "imports point downwards"},

@@ -13,7 +13,7 @@ import (
 // dot, and build output. A new entry is a decision: it is taken here.
 var topLevel = []string{
 	"CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "Makefile", "README.md",
-	"cmd", "cri", "docs", "go.mod", "go.sum", "hack", "image", "network", "podsandbox",
+	"cmd", "cri", "docs", "go.mod", "go.sum", "hack", "image", "internal", "network", "podsandbox",
 	"staticcheck.conf", "test",
 }
 

@@ -8,7 +8,7 @@ import (
 
 	"github.com/containerd/errdefs"
 
-	"github.com/cri-sandbox/cri-sandbox/podsandbox/regular"
+	"github.com/cri-sandbox/cri-sandbox/internal/regular"
 )
 
 // maxSpec bounds a specification, in bytes.

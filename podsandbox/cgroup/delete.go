@@ -16,7 +16,7 @@ import (
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
 
-	"github.com/cri-sandbox/cri-sandbox/podsandbox/crashpoint"
+	"github.com/cri-sandbox/cri-sandbox/internal/crashpoint"
 )
 
 // Delete removes the group with all groups below it, and the parents that Create

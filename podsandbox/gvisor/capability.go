@@ -3,7 +3,7 @@ package gvisor
 import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
-	"github.com/cri-sandbox/cri-sandbox/podsandbox/capability"
+	"github.com/cri-sandbox/cri-sandbox/internal/capability"
 )
 
 // masksOf never returns nil: without masks, the Sentry would give a process of

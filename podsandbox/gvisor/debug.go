@@ -11,7 +11,7 @@ import (
 
 	"github.com/containerd/errdefs"
 
-	"github.com/cri-sandbox/cri-sandbox/podsandbox/printable"
+	"github.com/cri-sandbox/cri-sandbox/internal/printable"
 )
 
 // The methods of the control socket that only people call.

@@ -10,7 +10,7 @@ import (
 
 	"github.com/containerd/errdefs"
 
-	"github.com/cri-sandbox/cri-sandbox/podsandbox/crashpoint"
+	"github.com/cri-sandbox/cri-sandbox/internal/crashpoint"
 )
 
 // keeper keeps the standard descriptors of a sandbox's containers open as long

@@ -18,9 +18,9 @@ import (
 	"github.com/containerd/continuity/fs"
 	"github.com/containerd/errdefs"
 
+	"github.com/cri-sandbox/cri-sandbox/internal/idmap"
+	"github.com/cri-sandbox/cri-sandbox/internal/inroot"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
-	"github.com/cri-sandbox/cri-sandbox/podsandbox/idmap"
-	"github.com/cri-sandbox/cri-sandbox/podsandbox/inroot"
 )
 
 // What a container writes over a file system that is only read is in an overlay of

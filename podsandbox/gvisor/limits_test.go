@@ -8,8 +8,8 @@ import (
 	"github.com/containerd/errdefs"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/cri-sandbox/cri-sandbox/internal/idmap"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
-	"github.com/cri-sandbox/cri-sandbox/podsandbox/idmap"
 )
 
 const showLimits = "cd /sys/fs/cgroup; cat memory.max memory.high cpu.max cpu.weight pids.max | tr '\\n' ';'"

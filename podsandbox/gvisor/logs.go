@@ -9,7 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/cri-sandbox/cri-sandbox/podsandbox/printable"
+	"github.com/cri-sandbox/cri-sandbox/internal/printable"
 )
 
 // The Sentry and its gofers say fatal errors and Go panics on their stderr. It is a

@@ -13,8 +13,8 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/containerd/errdefs"
+	"github.com/cri-sandbox/cri-sandbox/internal/idmap"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
-	"github.com/cri-sandbox/cri-sandbox/podsandbox/idmap"
 )
 
 // preparedSpec is a container's spec in the form that gofer and Sentry obey.

@@ -10,7 +10,7 @@ import (
 	"github.com/containerd/errdefs"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
-	"github.com/cri-sandbox/cri-sandbox/podsandbox/inroot"
+	"github.com/cri-sandbox/cri-sandbox/internal/inroot"
 )
 
 // Mounts are made in this order, whatever the order of the spec:

@@ -13,8 +13,8 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"gvisor.dev/gvisor/pkg/cleanup"
 
+	"github.com/cri-sandbox/cri-sandbox/internal/sysctl"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/gvisor/guest"
-	"github.com/cri-sandbox/cri-sandbox/podsandbox/sysctl"
 )
 
 // procSysImages are read-only images of the folders of defaultSysctls, by folder,

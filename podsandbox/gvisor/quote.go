@@ -7,7 +7,7 @@ import (
 	"strings"
 	"unicode/utf16"
 
-	"github.com/cri-sandbox/cri-sandbox/podsandbox/printable"
+	"github.com/cri-sandbox/cri-sandbox/internal/printable"
 )
 
 // maxQuote is how much of a text that a sandbox sent is told, in bytes: it goes to

@@ -10,8 +10,8 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
-	"github.com/cri-sandbox/cri-sandbox/podsandbox/idmap"
-	"github.com/cri-sandbox/cri-sandbox/podsandbox/inroot"
+	"github.com/cri-sandbox/cri-sandbox/internal/idmap"
+	"github.com/cri-sandbox/cri-sandbox/internal/inroot"
 )
 
 // restrict expresses the masked and the readonly paths of a spec, which the

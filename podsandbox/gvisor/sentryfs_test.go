@@ -9,9 +9,9 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
-	"github.com/cri-sandbox/cri-sandbox/podsandbox/capability"
+	"github.com/cri-sandbox/cri-sandbox/internal/capability"
+	"github.com/cri-sandbox/cri-sandbox/internal/idmap"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
-	"github.com/cri-sandbox/cri-sandbox/podsandbox/idmap"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/spec"
 )
 

@@ -7,7 +7,7 @@ import (
 	"strings"
 
 	"github.com/containerd/errdefs"
-	"github.com/cri-sandbox/cri-sandbox/podsandbox/sysctl"
+	"github.com/cri-sandbox/cri-sandbox/internal/sysctl"
 )
 
 // setSysctls sets the pod's sysctls. The Sentry takes none from a spec, so a

@@ -39,7 +39,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/cri-sandbox/cri-sandbox/podsandbox/crashpoint"
+	"github.com/cri-sandbox/cri-sandbox/internal/crashpoint"
 )
 
 // Version is written into every file. A reader refuses files of a later version.

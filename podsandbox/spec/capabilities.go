@@ -7,7 +7,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
-	"github.com/cri-sandbox/cri-sandbox/podsandbox/capability"
+	"github.com/cri-sandbox/cri-sandbox/internal/capability"
 )
 
 // defaultCapabilities are those that containers get on every common runtime.

@@ -6,7 +6,7 @@ import (
 
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
-	"github.com/cri-sandbox/cri-sandbox/podsandbox/capability"
+	"github.com/cri-sandbox/cri-sandbox/internal/capability"
 )
 
 func TestCapabilities(t *testing.T) {

@@ -4,7 +4,7 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/cri-sandbox/cri-sandbox/podsandbox/capability"
+	"github.com/cri-sandbox/cri-sandbox/internal/capability"
 )
 
 // TestPrivileged: all capabilities for root and none in effect for others, as

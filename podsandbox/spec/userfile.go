@@ -8,7 +8,7 @@ import (
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
 
-	"github.com/cri-sandbox/cri-sandbox/podsandbox/regular"
+	"github.com/cri-sandbox/cri-sandbox/internal/regular"
 )
 
 // maxUserFile bounds etc/passwd and etc/group of an image, in bytes.

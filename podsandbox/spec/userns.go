@@ -8,7 +8,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
-	"github.com/cri-sandbox/cri-sandbox/podsandbox/idmap"
+	"github.com/cri-sandbox/cri-sandbox/internal/idmap"
 )
 
 // IDs is the mapping of the pod's user namespace (hostUsers: false); the zero value

@@ -9,7 +9,7 @@ import (
 
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
-	"github.com/cri-sandbox/cri-sandbox/podsandbox/sysctl"
+	"github.com/cri-sandbox/cri-sandbox/internal/sysctl"
 )
 
 // maxHostname is the kernel's limit, __NEW_UTS_LEN.
