@@ -47,7 +47,7 @@ func (s *runtimeService) Status(ctx context.Context, req *runtimeapi.StatusReque
 		// mount_options would claim nodev, too, which the Sentry does not apply.
 		Features: &runtimeapi.RuntimeFeatures{SupplementalGroupsPolicy: true},
 	}
-	for _, name := range s.opts.Handlers {
+	for _, name := range s.opts.Pods.Handlers() {
 		resp.RuntimeHandlers = append(resp.RuntimeHandlers, &runtimeapi.RuntimeHandler{
 			Name: name, Features: s.opts.Features,
 		})
@@ -111,7 +111,7 @@ func (s *runtimeService) RemovePodSandbox(ctx context.Context, req *runtimeapi.R
 }
 
 func (s *runtimeService) PodSandboxStatus(_ context.Context, req *runtimeapi.PodSandboxStatusRequest) (*runtimeapi.PodSandboxStatusResponse, error) {
-	snap, err := s.opts.Pods.PodStatus(req.GetPodSandboxId())
+	snap, err := s.opts.Pods.State.PodStatus(req.GetPodSandboxId())
 	if err != nil {
 		return nil, err
 	}
@@ -127,7 +127,7 @@ func (s *runtimeService) PodSandboxStatus(_ context.Context, req *runtimeapi.Pod
 }
 
 func (s *runtimeService) ListPodSandbox(_ context.Context, req *runtimeapi.ListPodSandboxRequest) (*runtimeapi.ListPodSandboxResponse, error) {
-	return &runtimeapi.ListPodSandboxResponse{Items: s.opts.Pods.ListPods(req.GetFilter())}, nil
+	return &runtimeapi.ListPodSandboxResponse{Items: s.opts.Pods.State.ListPods(req.GetFilter())}, nil
 }
 
 func (s *runtimeService) CreateContainer(ctx context.Context, req *runtimeapi.CreateContainerRequest) (*runtimeapi.CreateContainerResponse, error) {
@@ -164,11 +164,11 @@ func (s *runtimeService) RemoveContainer(ctx context.Context, req *runtimeapi.Re
 }
 
 func (s *runtimeService) ListContainers(_ context.Context, req *runtimeapi.ListContainersRequest) (*runtimeapi.ListContainersResponse, error) {
-	return &runtimeapi.ListContainersResponse{Containers: s.opts.Pods.ListContainers(req.GetFilter())}, nil
+	return &runtimeapi.ListContainersResponse{Containers: s.opts.Pods.State.ListContainers(req.GetFilter())}, nil
 }
 
 func (s *runtimeService) ContainerStatus(_ context.Context, req *runtimeapi.ContainerStatusRequest) (*runtimeapi.ContainerStatusResponse, error) {
-	st, err := s.opts.Pods.ContainerStatus(req.GetContainerId())
+	st, err := s.opts.Pods.State.ContainerStatus(req.GetContainerId())
 	if err != nil {
 		return nil, err
 	}
@@ -184,7 +184,7 @@ func (s *runtimeService) ExecSync(ctx context.Context, req *runtimeapi.ExecSyncR
 	if err != nil {
 		return nil, err
 	}
-	res, err := s.opts.Pods.ExecSync(ctx, req.GetContainerId(), req.GetCmd(), timeout)
+	res, err := s.opts.Pods.Streams.ExecSync(ctx, req.GetContainerId(), req.GetCmd(), timeout)
 	if err != nil {
 		return nil, err
 	}
@@ -192,7 +192,7 @@ func (s *runtimeService) ExecSync(ctx context.Context, req *runtimeapi.ExecSyncR
 }
 
 func (s *runtimeService) Exec(_ context.Context, req *runtimeapi.ExecRequest) (*runtimeapi.ExecResponse, error) {
-	if err := s.opts.Pods.CheckExec(req.GetContainerId(), req.GetCmd()); err != nil {
+	if err := s.opts.Pods.Streams.CheckExec(req.GetContainerId(), req.GetCmd()); err != nil {
 		return nil, err
 	}
 	url, err := s.streams.exec(req)
@@ -203,7 +203,7 @@ func (s *runtimeService) Exec(_ context.Context, req *runtimeapi.ExecRequest) (*
 }
 
 func (s *runtimeService) Attach(_ context.Context, req *runtimeapi.AttachRequest) (*runtimeapi.AttachResponse, error) {
-	if err := s.opts.Pods.CheckAttach(req.GetContainerId(), req.GetStdin(), req.GetTty()); err != nil {
+	if err := s.opts.Pods.Streams.CheckAttach(req.GetContainerId(), req.GetStdin(), req.GetTty()); err != nil {
 		return nil, err
 	}
 	url, err := s.streams.attach(req)
@@ -214,7 +214,7 @@ func (s *runtimeService) Attach(_ context.Context, req *runtimeapi.AttachRequest
 }
 
 func (s *runtimeService) PortForward(_ context.Context, req *runtimeapi.PortForwardRequest) (*runtimeapi.PortForwardResponse, error) {
-	if err := s.opts.Pods.CheckForward(req.GetPodSandboxId(), req.GetPort()); err != nil {
+	if err := s.opts.Pods.Streams.CheckForward(req.GetPodSandboxId(), req.GetPort()); err != nil {
 		return nil, err
 	}
 	url, err := s.streams.portForward(req)
@@ -225,14 +225,14 @@ func (s *runtimeService) PortForward(_ context.Context, req *runtimeapi.PortForw
 }
 
 func (s *runtimeService) ReopenContainerLog(ctx context.Context, req *runtimeapi.ReopenContainerLogRequest) (*runtimeapi.ReopenContainerLogResponse, error) {
-	if err := s.opts.Pods.ReopenContainerLog(ctx, req.GetContainerId()); err != nil {
+	if err := s.opts.Pods.Streams.ReopenContainerLog(ctx, req.GetContainerId()); err != nil {
 		return nil, err
 	}
 	return &runtimeapi.ReopenContainerLogResponse{}, nil
 }
 
 func (s *runtimeService) ContainerStats(ctx context.Context, req *runtimeapi.ContainerStatsRequest) (*runtimeapi.ContainerStatsResponse, error) {
-	stats, err := s.opts.Pods.ContainerStats(ctx, req.GetContainerId())
+	stats, err := s.opts.Pods.Stats.ContainerStats(ctx, req.GetContainerId())
 	if err != nil {
 		return nil, err
 	}
@@ -240,11 +240,11 @@ func (s *runtimeService) ContainerStats(ctx context.Context, req *runtimeapi.Con
 }
 
 func (s *runtimeService) ListContainerStats(ctx context.Context, req *runtimeapi.ListContainerStatsRequest) (*runtimeapi.ListContainerStatsResponse, error) {
-	return &runtimeapi.ListContainerStatsResponse{Stats: s.opts.Pods.ListContainerStats(ctx, req.GetFilter())}, nil
+	return &runtimeapi.ListContainerStatsResponse{Stats: s.opts.Pods.Stats.ListContainerStats(ctx, req.GetFilter())}, nil
 }
 
 func (s *runtimeService) PodSandboxStats(ctx context.Context, req *runtimeapi.PodSandboxStatsRequest) (*runtimeapi.PodSandboxStatsResponse, error) {
-	stats, err := s.opts.Pods.PodStats(ctx, req.GetPodSandboxId())
+	stats, err := s.opts.Pods.Stats.PodStats(ctx, req.GetPodSandboxId())
 	if err != nil {
 		return nil, err
 	}
@@ -252,14 +252,14 @@ func (s *runtimeService) PodSandboxStats(ctx context.Context, req *runtimeapi.Po
 }
 
 func (s *runtimeService) ListPodSandboxStats(ctx context.Context, req *runtimeapi.ListPodSandboxStatsRequest) (*runtimeapi.ListPodSandboxStatsResponse, error) {
-	return &runtimeapi.ListPodSandboxStatsResponse{Stats: s.opts.Pods.ListPodStats(ctx, req.GetFilter())}, nil
+	return &runtimeapi.ListPodSandboxStatsResponse{Stats: s.opts.Pods.Stats.ListPodStats(ctx, req.GetFilter())}, nil
 }
 
 func (s *runtimeService) GetContainerEvents(_ *runtimeapi.GetEventsRequest, ss grpc.ServerStreamingServer[runtimeapi.ContainerEventResponse]) error {
 	// Otherwise the header comes with the first event; sent at once, it tells the
 	// client that the subscription stands.
 	subscribed := func() error { return ss.SendHeader(nil) }
-	return s.opts.Pods.Events(ss.Context(), subscribed, ss.Send)
+	return s.opts.Pods.State.Events(ss.Context(), subscribed, ss.Send)
 }
 
 // seconds converts a count of seconds of the request.

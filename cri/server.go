@@ -35,12 +35,11 @@ const maxCalls = 1000
 
 // Options is what a Server needs.
 type Options struct {
-	Pods     *podsandbox.Manager
-	Images   *image.Store
-	Network  *network.CNI
-	Handlers []string
-	Version  string // of the daemon
-	Systemd  bool   // the cgroup driver to announce
+	Pods    *podsandbox.Manager
+	Images  *image.Store
+	Network *network.CNI
+	Version string // of the daemon
+	Systemd bool   // the cgroup driver to announce
 	// Info is shown by a verbose Status: JSON documents by name.
 	Info map[string]string
 	// Features are what every handler has.
@@ -58,13 +57,13 @@ type Server struct {
 // New makes a server and opens the port of its streams; Serve runs it, and Stop
 // must be called.
 func New(opts Options) (*Server, error) {
-	streams, err := listenStreams(opts.Streaming, opts.Pods)
+	streams, err := listenStreams(opts.Streaming, opts.Pods.Streams)
 	if err != nil {
 		return nil, err
 	}
 	s := grpc.NewServer(
 		grpc.MaxRecvMsgSize(maxMessage), grpc.MaxSendMsgSize(maxMessage), grpc.MaxConcurrentStreams(maxCalls),
-		grpc.ChainUnaryInterceptor(unary), grpc.ChainStreamInterceptor(stream),
+		grpc.ChainUnaryInterceptor(interceptUnary), grpc.ChainStreamInterceptor(interceptStream),
 	)
 	runtimeapi.RegisterRuntimeServiceServer(s, &runtimeService{opts: opts, streams: streams})
 	runtimeapi.RegisterImageServiceServer(s, &imageService{opts: opts})
@@ -95,9 +94,9 @@ func quiet(method string) bool {
 	return false
 }
 
-// unary gives errors their code, logs them once, and turns a panic into Internal.
+// interceptUnary gives errors their code, logs them once, and turns a panic into Internal.
 // Requests are not logged: they carry environments and credentials.
-func unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (resp any, err error) {
+func interceptUnary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (resp any, err error) {
 	start := time.Now()
 	method := filepath.Base(info.FullMethod)
 	defer func() {
@@ -111,7 +110,8 @@ func unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grp
 	return resp, ToStatus(err)
 }
 
-func stream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) (err error) {
+// interceptStream is interceptUnary, for calls that stream.
+func interceptStream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) (err error) {
 	start := time.Now()
 	method := filepath.Base(info.FullMethod)
 	defer func() {

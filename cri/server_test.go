@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"golang.org/x/net/http2"
+
+	"github.com/cri-sandbox/cri-sandbox/podsandbox"
 )
 
 // TestAConnectionsCallsAreBounded: the server says so in the first frame.
@@ -17,7 +19,7 @@ func TestAConnectionsCallsAreBounded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := New(Options{Streaming: StreamingOptions{Address: "127.0.0.1"}})
+	s, err := New(Options{Pods: &podsandbox.Manager{}, Streaming: StreamingOptions{Address: "127.0.0.1"}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -35,25 +35,25 @@ func sendBatches[T proto.Message](items []T, send func([]T) error) error {
 }
 
 func (s *runtimeService) StreamPodSandboxes(req *runtimeapi.StreamPodSandboxesRequest, out grpc.ServerStreamingServer[runtimeapi.StreamPodSandboxesResponse]) error {
-	return sendBatches(s.opts.Pods.ListPods(req.GetFilter()), func(batch []*runtimeapi.PodSandbox) error {
+	return sendBatches(s.opts.Pods.State.ListPods(req.GetFilter()), func(batch []*runtimeapi.PodSandbox) error {
 		return out.Send(&runtimeapi.StreamPodSandboxesResponse{PodSandboxes: batch})
 	})
 }
 
 func (s *runtimeService) StreamContainers(req *runtimeapi.StreamContainersRequest, out grpc.ServerStreamingServer[runtimeapi.StreamContainersResponse]) error {
-	return sendBatches(s.opts.Pods.ListContainers(req.GetFilter()), func(batch []*runtimeapi.Container) error {
+	return sendBatches(s.opts.Pods.State.ListContainers(req.GetFilter()), func(batch []*runtimeapi.Container) error {
 		return out.Send(&runtimeapi.StreamContainersResponse{Containers: batch})
 	})
 }
 
 func (s *runtimeService) StreamContainerStats(req *runtimeapi.StreamContainerStatsRequest, out grpc.ServerStreamingServer[runtimeapi.StreamContainerStatsResponse]) error {
-	return sendBatches(s.opts.Pods.ListContainerStats(out.Context(), req.GetFilter()), func(batch []*runtimeapi.ContainerStats) error {
+	return sendBatches(s.opts.Pods.Stats.ListContainerStats(out.Context(), req.GetFilter()), func(batch []*runtimeapi.ContainerStats) error {
 		return out.Send(&runtimeapi.StreamContainerStatsResponse{ContainerStats: batch})
 	})
 }
 
 func (s *runtimeService) StreamPodSandboxStats(req *runtimeapi.StreamPodSandboxStatsRequest, out grpc.ServerStreamingServer[runtimeapi.StreamPodSandboxStatsResponse]) error {
-	return sendBatches(s.opts.Pods.ListPodStats(out.Context(), req.GetFilter()), func(batch []*runtimeapi.PodSandboxStats) error {
+	return sendBatches(s.opts.Pods.Stats.ListPodStats(out.Context(), req.GetFilter()), func(batch []*runtimeapi.PodSandboxStats) error {
 		return out.Send(&runtimeapi.StreamPodSandboxStatsResponse{PodSandboxStats: batch})
 	})
 }

@@ -14,7 +14,7 @@ import (
 
 	"k8s.io/klog/v2"
 
-	"github.com/cri-sandbox/cri-sandbox/podsandbox"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/stream"
 )
 
 // StreamingOptions say where Exec, Attach and PortForward are served. Who knows
@@ -37,7 +37,7 @@ type StreamingOptions struct {
 // streamServer makes URLs, and serves the streams of clients that come to them. It
 // owns its listener.
 type streamServer struct {
-	pods           *podsandbox.Manager
+	pods           *stream.Service
 	base           url.URL
 	idle, creation time.Duration
 
@@ -57,7 +57,7 @@ const (
 )
 
 // listenStreams opens the port; serve answers.
-func listenStreams(opts StreamingOptions, pods *podsandbox.Manager) (*streamServer, error) {
+func listenStreams(opts StreamingOptions, pods *stream.Service) (*streamServer, error) {
 	scheme, config, err := tlsOf(opts)
 	if err != nil {
 		return nil, fmt.Errorf("listen for streams: %w", err)

@@ -10,14 +10,14 @@ import (
 	"k8s.io/cri-streaming/pkg/streaming/remotecommand"
 	"k8s.io/klog/v2"
 
-	"github.com/cri-sandbox/cri-sandbox/podsandbox"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/stream"
 )
 
 // What follows is what to do once a client has come with its token. It converts,
 // and bounds the connections that are forwarded.
 
 // executor implements remotecommand.Executor.
-type executor struct{ pods *podsandbox.Manager }
+type executor struct{ pods *stream.Service }
 
 // ExecInContainer implements remotecommand.Executor.
 func (e executor) ExecInContainer(ctx context.Context, _, _, id string, cmd []string, in io.Reader, out, errOut io.WriteCloser, tty bool, sizes <-chan remotecommand.TerminalSize, _ time.Duration) error {
@@ -35,7 +35,7 @@ func (e executor) ExecInContainer(ctx context.Context, _, _, id string, cmd []st
 // attacher implements remotecommand.Attacher. Over WebSocket the library makes a
 // stream for stdin whether it was asked for or not.
 type attacher struct {
-	pods  *podsandbox.Manager
+	pods  *stream.Service
 	stdin bool
 }
 
@@ -54,7 +54,7 @@ const maxForwarded = 2000
 
 // forwarder implements portforward.PortForwarder.
 type forwarder struct {
-	pods   *podsandbox.Manager
+	pods   *stream.Service
 	places chan struct{} // full when no more are served
 }
 
@@ -84,8 +84,8 @@ func ended(ctx context.Context, method, id string, err error) error {
 
 // streamsOf converts the streams of a client. An interface that holds nothing is
 // not the same as none.
-func streamsOf(ctx context.Context, in io.Reader, out, errOut io.WriteCloser, tty bool, sizes <-chan remotecommand.TerminalSize) podsandbox.ClientStreams {
-	s := podsandbox.ClientStreams{In: in, Terminal: tty}
+func streamsOf(ctx context.Context, in io.Reader, out, errOut io.WriteCloser, tty bool, sizes <-chan remotecommand.TerminalSize) stream.ClientStreams {
+	s := stream.ClientStreams{In: in, Terminal: tty}
 	if out != nil {
 		s.Out = out
 	}
@@ -98,13 +98,13 @@ func streamsOf(ctx context.Context, in io.Reader, out, errOut io.WriteCloser, tt
 	return s
 }
 
-func sizesOf(ctx context.Context, from <-chan remotecommand.TerminalSize) <-chan podsandbox.TerminalSize {
-	to := make(chan podsandbox.TerminalSize)
+func sizesOf(ctx context.Context, from <-chan remotecommand.TerminalSize) <-chan stream.TerminalSize {
+	to := make(chan stream.TerminalSize)
 	go func() {
 		defer close(to)
 		for size := range from {
 			select {
-			case to <- podsandbox.TerminalSize{Rows: size.Height, Columns: size.Width}:
+			case to <- stream.TerminalSize{Rows: size.Height, Columns: size.Width}:
 			case <-ctx.Done():
 				return
 			}

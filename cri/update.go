@@ -12,14 +12,14 @@ func (s *runtimeService) UpdateContainerResources(ctx context.Context, req *runt
 	if req.GetWindows() != nil || req.GetLinux() == nil {
 		return nil, fmt.Errorf("resources of a Linux container are needed: %w", errdefs.ErrInvalidArgument)
 	}
-	if err := s.opts.Pods.UpdateContainerResources(ctx, req.GetContainerId(), req.GetLinux()); err != nil {
+	if err := s.opts.Pods.Resources.UpdateContainerResources(ctx, req.GetContainerId(), req.GetLinux()); err != nil {
 		return nil, err
 	}
 	return &runtimeapi.UpdateContainerResourcesResponse{}, nil
 }
 
 func (s *runtimeService) UpdatePodSandboxResources(ctx context.Context, req *runtimeapi.UpdatePodSandboxResourcesRequest) (*runtimeapi.UpdatePodSandboxResourcesResponse, error) {
-	if err := s.opts.Pods.UpdatePodSandboxResources(ctx, req.GetPodSandboxId(), req.GetResources(), req.GetOverhead()); err != nil {
+	if err := s.opts.Pods.Resources.UpdatePodSandboxResources(ctx, req.GetPodSandboxId(), req.GetResources(), req.GetOverhead()); err != nil {
 		return nil, err
 	}
 	return &runtimeapi.UpdatePodSandboxResourcesResponse{}, nil

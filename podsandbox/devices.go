@@ -7,19 +7,20 @@ import (
 
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/cdi"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/spec"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/state"
 )
 
 // injectDevices applies the CDI devices of a request to its spec.
-func (m *Manager) injectDevices(c *container, s *specs.Spec) error {
-	names, err := cdi.Requested(c.config())
+func (b *specMaker) injectDevices(c *state.Container, s *specs.Spec) error {
+	names, err := cdi.Requested(c.Config())
 	if err != nil {
 		return err
 	}
-	return m.injectNamed(s, names)
+	return b.injectNamed(s, names)
 }
 
 // injectNamed leaves s as it was when a device cannot be had.
-func (m *Manager) injectNamed(s *specs.Spec, names []string) error {
+func (b *specMaker) injectNamed(s *specs.Spec, names []string) error {
 	before := *s
 	before.Mounts = slices.Clone(s.Mounts)
 	if s.Linux != nil {
@@ -27,7 +28,7 @@ func (m *Manager) injectNamed(s *specs.Spec, names []string) error {
 		linux.Devices = slices.Clone(s.Linux.Devices)
 		before.Linux = &linux
 	}
-	err := m.opts.Devices.Inject(s, names, func(edits *specs.Spec) error {
+	err := b.devices.Inject(s, names, func(edits *specs.Spec) error {
 		if edits.Linux == nil {
 			edits.Linux = &specs.Linux{}
 		}

@@ -4,8 +4,9 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/cgroup"
-	"github.com/cri-sandbox/cri-sandbox/podsandbox/lifecycle"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/resources"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/spec"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/state/lifecycle"
 )
 
 // PodInfo is what a verbose status adds, for people. Its form may change.
@@ -21,16 +22,16 @@ type PodInfo struct {
 
 // PodInfo reports what a verbose status adds.
 func (m *Manager) PodInfo(id string) (PodInfo, error) {
-	p, err := m.findPod(id)
+	p, err := m.State.FindPod(id)
 	if err != nil {
 		return PodInfo{}, err
 	}
 	st := p.Status()
-	info := PodInfo{Phase: st.Phase, PID: st.Process.PID, Limits: p.limits(), Message: st.Message, Folder: m.paths.pod(p.id())}
-	if !p.hostNetwork() {
-		info.NetNS = m.paths.netns(p.id())
+	info := PodInfo{Phase: st.Phase, PID: st.Process.PID, Limits: resources.Limits(p), Message: st.Message, Folder: m.paths.Pod(p.ID())}
+	if !p.HostNetwork() {
+		info.NetNS = p.NetNS
 	}
-	if g := p.getGroup(); g != nil {
+	if g := p.Group(); g != nil {
 		info.Cgroups = g.Paths()
 	}
 	return info, nil
@@ -47,7 +48,7 @@ type ContainerInfo struct {
 
 // ContainerInfo reports what a verbose status adds.
 func (m *Manager) ContainerInfo(id string) (ContainerInfo, error) {
-	c, err := m.findContainer(id)
+	c, err := m.State.FindContainer(id)
 	if err != nil {
 		return ContainerInfo{}, err
 	}
@@ -56,10 +57,10 @@ func (m *Manager) ContainerInfo(id string) (ContainerInfo, error) {
 		return ContainerInfo{}, err
 	}
 	if oci.Linux != nil {
-		oci.Linux.Resources = spec.Limits(c.resources()) // as they are by now
+		oci.Linux.Resources = spec.Limits(c.Resources()) // as they are by now
 	}
 	return ContainerInfo{
-		Phase: c.phase(), SandboxID: c.pod.id(), PID: c.pod.Status().Process.PID,
-		Rootfs: m.paths.rootfs(c.pod.id(), c.id()), Spec: oci,
+		Phase: c.Phase(), SandboxID: c.Pod.ID(), PID: c.Pod.Status().Process.PID,
+		Rootfs: m.paths.Rootfs(c.Pod.ID(), c.ID()), Spec: oci,
 	}, nil
 }

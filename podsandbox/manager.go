@@ -1,65 +1,61 @@
-// Package podsandbox owns the pods and containers of a node: it runs, stops and
-// removes them, keeps their records true, and finds them again after a restart.
-// It knows neither gRPC (package cri) nor how a sandbox works (an engine), how
-// an address is given (package network) or where a layer lies (package image).
+// Package podsandbox owns the lives of a node's pods and containers: it runs, stops and
+// removes them, chooses the engine that runs each pod by its runtime handler, and takes
+// them over after a restart. What is known of them is package state's; what passes
+// between them and clients, what they use and what they may use belongs to the packages
+// stream, stats and resources, and their files to package rootfs. It knows neither gRPC
+// (package cri) nor how a sandbox works (an engine), how an address is given (package
+// network) or where a layer lies (package image).
 //
 // Every operation goes one way:
 //
 //	request → record the intent → act → record the result → event
 //
 // A disk that cannot be written to refuses what is new. What ends, or is to end, ends
-// and is told all the same, and is recorded afterwards (record.Note).
+// and is told all the same, and is recorded afterwards (record.Force).
 //
-// What an operation did is undone, or taken up again, from the record alone, so
-// a daemon that was killed at any instruction and a request that failed meet in
-// the same code: abandon, release and discard are idempotent, and recovery calls
-// what the live path calls.
+// What an operation did is undone, or taken up again, from the record alone, so a daemon
+// that was killed at any instruction and a request that failed meet in the same code:
+// stopping and removing are idempotent, and recovery calls what the live path calls.
 //
-// A request's context bounds how long its caller waits. The work goes on, on a
-// deadline of its own, and a second request of the same key joins it.
+// A request's context bounds how long its caller waits. The work goes on, on a deadline
+// of its own, and a second request of the same key joins it (package background).
 //
-// Locks: Manager.mu guards the maps; pod.mu and container.mu guard their
-// handles. They are taken in this order, held for map and field access only, and
-// never across a call of the engine, the network, the image store or the disk.
-// pod.telling comes before them; it is held over the write of one record and the
-// event that tells of it.
-//
-// Files below Options.State: pods/<id>/ (see paths.go) and netns/<id>. Files
-// below Options.Root: pods/ (package record).
+// Locks: those of package state.
 package podsandbox
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime/debug"
-	"sync"
+	"os"
+	"strings"
 	"time"
 
-	"golang.org/x/sync/singleflight"
-	"k8s.io/klog/v2"
-
 	"github.com/cri-sandbox/cri-sandbox/image"
+	"github.com/cri-sandbox/cri-sandbox/internal/background"
 	"github.com/cri-sandbox/cri-sandbox/network"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/cdi"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/layout"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/nri"
-	"github.com/cri-sandbox/cri-sandbox/podsandbox/record"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/resources"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/rootfs"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/state"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/stats"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/stream"
 )
 
-// Options is what a Manager is made of. Those without a word on
-// what their zero value means are required.
+// Options is what a Manager is made of. Those without a word on what their zero value
+// means are required.
 type Options struct {
-	// Root and State belong to this manager alone; the caller holds a lock.
-	Root  string // outlives a reboot
-	State string // does not
+	// Paths belong to this manager alone; the caller holds a lock.
+	Paths layout.Paths
 
-	Engine engine.Engine
+	// Engines run the pods, by runtime handler; "" is one.
+	Engines map[string]engine.Engine
+
 	Images *image.Store
 	CNI    network.Network
-
-	// Handlers are the runtime handlers that the engine serves; "" is one.
-	Handlers []string
 
 	// Devices finds the CDI devices that containers name.
 	Devices cdi.Devices
@@ -72,12 +68,13 @@ type Options struct {
 	// stops them. Nil means none.
 	Plugins *nri.Plugins
 
-	// Layers say where what containers write goes.
-	Layers LayerOptions
+	// Files say where what containers write goes.
+	Files rootfs.Options
 
-	// HostSockets are paths of the host, absolute. A container with a mount of one, or
-	// of what lies in it, may connect to the Unix sockets in its mounts.
-	HostSockets []string
+	// RemoveLeftovers removes what no record owns; see package leftovers. It is called
+	// after the start, in the background, and again after errors. Nil means that
+	// nobody does.
+	RemoveLeftovers func(context.Context) error
 
 	// SeccompRoot is where relative names of localhost profiles are looked up.
 	SeccompRoot string
@@ -106,133 +103,93 @@ func (t Timeouts) withDefaults() Timeouts {
 // the steps between them.
 func (t Timeouts) operation() time.Duration { return t.Network + t.Sandbox + 10*time.Second }
 
-// Manager owns the pods and containers of a node. All methods are safe for
-// concurrent use.
+// kill is how long a container may take to end after SIGKILL. That takes milliseconds,
+// and more where the pod has little of a processor.
+func (t Timeouts) kill() time.Duration { return min(10*time.Second, t.Sandbox) }
+
+// closePatience is how long Close waits for work that it has ended.
+const closePatience = 10 * time.Second
+
+// Manager owns the pods and containers of a node. All methods are safe for concurrent
+// use. The exported fields serve what is no step of a life; they are not to be changed.
 type Manager struct {
-	opts    Options
-	paths   paths
-	records *record.Store
-	host    network.Network // for pods on the host's network
-	bootID  string
-	events  *broadcaster
-	flights singleflight.Group
-	stats   collector
+	State     *state.Registry
+	Streams   *stream.Service
+	Stats     *stats.Collector
+	Resources *resources.Controller
 
-	// life ends when the manager closes: parked waits and watchers end with it.
-	life  context.Context
-	close context.CancelFunc
-	tasks sync.WaitGroup
-
-	mu         sync.RWMutex
-	pods       map[string]*pod
-	containers map[string]*container
-	podNames   map[string]*pod       // by podKey
-	ctrNames   map[string]*container // by containerKey
+	opts   Options
+	paths  layout.Paths
+	files  *rootfs.Builder
+	host   *podHost
+	specs  *specMaker
+	bootID string
+	work   *background.Group
 }
 
-// New takes the records of root. Recover must be called next.
+// New takes the records of opts.Paths. Recover must be called next.
 func New(opts Options) (*Manager, error) {
 	opts.Timeouts = opts.Timeouts.withDefaults()
-	p := paths{root: opts.Root, state: opts.State}
-	if err := p.make(); err != nil {
+	if err := opts.Paths.Make(); err != nil {
 		return nil, err
 	}
 	bootID, err := readBootID()
 	if err != nil {
 		return nil, err
 	}
-	records, err := record.Open(p.records())
+	pods, err := state.Open(opts.Paths)
 	if err != nil {
 		return nil, err
 	}
-	life, cancel := context.WithCancel(context.Background())
-	m := &Manager{
-		opts: opts, paths: p, records: records, bootID: bootID,
-		host: network.Host{}, events: newBroadcaster(), life: life, close: cancel,
-		pods: map[string]*pod{}, containers: map[string]*container{},
-		podNames: map[string]*pod{}, ctrNames: map[string]*container{},
-	}
-	m.stats.manager = m
-	return m, nil
+	work := background.New()
+	control := resources.New(pods, work, opts.Plugins, opts.Timeouts.Sandbox)
+	files := rootfs.New(opts.Images, opts.Paths, opts.Files)
+	return &Manager{
+		State:     pods,
+		Streams:   stream.New(pods, work, opts.Paths, opts.Timeouts.Sandbox),
+		Stats:     stats.New(pods, control, opts.Images),
+		Resources: control,
+		opts:      opts, paths: opts.Paths, files: files, bootID: bootID, work: work,
+		host: &podHost{
+			engines: opts.Engines, cni: opts.CNI, node: network.Host{}, resources: control, paths: opts.Paths, timeouts: opts.Timeouts,
+		},
+		specs: &specMaker{
+			pods: pods, files: files, paths: opts.Paths, devices: opts.Devices, plugins: opts.Plugins, resources: control, seccompRoot: opts.SeccompRoot,
+		},
+	}, nil
 }
 
-// Close lets go of everything and ends nothing: pods keep running, logs stop at
-// a batch border, and the next daemon goes on from the records.
+// readBootID names the running kernel's boot; proc(5), /proc/sys/kernel/random.
+func readBootID() (string, error) {
+	data, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return "", fmt.Errorf("read boot id: %w", err)
+	}
+	return strings.TrimSpace(string(data)), nil
+}
+
+// Close lets go of everything and ends nothing: pods keep running, logs stop at a batch
+// border, what is under way is cut off, and the next daemon goes on from the records.
+// After an error work may still use the image store.
 func (m *Manager) Close() error {
-	m.close()
-	m.events.close()
-	m.tasks.Wait()
-	var errs []error
-	for _, c := range m.allContainers() {
-		errs = append(errs, c.closeStreams())
+	ctx, cancel := context.WithTimeout(context.Background(), closePatience)
+	defer cancel()
+	m.State.Close()
+	errs := []error{m.work.Close(ctx)}
+	for _, c := range m.State.Containers() {
+		errs = append(errs, c.CloseStreams())
 	}
 	return errors.Join(errs...)
 }
 
-// goTask runs f until the manager closes.
-func (m *Manager) goTask(f func()) {
-	m.tasks.Add(1)
-	go func() {
-		defer m.tasks.Done()
-		f()
-	}()
-}
+// Handlers are the runtime handlers that are configured, sorted.
+func (m *Manager) Handlers() []string { return m.host.handlers() }
 
-// persist does once more what failed, less and less often, until it succeeds or the
-// manager is closed. It is for what nobody else asks for again: whoever had asked
-// got an error, or nobody had.
-func (m *Manager) persist(again func(context.Context) error) {
-	m.goTask(func() {
-		const longest = time.Minute
-		for pause := time.Second; ; pause = min(2*pause, longest) {
-			select {
-			case <-m.life.Done():
-				return
-			case <-time.After(pause):
-			}
-			ctx, cancel := context.WithTimeout(m.life, m.opts.Timeouts.operation())
-			err := again(ctx)
-			cancel()
-			if err == nil {
-				return
-			}
-			klog.V(2).InfoS("It failed again, and will be tried once more", "err", err)
-		}
+// join does an operation once for all callers of the same key at a time, and bounds
+// their wait by their own contexts.
+func (m *Manager) join(ctx context.Context, key string, operation func(context.Context) error) error {
+	_, err := background.Join(ctx, m.work, key, m.opts.Timeouts.operation(), func(ctx context.Context) (struct{}, error) {
+		return struct{}{}, operation(ctx)
 	})
-}
-
-// join runs work once for all callers of the same key and bounds their wait by
-// their own context. The work has its own deadline and outlives them.
-func join[T any](ctx context.Context, m *Manager, key string, limit time.Duration, work func(context.Context) (T, error)) (T, error) {
-	ch := m.flights.DoChan(key, func() (any, error) {
-		workCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), limit)
-		defer cancel()
-		return guarded(workCtx, work)
-	})
-	select {
-	case res := <-ch:
-		v, _ := res.Val.(T)
-		return v, res.Err
-	case <-ctx.Done():
-		var zero T
-		return zero, context.Cause(ctx)
-	}
-}
-
-// guarded turns a panic of work into an error: it would end the daemon, since the
-// work runs on no request's goroutine.
-func guarded[T any](ctx context.Context, work func(context.Context) (T, error)) (v T, err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			klog.ErrorS(nil, "Panic in an operation", "panic", r, "stack", string(debug.Stack()))
-			err = fmt.Errorf("the operation panicked; the log of the daemon has the stack: %v", r)
-		}
-	}()
-	return work(ctx)
-}
-
-// cleanupContext is for undoing: it ignores that the request is over, and ends
-// by itself.
-func cleanupContext(ctx context.Context, limit time.Duration) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(context.WithoutCancel(ctx), limit)
+	return err
 }

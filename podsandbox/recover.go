@@ -4,377 +4,253 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
-	"slices"
 	"time"
 
 	"github.com/containerd/errdefs"
-	"golang.org/x/sync/errgroup"
-	"golang.org/x/sys/unix"
+	"golang.org/x/sync/semaphore"
 	"k8s.io/klog/v2"
 
 	"github.com/cri-sandbox/cri-sandbox/network"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/cgroup"
-	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
-	"github.com/cri-sandbox/cri-sandbox/podsandbox/lifecycle"
-	"github.com/cri-sandbox/cri-sandbox/podsandbox/logs"
-	"github.com/cri-sandbox/cri-sandbox/podsandbox/record"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/state"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/state/lifecycle"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/state/record"
 )
 
-// recoverParallel is how many pods are taken over at once: the work is waiting
-// for sandboxes to answer.
+// recoverParallel is how many pods are taken over at once: the work is waiting for
+// sandboxes to answer.
 const recoverParallel = 8
 
-// Recover makes the manager what the earlier daemon was, and finishes or undoes
-// what that one left in between. In this order:
+// recoverPatience is how long Recover waits for sandboxes that are slow to answer. The
+// pods of those are taken over behind its back.
+const recoverPatience = 500 * time.Millisecond
+
+// Recover makes the manager what the earlier daemon was. It waits for nobody but the
+// disk: what needs the network, or a sandbox that does not answer, goes on in the
+// background, pod by pod, and is tried again until it succeeds. In this order:
 //
-//  1. records are loaded; a damaged one is set aside and becomes an orphan;
-//  2. each pod by its phase: Ready is adopted (a sandbox that is gone makes it
-//     Dead), Creating and what was being undone is undone, Stopping and Removing are finished as far as
-//     possible; a pod of another boot is Dead and gives back what it holds;
-//  3. each container of an adopted pod by its phase: Creating is undone, Created
-//     keeps its streams, Starting is Running or, when the sandbox never started
-//     it, Created again, Running is waited for, so an exit that happened meanwhile
-//     is learned, Removing is finished; one that has no record, or counts as Exited,
-//     is ended in the sandbox;
-//  4. what no record owns is removed: sandboxes, namespaces, folders, cgroups,
-//     root file systems, and through CNI GC addresses.
-//
-// It must have returned before any other call: GC would take a new pod's address.
+//  1. records are loaded; a damaged one is set aside and becomes a leftover;
+//  2. each pod is taken over, by its phase (see takeOver);
+//  3. addresses of pods that are not on record are freed, by CNI GC, and what else no
+//     record owns is removed.
 func (m *Manager) Recover(ctx context.Context) error {
-	loaded, damaged, err := m.records.Load()
+	damaged, err := m.State.Load()
 	if err != nil {
 		return err
 	}
 	for _, err := range damaged {
 		klog.ErrorS(err, "Damaged record")
 	}
-	for _, l := range loaded {
-		m.register(l)
+	t := &takeover{m}
+	t.takeOverAll(ctx)
+	m.work.Until("free addresses of pods that are gone", m.opts.Timeouts.Network, t.collectAddresses)
+	if m.opts.RemoveLeftovers != nil {
+		m.work.Until("remove leftovers", m.opts.Timeouts.operation(), m.opts.RemoveLeftovers)
 	}
-	var g errgroup.Group
-	g.SetLimit(recoverParallel)
-	for _, p := range m.allPods() {
-		g.Go(func() error {
-			m.recoverPod(ctx, p)
-			return nil
-		})
-	}
-	g.Wait()
-	m.removeOrphans(ctx)
 	return nil
 }
 
-func (m *Manager) register(l record.Loaded) {
-	p := newPod(l.Pod)
-	p.lost = l.Lost
-	m.addPod(p)
-	for _, r := range l.Containers {
-		m.addContainer(newContainer(p, r))
-	}
-}
+// takeover is a manager while it takes over what an earlier daemon left.
+type takeover struct{ *Manager }
 
-// recoverPod never fails: a pod that cannot be helped stays in its record for
-// the caller's next stop or removal.
-func (m *Manager) recoverPod(ctx context.Context, p *pod) {
-	if g, err := cgroup.Load(p.config().GetLinux().GetCgroupParent(), p.id()); err == nil {
-		p.setGroup(g)
-	} else if !errdefs.IsNotFound(err) {
-		klog.ErrorS(err, "Find the cgroup of a pod", "pod", p.id())
-	}
-	st := p.Status()
-	var err error
-	switch {
-	case st.Phase == lifecycle.Removing:
-		m.finishMembers(ctx, p)
-		err = m.remove(ctx, p)
-	case st.Phase == lifecycle.Creating, st.Abandoned:
-		m.abandon(ctx, p)
-	case st.Phase == lifecycle.Stopping:
-		m.finishMembers(ctx, p)
-		err = m.stop(ctx, p)
-	case st.Phase == lifecycle.Stopped:
-		m.finishMembers(ctx, p)
-	case st.BootID != m.bootID:
-		err = m.endAfterReboot(ctx, p)
-	case st.Phase == lifecycle.Dead:
-		m.finishMembers(ctx, p)
-	default:
-		err = m.adopt(ctx, p, st.Process)
-	}
-	if err != nil {
-		klog.ErrorS(err, "Recover a pod", "pod", p.id(), "phase", p.phase())
-	}
-}
-
-// adopt takes over the sandbox of a ready pod, or records its death.
-func (m *Manager) adopt(ctx context.Context, p *pod, proc engine.Process) error {
-	ctx, cancel := context.WithTimeout(ctx, m.opts.Timeouts.Sandbox)
+// takeOverAll takes over every pod, and returns when that is done, or has taken too
+// long.
+func (m *takeover) takeOverAll(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, recoverPatience)
 	defer cancel()
-	cfg, err := m.engineConfig(p)
+	slots := semaphore.NewWeighted(recoverParallel)
+	var tried []<-chan struct{}
+	for _, p := range m.State.Pods() {
+		tried = append(tried, m.finish("take over pod "+p.ID(), func(ctx context.Context) error {
+			if err := slots.Acquire(ctx, 1); err != nil {
+				return err
+			}
+			defer slots.Release(1)
+			return m.takeOver(ctx, p)
+		}))
+	}
+	late := 0
+	for _, done := range tried {
+		select {
+		case <-done:
+		case <-ctx.Done():
+			late++
+		}
+	}
+	if late > 0 {
+		klog.InfoS("Pods are still being taken over", "pods", late)
+	}
+}
+
+// takeOver takes over a pod from an earlier daemon, by its phase:
+//
+//   - Ready: its sandbox is adopted; one that is gone makes it Dead;
+//   - Creating, and what was being undone: it is undone;
+//   - Stopping and Removing: that is finished;
+//   - of another boot of the node: it is Dead, and gives back what it holds.
+//
+// An error means that it is not known yet what became of the pod; then this is to be
+// tried again.
+func (m *takeover) takeOver(ctx context.Context, p *state.Pod) error {
+	release, err := p.Exclusive(ctx)
 	if err != nil {
 		return err
 	}
-	sb, err := m.opts.Engine.Adopt(ctx, cfg, proc)
-	if err != nil {
-		klog.ErrorS(err, "Adopt a sandbox; its pod is dead", "pod", p.id(), "pid", proc.PID)
-		if rerr := m.opts.Engine.Reap(ctx, p.id()); rerr != nil {
-			return fmt.Errorf("end a sandbox that could not be adopted: %w", rerr)
-		}
-		m.finishMembers(ctx, p)
-		m.sandboxDied(p)
+	defer release()
+	if p.Sandbox() != nil {
 		return nil
 	}
-	p.setSandbox(sb)
-	m.watchSandbox(p, sb)
-	for _, id := range p.lost { // another is made in its place, and must be alone
-		if err := sb.Destroy(ctx, id); err != nil {
-			klog.ErrorS(err, "End a container without a record", "container", id)
-		}
+	if err := findGroup(p); err != nil {
+		return err
 	}
-	members := p.members()
-	slices.SortStableFunc(members, func(a, b *container) int { return startingLast(a) - startingLast(b) })
-	for _, c := range members {
-		if err := m.recoverContainer(ctx, c, sb); err != nil {
-			klog.ErrorS(err, "Recover a container", "container", c.id(), "phase", c.phase())
-		}
+	st := p.Status()
+	switch {
+	case st.Phase == lifecycle.Removing:
+		m.endMembers(ctx, p)
+		m.finish("remove pod "+p.ID(), func(ctx context.Context) error { return m.RemovePodSandbox(ctx, p.ID()) })
+	case st.Phase == lifecycle.Creating, st.Abandoned:
+		m.undoLater(p)
+	case st.Phase == lifecycle.Stopping:
+		m.endMembers(ctx, p)
+		m.finish("stop pod "+p.ID(), func(ctx context.Context) error { return m.StopPodSandbox(ctx, p.ID()) })
+	case st.Phase == lifecycle.Stopped:
+		m.endMembers(ctx, p)
+	case st.BootID != m.bootID:
+		err = m.endAfterReboot(ctx, p)
+	case st.Phase == lifecycle.Dead:
+		m.endMembers(ctx, p)
+	default:
+		err = m.adopt(ctx, p)
 	}
-	// An update may have been cut off between the record and the cgroup.
-	m.shrinkGroup(p)
-	m.goTask(func() { m.showAllLimits(p, sb) })
-	return nil
-}
-
-// recoverContainer takes over a container of a living sandbox.
-func (m *Manager) recoverContainer(ctx context.Context, c *container, sb engine.Sandbox) error {
-	switch c.phase() {
-	case lifecycle.Creating, lifecycle.Removing:
-		return m.removeContainer(ctx, c)
-	case lifecycle.Created:
-		return m.reopenStreams(c)
-	case lifecycle.Exited:
-		// The record may have come before, or be that of a status that was lost.
-		return sb.Destroy(ctx, c.id())
-	case lifecycle.Starting:
-		started, err := m.recoverStart(ctx, c, sb)
-		if err == nil && !started {
-			return m.unstart(ctx, c, sb)
-		}
-		if errdefs.IsInvalidArgument(err) {
-			serr := m.reopenStreams(c)
-			m.containerEnded(c, failedToStart(err))
-			return errors.Join(err, serr)
-		}
-		// Also when that cannot be told: the wait will.
-		err = c.note(lifecycle.Started, func(st *record.ContainerStatus) { st.StartedAt = startedNow(c) })
-		if err != nil && !errors.Is(err, record.ErrUnsaved) {
-			return err
-		}
-		return m.followRunning(ctx, c, sb)
-	case lifecycle.Running:
-		known, err := m.engineContainer(c)
-		if err = errors.Join(err, sb.Learn(ctx, known)); err != nil {
-			klog.ErrorS(err, "A container's volumes are not shared with others", "container", c.id())
-		}
-		return m.followRunning(ctx, c, sb)
-	}
-	return nil
-}
-
-// startingLast is 1 for a container whose start was cut off: it may need what the
-// others have.
-func startingLast(c *container) int {
-	if c.phase() == lifecycle.Starting {
-		return 1
-	}
-	return 0
-}
-
-// recoverStart asks whether a container was started, and brings its start to an end.
-func (m *Manager) recoverStart(ctx context.Context, c *container, sb engine.Sandbox) (started bool, err error) {
-	known, err := m.engineContainer(c)
-	if err != nil { // it may run all the same
-		return true, fmt.Errorf("read what it was to be: %w", errdefs.ErrInternal.WithMessage(err.Error()))
-	}
-	return sb.Recover(ctx, known)
-}
-
-// followRunning waits for the end of a container that an earlier daemon has started.
-func (m *Manager) followRunning(ctx context.Context, c *container, sb engine.Sandbox) error {
-	err := m.reopenStreams(c)
 	if err == nil {
-		err = recoverStdio(c, sb)
-	}
-	m.watchContainer(c, sb)
-	if c.Status().OOMKilled { // the signal may not have been sent
-		err = errors.Join(err, m.signal(ctx, c, int(unix.SIGKILL), true))
+		p.TakenOver()
 	}
 	return err
 }
 
-// unstart makes a container Created again whose start did not arrive, for the
-// caller to start: it has not run, and must not be told to have failed.
-func (m *Manager) unstart(ctx context.Context, c *container, sb engine.Sandbox) error {
-	if err := sb.Destroy(ctx, c.id()); err != nil { // the place that it was given
-		return err
+func findGroup(p *state.Pod) error {
+	g, err := cgroup.Load(p.Config().GetLinux().GetCgroupParent(), p.ID())
+	if errdefs.IsNotFound(err) {
+		return nil
 	}
-	if err := c.note(lifecycle.Unstarted, nil); err != nil && !errors.Is(err, record.ErrUnsaved) {
-		return err
-	}
-	return m.reopenStreams(c)
-}
-
-func (m *Manager) reopenStreams(c *container) error {
-	s, err := logs.Open(m.streamsConfig(c))
 	if err != nil {
-		return fmt.Errorf("reopen streams: %w", err)
+		return fmt.Errorf("find the cgroup: %w", err)
 	}
-	c.setStreams(s)
+	p.SetGroup(g)
 	return nil
 }
 
-// finishMembers brings the containers of a pod without a sandbox to their end.
-// What their streams still hold is written to the log first.
-func (m *Manager) finishMembers(ctx context.Context, p *pod) {
-	for _, c := range p.members() {
-		switch c.phase() {
+// adopt takes over the sandbox of a ready pod, or records its death. Only what is known
+// to be gone is dead: after any other error the pod is as it was, and answers
+// errdefs.ErrUnavailable until more is known.
+func (m *takeover) adopt(ctx context.Context, p *state.Pod) error {
+	ctx, cancel := context.WithTimeout(ctx, m.opts.Timeouts.Sandbox)
+	defer cancel()
+	e, err := m.host.engineOf(p)
+	if err != nil {
+		return err
+	}
+	cfg, err := m.host.engineConfig(p)
+	if err != nil {
+		return err
+	}
+	sb, err := e.Adopt(ctx, cfg, p.Status().Process)
+	if errdefs.IsNotFound(err) {
+		klog.ErrorS(err, "A sandbox is gone; its pod is dead", "pod", p.ID())
+		if err := e.Reap(ctx, p.ID()); err != nil {
+			return fmt.Errorf("end what is left of its sandbox: %w", err)
+		}
+		m.endMembers(ctx, p)
+		m.sandboxDied(p)
+		return nil
+	}
+	if err != nil {
+		klog.ErrorS(err, "Failed to adopt a sandbox; it will be tried again", "pod", p.ID())
+		return fmt.Errorf("adopt its sandbox: %w", err)
+	}
+	for _, id := range p.Lost { // another is made in its place, and must be alone
+		if err := sb.Destroy(ctx, id); err != nil {
+			klog.ErrorS(err, "Failed to end a container without a record", "container", id)
+		}
+	}
+	p.SetSandbox(sb)
+	m.watchSandbox(p, sb)
+	m.recoverContainers(ctx, p, sb)
+	// An update may have been cut off between the record and the cgroup.
+	m.Resources.Shrink(p)
+	m.work.Go("show limits in pod "+p.ID(), func(context.Context) { m.Resources.ShowAll(p, sb) })
+	return nil
+}
+
+// endMembers brings the containers of a pod without a sandbox to their end. What their
+// streams still hold is written to the log first.
+func (m *takeover) endMembers(ctx context.Context, p *state.Pod) {
+	for _, c := range p.Containers() {
+		switch c.Phase() {
 		case lifecycle.Creating, lifecycle.Removing:
-			if err := m.removeContainer(ctx, c); err != nil {
-				klog.ErrorS(err, "Finish the removal of a container", "container", c.id())
-			}
+			m.deleteRest(ctx, c)
 		case lifecycle.Created, lifecycle.Starting, lifecycle.Running:
-			if err := m.reopenStreams(c); err != nil {
-				klog.ErrorS(err, "Read what an ended container wrote", "container", c.id())
+			if err := m.Streams.Reopen(c); err != nil {
+				klog.ErrorS(err, "Failed to read what an ended container wrote", "container", c.ID())
 			}
 			m.containerEnded(c, endedWithPod(c))
 		}
 	}
 }
 
-// endAfterReboot records that a pod of an earlier boot is dead, and gives back
+// deleteRest deletes a container whose creation or removal was cut off. What cannot be
+// deleted now goes with its pod.
+func (m *takeover) deleteRest(ctx context.Context, c *state.Container) {
+	if err := m.deleteContainer(ctx, c); err != nil {
+		klog.ErrorS(err, "Failed to finish the removal of a container", "container", c.ID())
+	}
+}
+
+// endAfterReboot records that a pod of an earlier boot is dead, and lets it give back
 // its addresses.
-func (m *Manager) endAfterReboot(ctx context.Context, p *pod) error {
+func (m *takeover) endAfterReboot(ctx context.Context, p *state.Pod) error {
 	why := "the node was restarted"
 	if st := p.Status(); st.BootID == "" { // of a status that was lost
 		why = st.Message
 	}
-	for _, c := range p.members() {
-		switch c.phase() {
+	for _, c := range p.Containers() {
+		switch c.Phase() {
 		case lifecycle.Creating, lifecycle.Removing:
-			if err := m.removeContainer(ctx, c); err != nil {
-				klog.ErrorS(err, "Finish the removal of a container", "container", c.id())
-			}
+			m.deleteRest(ctx, c)
 		case lifecycle.Created, lifecycle.Starting, lifecycle.Running:
-			m.containerEnded(c, end{at: time.Now(), code: 255, reason: reasonUnknown, message: why})
+			m.containerEnded(c, end{at: time.Now(), code: 255, reason: state.ReasonUnknown, message: why})
 		}
 	}
-	err := p.note(lifecycle.Died, func(st *record.PodStatus) { st.Message = why })
-	if err != nil && !errors.Is(err, record.ErrUnsaved) {
+	err := p.ForceTransition(lifecycle.Died, func(st *record.PodStatus) { st.Message = why })
+	if err != nil && !errors.Is(err, record.ErrNotPersisted) {
 		return err
 	}
-	return m.release(ctx, p)
-}
-
-// removeOrphans removes what no record owns. Each kind is on its own; a failure
-// is logged and the rest goes on.
-func (m *Manager) removeOrphans(ctx context.Context) {
-	known := func(id string) bool { _, err := m.findPod(id); return err == nil }
-	for _, dir := range []string{m.paths.pods(), m.paths.namespaces()} {
-		for _, id := range namesIn(dir) {
-			if !known(id) {
-				m.removeOrphanPod(ctx, id)
-			}
+	m.finish("give back what pod "+p.ID()+" held", func(ctx context.Context) error {
+		release, err := p.Exclusive(ctx)
+		if err != nil {
+			return err
 		}
-	}
-	m.removeOrphanRootfs(ctx)
-	m.collectNetwork(ctx)
-}
-
-// removeOrphanPod removes the traces of a pod whose record is gone or damaged.
-func (m *Manager) removeOrphanPod(ctx context.Context, id string) {
-	klog.InfoS("Remove what is left of a pod without a record", "pod", id)
-	if err := m.opts.Engine.Reap(ctx, id); err != nil {
-		klog.ErrorS(err, "Remove an orphan's sandbox", "pod", id)
-		return
-	}
-	for _, cid := range namesIn(m.paths.pod(id)) {
-		if err := m.unmountOrphan(ctx, id, cid); err != nil {
-			klog.ErrorS(err, "Unmount an orphan's file systems", "container", cid)
-			return // its folder must not be walked into
+		defer release()
+		if p.Phase() != lifecycle.Dead {
+			return nil // a stop or a removal was faster, or is to be asked again
 		}
-	}
-	if err := removeOrphanGroup(ctx, m.paths.cgroup(id), id); err != nil {
-		klog.ErrorS(err, "Remove an orphan's cgroup", "pod", id)
-	}
-	if err := network.RemoveNamespace(m.paths.netns(id)); err != nil {
-		klog.ErrorS(err, "Remove an orphan's network namespace", "pod", id)
-	}
-	if err := os.RemoveAll(m.paths.pod(id)); err != nil {
-		klog.ErrorS(err, "Remove an orphan's folder", "pod", id)
-	}
+		return m.giveBack(ctx, p)
+	})
+	return nil
 }
 
-// removeOrphanGroup finds the cgroup by the note that was left beside the record.
-func removeOrphanGroup(ctx context.Context, note, id string) error {
-	parent, err := os.ReadFile(note)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil // it did not get that far
-	}
-	if err != nil {
-		return err
-	}
-	g, err := cgroup.Load(string(parent), id)
-	if errdefs.IsNotFound(err) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	return g.Delete(ctx)
+// finish brings to an end what was begun with a pod and nobody asks for any more.
+func (m *Manager) finish(what string, work func(context.Context) error) (tried <-chan struct{}) {
+	return m.work.Until(what, m.opts.Timeouts.operation(), work)
 }
 
-// removeOrphanRootfs removes writable layers without a container.
-func (m *Manager) removeOrphanRootfs(ctx context.Context) {
-	keys, err := m.opts.Images.RootfsKeys()
-	if err != nil {
-		klog.ErrorS(err, "List root file systems")
-		return
-	}
-	for _, key := range keys {
-		if _, err := m.findContainer(ContainerOf(key)); err == nil {
-			continue
-		}
-		klog.InfoS("Remove a root file system without a container", "container", key)
-		if err := m.opts.Images.UnmountRootfs(ctx, key, ""); err != nil {
-			klog.ErrorS(err, "Remove a root file system", "container", key)
-		}
-	}
-}
-
-// collectNetwork lets CNI free the addresses of pods that are not ours any more.
-func (m *Manager) collectNetwork(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, m.opts.Timeouts.Network)
-	defer cancel()
+// collectAddresses lets CNI free the addresses of pods that are not ours any more.
+func (m *takeover) collectAddresses(ctx context.Context) error {
 	var valid []network.Pod
-	for _, p := range m.allPods() {
-		if !p.hostNetwork() {
-			valid = append(valid, m.networkPod(p))
+	for _, p := range m.State.Pods() {
+		if p.NetNS != "" {
+			valid = append(valid, networkPod(p))
 		}
 	}
-	if err := m.opts.CNI.GC(ctx, valid); err != nil && !errdefs.IsUnavailable(err) {
-		klog.ErrorS(err, "Collect unused addresses")
-	}
-}
-
-func namesIn(dir string) []string {
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return nil
-	}
-	var names []string
-	for _, e := range entries {
-		names = append(names, filepath.Base(e.Name()))
-	}
-	return names
+	return m.opts.CNI.GC(ctx, valid)
 }

@@ -13,10 +13,10 @@ import (
 
 	"github.com/cri-sandbox/cri-sandbox/internal/printable"
 	"github.com/cri-sandbox/cri-sandbox/network"
-	"github.com/cri-sandbox/cri-sandbox/podsandbox"
-	"github.com/cri-sandbox/cri-sandbox/podsandbox/audit"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/layout"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/leftovers"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/preflight"
-	"github.com/cri-sandbox/cri-sandbox/podsandbox/record"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/state/record"
 )
 
 var errNotReady = errors.New("the node is not ready")
@@ -73,7 +73,7 @@ type report struct {
 
 // leftover is what no record owns, and what became of it.
 type leftover struct {
-	audit.Leftover
+	leftovers.Leftover
 	Mend    string `json:"mend,omitempty"`
 	Removed bool   `json:"removed"`
 	Err     string `json:"error,omitempty"`
@@ -102,33 +102,33 @@ func check(ctx context.Context, cfg config, f checkFlags) (report, error) {
 		Root: cfg.Root, State: cfg.State, Listen: strings.TrimPrefix(cfg.Listen, "unix://"),
 		StreamAddress: cfg.Streaming.Address, StreamPort: cfg.Streaming.Port, CNI: cni, Boot: f.boot,
 	})}
-	damaged, err := damagedRecords(cfg.Root)
+	damaged, err := damagedRecords(cfg.paths())
 	if err != nil {
 		return report{}, err
 	}
 	r.Findings = append(r.Findings, damaged...)
 	r.Ready = preflight.Ready(r.Findings)
-	r.Left, err = leftovers(ctx, audit.Config{Root: filepath.Clean(cfg.Root), State: filepath.Clean(cfg.State), CNI: cni}, f.repair)
+	r.Left, err = findLeftovers(ctx, leftovers.Config{Paths: cfg.paths(), CNI: cni}, f.repair)
 	return r, err
 }
 
-func damagedRecords(root string) ([]preflight.Finding, error) {
-	paths, err := record.Damaged(podsandbox.RecordDir(root))
+func damagedRecords(paths layout.Paths) ([]preflight.Finding, error) {
+	damaged, err := record.Damaged(paths.Records())
 	if err != nil {
 		return nil, err
 	}
 	var all []preflight.Finding
-	for _, path := range paths {
+	for _, path := range damaged {
 		all = append(all, preflight.Finding{
 			Check: "records", Level: preflight.Warning, Message: "a damaged record was set aside in " + path,
-			Mend: "Look at it, report what you find, and remove the folder.",
+			Mend: "Look at it, report what you find, and remove the directory.",
 		})
 	}
 	return all, nil
 }
 
-func leftovers(ctx context.Context, c audit.Config, repair bool) ([]leftover, error) {
-	found, err := audit.Scan(c)
+func findLeftovers(ctx context.Context, c leftovers.Config, repair bool) ([]leftover, error) {
+	found, err := leftovers.Scan(c)
 	if err != nil {
 		return nil, err
 	}
@@ -139,7 +139,7 @@ func leftovers(ctx context.Context, c audit.Config, repair bool) ([]leftover, er
 	if !repair {
 		return all, nil
 	}
-	for i, o := range audit.Repair(ctx, found) {
+	for i, o := range leftovers.Repair(ctx, found) {
 		all[i].Removed = o.Err == nil
 		all[i].Mend = ""
 		if o.Err != nil {

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/layout"
+
 	"errors"
 	"fmt"
 	"io/fs"
@@ -268,4 +270,9 @@ func configCommand() *cobra.Command {
 		},
 	)
 	return cmd
+}
+
+// paths are where the daemon's pods lie.
+func (c config) paths() layout.Paths {
+	return layout.Paths{Root: filepath.Clean(c.Root), State: filepath.Clean(c.State)}
 }

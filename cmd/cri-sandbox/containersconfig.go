@@ -3,7 +3,7 @@ package main
 import (
 	"fmt"
 
-	"github.com/cri-sandbox/cri-sandbox/podsandbox"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/rootfs"
 )
 
 type containersConfig struct {
@@ -32,8 +32,8 @@ func (c containersConfig) validate() error {
 	return nil
 }
 
-func (c containersConfig) layers() podsandbox.LayerOptions {
-	return podsandbox.LayerOptions{
+func (c containersConfig) files() rootfs.Options {
+	return rootfs.Options{
 		OnHost: c.WritableLayer == layerHost, Bytes: uint64(c.MaxWritableLayerSize),
 		MemoryOnHost: c.MemoryVolumes == layerHost,
 	}

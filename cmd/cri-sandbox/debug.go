@@ -18,9 +18,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/cri-sandbox/cri-sandbox/internal/printable"
-	"github.com/cri-sandbox/cri-sandbox/podsandbox"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/gvisor"
-	"github.com/cri-sandbox/cri-sandbox/podsandbox/record"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/state/record"
 )
 
 // debugLimit bounds the wait for a sandbox beyond the time that was asked for: one
@@ -122,7 +121,7 @@ func (v debugVerb) command() *cobra.Command {
 
 // findTarget finds a pod by the records, which it only reads.
 func findTarget(cfg config, name string) (debugTarget, error) {
-	dir := podsandbox.RecordDir(cfg.Root)
+	dir := cfg.paths().Records()
 	pods, err := record.Find(dir)
 	if err != nil {
 		return debugTarget{}, err
@@ -154,7 +153,7 @@ func findTarget(cfg config, name string) (debugTarget, error) {
 	if err != nil {
 		return debugTarget{}, err
 	}
-	return debugTarget{Debug: gvisor.OpenDebug(podsandbox.EngineDir(cfg.State, id)), pod: id, containers: containers}, nil
+	return debugTarget{Debug: gvisor.OpenDebug(cfg.paths().Engine(id)), pod: id, containers: containers}, nil
 }
 
 func debugStacks(ctx context.Context, t debugTarget, o debugOptions, _ []string) error {

@@ -13,8 +13,8 @@ import (
 
 	"k8s.io/klog/v2"
 
-	"github.com/cri-sandbox/cri-sandbox/podsandbox/audit"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/gvisor"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/leftovers"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/preflight"
 )
 
@@ -106,7 +106,7 @@ func TestAProcessIsOneRow(t *testing.T) {
 func TestAFindingIsOneLine(t *testing.T) {
 	r := report{
 		Findings: []preflight.Finding{{Check: "records", Level: preflight.Warning, Message: hostile, Mend: hostile}},
-		Left:     []leftover{{Leftover: audit.Leftover{What: hostile}, Mend: hostile, Err: hostile}},
+		Left:     []leftover{{Leftover: leftovers.Leftover{What: hostile}, Mend: hostile, Err: hostile}},
 	}
 	var out strings.Builder
 	if err := r.write(&out, "text"); err != nil {

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
+
 	"context"
 	"encoding/json"
 	"errors"
@@ -21,14 +23,11 @@ import (
 	"github.com/cri-sandbox/cri-sandbox/image"
 	"github.com/cri-sandbox/cri-sandbox/network"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox"
-	"github.com/cri-sandbox/cri-sandbox/podsandbox/audit"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/cdi"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/cgroup"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/gvisor"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/leftovers"
 )
-
-// handlers are the runtime handlers that the gVisor engine serves.
-var handlers = []string{"", "gvisor"}
 
 func serveCommand() *cobra.Command {
 	cmd := &cobra.Command{
@@ -83,7 +82,7 @@ func serve(cfg config) (err error) {
 		return fmt.Errorf("open network: %w", err)
 	}
 	defer cni.Close()
-	engine, err := gvisor.New(gvisor.Options{
+	gvisorEngine, err := gvisor.New(gvisor.Options{
 		StateDir: filepath.Join(cfg.State, "gvisor"), ProgramDir: filepath.Join(cfg.Root, "bin"),
 		Debug: cfg.Debug.SandboxLog, Profile: cfg.Debug.Profile,
 	})
@@ -94,10 +93,17 @@ func serve(cfg config) (err error) {
 	if err != nil {
 		return err
 	}
+	files := cfg.Containers.files()
+	files.HostSockets = cfg.Security.HostSockets
 	pods, err := podsandbox.New(podsandbox.Options{
-		Root: cfg.Root, State: cfg.State, Engine: engine, Images: images, CNI: cni,
-		Handlers: handlers, SeccompRoot: cfg.Security.SeccompRoot, HostSockets: cfg.Security.HostSockets, PrivilegedInSandbox: cfg.Security.PrivilegedPods == privilegedSandbox,
-		Devices: cdi.Devices{SpecDirs: cfg.CDI.SpecDirs}, Plugins: plugins, Layers: cfg.Containers.layers(),
+		Paths: cfg.paths(), Engines: map[string]engine.Engine{"": gvisorEngine, "gvisor": gvisorEngine}, Images: images, CNI: cni,
+		SeccompRoot: cfg.Security.SeccompRoot, PrivilegedInSandbox: cfg.Security.PrivilegedPods == privilegedSandbox,
+		Devices: cdi.Devices{SpecDirs: cfg.CDI.SpecDirs}, Plugins: plugins, Files: files,
+		RemoveLeftovers: func(ctx context.Context) error {
+			return leftovers.Sweep(ctx, leftovers.Config{Paths: cfg.paths(), CNI: cni, RemoveLayer: func(ctx context.Context, key string) error {
+				return images.UnmountRootfs(ctx, key, "")
+			}})
+		},
 		Timeouts: podsandbox.Timeouts{
 			Network: cfg.Timeouts.Network.Duration, Sandbox: cfg.Timeouts.Sandbox.Duration,
 		},
@@ -109,13 +115,12 @@ func serve(cfg config) (err error) {
 	if err := pods.Recover(ctx); err != nil {
 		return fmt.Errorf("take over running pods: %w", err)
 	}
-	sweep(ctx, audit.Config{Root: cfg.Root, State: cfg.State, CNI: cni})
 	if err := pods.StartPlugins(); err != nil {
 		return err
 	}
 	defer plugins.Stop()
 	return answer(ctx, cfg, start, cri.Options{
-		Pods: pods, Images: images, Network: cni, Handlers: handlers, Features: handlerFeatures(filepath.Join(cfg.Root, "images")),
+		Pods: pods, Images: images, Network: cni, Features: handlerFeatures(filepath.Join(cfg.Root, "images")),
 		Version: version, Systemd: usesSystemd(), Info: statusInfo(cfg),
 		Streaming: cri.StreamingOptions{
 			Address: cfg.Streaming.Address, Port: cfg.Streaming.Port,
@@ -123,23 +128,6 @@ func serve(cfg config) (err error) {
 			IdleTimeout: cfg.Streaming.IdleTimeout.Duration, CreationTimeout: cfg.Streaming.CreationTimeout.Duration,
 		},
 	})
-}
-
-// sweep removes what the records no longer lead to, such as a sandbox whose folder
-// is gone, too. What it cannot remove does not keep the daemon from its pods.
-func sweep(ctx context.Context, c audit.Config) {
-	found, err := audit.Scan(c)
-	if err != nil {
-		klog.ErrorS(err, "Look for leftovers")
-		return
-	}
-	for _, o := range audit.Repair(ctx, found) {
-		if o.Err != nil {
-			klog.ErrorS(o.Err, "Remove a leftover", "kind", o.Kind, "what", o.What)
-			continue
-		}
-		klog.InfoS("Removed a leftover", "kind", o.Kind, "what", o.What)
-	}
 }
 
 // answer serves CRI until ctx ends, then lets running requests end.

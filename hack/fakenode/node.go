@@ -40,11 +40,10 @@ import (
 	"github.com/cri-sandbox/cri-sandbox/network"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/cgroup"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine/enginetest"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/layout"
 )
-
-// Handlers are the runtime handlers that a node serves.
-var Handlers = []string{"", "gvisor"}
 
 // Node is a daemon and what it stands on. Its exported fields do not change.
 type Node struct {
@@ -165,7 +164,8 @@ func (n *Node) Start(ctx context.Context) (err error) {
 		return fmt.Errorf("open network: %w", err)
 	}
 	d.pods, err = podsandbox.New(podsandbox.Options{
-		Root: root, State: state, Engine: n.Engine, Images: d.images, CNI: network.Host{}, Handlers: Handlers,
+		Paths:   layout.Paths{Root: root, State: state},
+		Engines: map[string]engine.Engine{"": n.Engine, "gvisor": n.Engine}, Images: d.images, CNI: network.Host{},
 		SeccompRoot: filepath.Join(n.Dir, "seccomp"),
 	})
 	if err != nil {
@@ -175,7 +175,7 @@ func (n *Node) Start(ctx context.Context) (err error) {
 		return fmt.Errorf("take over pods: %w", err)
 	}
 	d.server, err = cri.New(cri.Options{
-		Pods: d.pods, Images: d.images, Network: d.cni, Handlers: Handlers, Version: "test",
+		Pods: d.pods, Images: d.images, Network: d.cni, Version: "test",
 		Streaming: cri.StreamingOptions{Address: "127.0.0.1", IdleTimeout: time.Minute, CreationTimeout: time.Minute},
 	})
 	if err != nil {

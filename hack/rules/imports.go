@@ -2,7 +2,6 @@ package rules
 
 import (
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 )
@@ -44,14 +43,8 @@ type floor struct {
 	why      string
 }
 
-var leaves = []string{
-	"podsandbox/lifecycle", "podsandbox/record", "podsandbox/spec", "podsandbox/engine",
-	"podsandbox/logs", "podsandbox/terminal", "podsandbox/cgroup", "podsandbox/gvisor", "podsandbox/native",
-	"podsandbox/cdi", "podsandbox/nri",
-}
-
 // ground are packages that everybody may import, and that import nobody.
-var ground = []string{"internal/capability", "internal/crashpoint", "internal/hostplace", "internal/idmap", "internal/inroot", "internal/printable", "internal/regular", "internal/sysctl"}
+var ground = []string{"internal"}
 
 var floors = []floor{
 	{[]string{"podsandbox", "network", "image"}, []string{"cri", "cmd"}, "imports point downwards"},
@@ -61,9 +54,45 @@ var floors = []floor{
 	{[]string{"image"}, []string{"network"}, "network and image are neighbours"},
 	{ground, []string{"."}, "it is below all others"},
 	{[]string{"cri", "cmd", "podsandbox", "network", "image"}, []string{"hack", "test"}, "what is shipped does not stand on tools"},
-	{[]string{"podsandbox/lifecycle", "podsandbox/record", "podsandbox/spec", "podsandbox/engine"},
-		[]string{"podsandbox/gvisor", "podsandbox/native", "network", "image"}, "the pure packages drive nothing"},
+	{[]string{"podsandbox/state", "podsandbox/spec", "podsandbox/engine", "podsandbox/layout"},
+		[]string{"network", "image"}, "the pure packages drive nothing"},
 	{[]string{"podsandbox/sentry"}, []string{"."}, "the sentry program is built on other versions than the daemon"},
+}
+
+// storeys are the packages of the owner of pods, from the ground up. Each may import
+// those of lower storeys alone; one that is not named stands on the storey of the one
+// that it lies in.
+var storeys = [][]string{
+	{"podsandbox/engine", "podsandbox/cgroup", "podsandbox/cdi", "podsandbox/layout", "podsandbox/logs", "podsandbox/terminal", "podsandbox/state/lifecycle"},
+	{"podsandbox/spec", "podsandbox/state/record"},
+	{"podsandbox/state", "podsandbox/gvisor", "podsandbox/native"},
+	{"podsandbox/nri", "podsandbox/stream", "podsandbox/rootfs", "podsandbox/leftovers", "podsandbox/preflight"},
+	{"podsandbox/resources"},
+	{"podsandbox/stats"},
+	{"podsandbox"},
+}
+
+// storeyOf is the storey of a package, and the entry of it; -1 for those that have none.
+func storeyOf(dir string) (storey int, entry string) {
+	storey = -1
+	for i, packages := range storeys {
+		for _, p := range packages {
+			if below(dir, p) && len(p) > len(entry) {
+				storey, entry = i, p
+			}
+		}
+	}
+	return storey, entry
+}
+
+// climbs says what is wrong with an import between two packages of the owner of pods.
+func climbs(dir, target string) string {
+	from, own := storeyOf(dir)
+	to, other := storeyOf(target)
+	if from < 0 || to < from || own == other {
+		return ""
+	}
+	return fmt.Sprintf("it is no lower storey of the owner of pods than %s", own)
 }
 
 // Imports finds imports across a fence or upwards. Tests may use hack; the other
@@ -106,12 +135,11 @@ func upwards(s source, path string) string {
 		return ""
 	}
 	target := strings.TrimPrefix(strings.TrimPrefix(path, Module), "/")
-	if slices.Contains(ground, target) {
+	if anyAbove(target, ground) && !anyAbove(s.dir, ground) {
 		return ""
 	}
-	// The owner of pods is the package podsandbox itself, without those below it.
-	if target == "podsandbox" && anyAbove(s.dir, leaves) {
-		return "the pure packages and the engines do not know the owner of pods"
+	if why := climbs(s.dir, target); why != "" {
+		return why
 	}
 	for _, f := range floors {
 		if !anyAbove(s.dir, f.from) {

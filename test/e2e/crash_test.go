@@ -20,8 +20,8 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/cri-sandbox/cri-sandbox/hack/testenv"
-	"github.com/cri-sandbox/cri-sandbox/podsandbox/lifecycle"
-	"github.com/cri-sandbox/cri-sandbox/podsandbox/record"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/state/lifecycle"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/state/record"
 )
 
 // TestDeathAtEveryStep kills the daemon at each step of the code that has a name

@@ -11,7 +11,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/cri-sandbox/cri-sandbox/podsandbox/lifecycle"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/state/lifecycle"
 )
 
 // crashSteps reads all steps at which a daemon can be killed from the source: the

@@ -13,7 +13,7 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/cri-sandbox/cri-sandbox/hack/testenv"
-	"github.com/cri-sandbox/cri-sandbox/podsandbox/lifecycle"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/state/lifecycle"
 )
 
 const otherBoot = "00000000-0000-0000-0000-000000000000"

@@ -1,0 +1,67 @@
+// Package resources owns what a pod and its containers may use: the limits of the
+// pod's cgroup, which follow from its record and its containers', updates of them, the
+// watch that ends a container which is over its memory limit, and the score by which the
+// kernel picks who is killed when the node is out of memory. The records have what was
+// asked for; it keeps nothing of its own that could not be read there.
+package resources
+
+import (
+	"sync"
+	"time"
+
+	"github.com/cri-sandbox/cri-sandbox/internal/background"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/nri"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/state"
+)
+
+// Controller controls the resources of one daemon's pods. Its methods are safe for
+// concurrent use.
+type Controller struct {
+	pods    *state.Registry
+	work    *background.Group
+	plugins *nri.Plugins
+	timeout time.Duration // of one call to a sandbox
+
+	mu sync.Mutex
+	// watches are the pods whose memory is watched; what is sent makes the watch look
+	// at once.
+	// +checklocks:mu
+	watches map[*state.Pod]chan struct{}
+	// +checklocks:mu
+	peaks map[string]uint64 // by container, see NotePeaks
+}
+
+// New makes a controller; its work ends with the daemon. plugins may be nil.
+func New(pods *state.Registry, work *background.Group, plugins *nri.Plugins, timeout time.Duration) *Controller {
+	return &Controller{
+		pods: pods, work: work, plugins: plugins, timeout: timeout,
+		watches: map[*state.Pod]chan struct{}{}, peaks: map[string]uint64{},
+	}
+}
+
+// NotePeaks is told of every look at the memory of containers. A sandbox keeps no
+// maximum of a container, so what is known of one is the largest use that anybody has
+// seen: whoever asks for statistics, and the memory watch, which looks the more often
+// the nearer a container is to its limit. It begins anew with the daemon.
+func (r *Controller) NotePeaks(use map[string]engine.Usage) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for id, u := range use {
+		r.peaks[id] = max(r.peaks[id], u.MemoryBytes)
+	}
+}
+
+// Peak is the most memory in bytes that a container was seen to use.
+func (r *Controller) Peak(id string) uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.peaks[id]
+}
+
+// Forget drops what is known of a container that is gone.
+func (r *Controller) Forget(id string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.peaks, id)
+}
