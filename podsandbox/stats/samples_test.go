@@ -21,4 +21,3 @@ func TestRatesComeFromTwoSamples(t *testing.T) {
 		t.Errorf("a counter that fell gives %d", r)
 	}
 }
-
