@@ -8,7 +8,6 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/nri"
-	"github.com/cri-sandbox/cri-sandbox/podsandbox/spec"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/state"
 )
 
@@ -29,7 +28,7 @@ func (b *specMaker) adjust(ctx context.Context, c *state.Container, s *specs.Spe
 	if err != nil {
 		return err
 	}
-	if err := spec.AdoptForeign(before, after); err != nil {
+	if err := b.changesOf(c)(before, after); err != nil {
 		return fmt.Errorf("NRI plugins on CreateContainer: %w", err)
 	}
 	*s = *after

@@ -26,6 +26,7 @@ import (
 // wishes of plugins.
 type specMaker struct {
 	pods        *state.Registry
+	engines     engine.Handlers
 	files       *rootfs.Builder
 	paths       layout.Paths
 	devices     cdi.Devices
@@ -80,6 +81,9 @@ func (b *specMaker) resolve(ctx context.Context, c *state.Container, img image.I
 		TargetPIDNamespace: target, SeccompRoot: b.seccompRoot, Devices: devices,
 	})
 	if err != nil {
+		return nil, err
+	}
+	if err := b.engines.ValidateSpec(c.Pod.Meta.Handler, nil, s); err != nil {
 		return nil, err
 	}
 	if err := b.injectDevices(c, s); err != nil {

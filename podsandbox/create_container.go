@@ -30,6 +30,9 @@ func (m *Manager) CreateContainer(ctx context.Context, podID string, cfg *runtim
 	if err := spec.ValidateContainer(cfg, p.Config()); err != nil {
 		return "", err
 	}
+	if err := m.opts.Engines.Validate(p.Meta.Handler, p.Config(), cfg); err != nil {
+		return "", err
+	}
 	name := state.ContainerName(p.ID(), cfg.GetMetadata())
 	c, err := background.Join(ctx, m.work, "create container "+name, m.opts.Timeouts.operation(), func(ctx context.Context) (*state.Container, error) {
 		c := m.State.ContainerNamed(name)

@@ -51,18 +51,13 @@ type Options struct {
 	// Paths belong to this manager alone; the caller holds a lock.
 	Paths layout.Paths
 
-	// Engines run the pods, by runtime handler; "" is one.
-	Engines map[string]engine.Engine
+	Engines engine.Handlers // that run the pods
 
 	Images *image.Store
 	CNI    network.Network
 
 	// Devices finds the CDI devices that containers name.
 	Devices cdi.Devices
-
-	// PrivilegedInSandbox takes privileged pods and gives their containers all
-	// that there is inside the sandbox. Else they are refused.
-	PrivilegedInSandbox bool
 
 	// Plugins are told of pods and containers, and may adjust these. The caller
 	// stops them. Nil means none.
@@ -142,7 +137,7 @@ func New(opts Options) (*Manager, error) {
 		return nil, err
 	}
 	work := background.New()
-	control := resources.New(pods, work, opts.Plugins, opts.Timeouts.Sandbox)
+	control := resources.New(pods, work, opts.Engines, opts.Plugins, opts.Timeouts.Sandbox)
 	files := rootfs.New(opts.Images, opts.Paths, opts.Files)
 	return &Manager{
 		State:     pods,
@@ -154,7 +149,7 @@ func New(opts Options) (*Manager, error) {
 			engines: opts.Engines, cni: opts.CNI, node: network.Host{}, resources: control, paths: opts.Paths, timeouts: opts.Timeouts,
 		},
 		specs: &specMaker{
-			pods: pods, files: files, paths: opts.Paths, devices: opts.Devices, plugins: opts.Plugins, resources: control, seccompRoot: opts.SeccompRoot,
+			pods: pods, engines: opts.Engines, files: files, paths: opts.Paths, devices: opts.Devices, plugins: opts.Plugins, resources: control, seccompRoot: opts.SeccompRoot,
 		},
 	}, nil
 }
@@ -183,7 +178,7 @@ func (m *Manager) Close() error {
 }
 
 // Handlers are the runtime handlers that are configured, sorted.
-func (m *Manager) Handlers() []string { return m.host.handlers() }
+func (m *Manager) Handlers() []string { return m.opts.Engines.Names() }
 
 // join does an operation once for all callers of the same key at a time, and bounds
 // their wait by their own contexts.

@@ -15,7 +15,7 @@ import (
 // StartPlugins lets NRI plugins in. Recover must have returned.
 func (m *Manager) StartPlugins() error {
 	return m.opts.Plugins.Start(nri.Callbacks{
-		List: m.listForPlugins, Update: m.Resources.UpdateForPlugin, Evict: m.evictForPlugin, Inject: m.specs.injectNamed,
+		List: m.listForPlugins, Update: m.Resources.UpdateForPlugin, Evict: m.evictForPlugin, Inject: m.specs.injectForPlugins,
 	})
 }
 

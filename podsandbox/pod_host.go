@@ -3,8 +3,6 @@ package podsandbox
 import (
 	"context"
 	"fmt"
-	"maps"
-	"slices"
 
 	"github.com/containerd/errdefs"
 	"golang.org/x/sync/errgroup"
@@ -20,7 +18,7 @@ import (
 // podHost makes what a pod holds on the host, and gives it back: its cgroup, its network
 // namespace and addresses, and the process of its sandbox. Giving back is idempotent.
 type podHost struct {
-	engines   map[string]engine.Engine // by runtime handler
+	engines   engine.Handlers
 	cni       network.Network
 	node      network.Network // for pods on the host's network
 	resources *resources.Controller
@@ -28,20 +26,9 @@ type podHost struct {
 	timeouts  Timeouts
 }
 
-// handlers are the runtime handlers that are configured, sorted.
-func (h *podHost) handlers() []string { return slices.Sorted(maps.Keys(h.engines)) }
-
-// engineFor is the engine of a runtime handler.
-func (h *podHost) engineFor(handler string) (engine.Engine, error) {
-	if e := h.engines[handler]; e != nil {
-		return e, nil
-	}
-	return nil, fmt.Errorf("runtime handler %q is not configured; configured are %q: %w", handler, h.handlers(), errdefs.ErrInvalidArgument)
-}
-
 // engineOf is the engine that runs a pod, by its record.
 func (h *podHost) engineOf(p *state.Pod) (engine.Engine, error) {
-	e, err := h.engineFor(p.Meta.Handler)
+	e, err := h.engines.Engine(p.Meta.Handler)
 	if err != nil {
 		return nil, fmt.Errorf("reach its sandbox: %v: %w", err, errdefs.ErrFailedPrecondition)
 	}

@@ -54,16 +54,13 @@ func alreadyExists(id string, phase lifecycle.Phase) error {
 // admit decides, by the request and this node's settings alone, whether a pod may
 // be run.
 func (m *Manager) admit(cfg *runtimeapi.PodSandboxConfig, handler string) error {
-	if _, err := m.host.engineFor(handler); err != nil {
+	if _, err := m.opts.Engines.Engine(handler); err != nil {
 		return err
 	}
 	if err := spec.ValidatePod(cfg); err != nil {
 		return err
 	}
-	if m.opts.PrivilegedInSandbox {
-		return nil
-	}
-	return spec.RefusePrivileged(cfg)
+	return m.opts.Engines.Validate(handler, cfg, nil)
 }
 
 // runPod is the life of a pod up to Ready. Whatever fails, nothing is left.

@@ -84,7 +84,7 @@ func serve(cfg config) (err error) {
 	defer cni.Close()
 	gvisorEngine, err := gvisor.New(gvisor.Options{
 		StateDir: filepath.Join(cfg.State, "gvisor"), ProgramDir: filepath.Join(cfg.Root, "bin"),
-		Debug: cfg.Debug.SandboxLog, Profile: cfg.Debug.Profile,
+		Debug: cfg.Debug.SandboxLog, Profile: cfg.Debug.Profile, PrivilegedInSandbox: cfg.Security.PrivilegedPods == privilegedSandbox,
 	})
 	if err != nil {
 		return fmt.Errorf("open gVisor engine: %w", err)
@@ -96,9 +96,9 @@ func serve(cfg config) (err error) {
 	files := cfg.Containers.files()
 	files.HostSockets = cfg.Security.HostSockets
 	pods, err := podsandbox.New(podsandbox.Options{
-		Paths: cfg.paths(), Engines: map[string]engine.Engine{"": gvisorEngine, "gvisor": gvisorEngine}, Images: images, CNI: cni,
-		SeccompRoot: cfg.Security.SeccompRoot, PrivilegedInSandbox: cfg.Security.PrivilegedPods == privilegedSandbox,
-		Devices: cdi.Devices{SpecDirs: cfg.CDI.SpecDirs}, Plugins: plugins, Files: files,
+		Paths: cfg.paths(), Engines: engine.Handlers{"": gvisorEngine, "gvisor": gvisorEngine}, Images: images, CNI: cni,
+		SeccompRoot: cfg.Security.SeccompRoot,
+		Devices:     cdi.Devices{SpecDirs: cfg.CDI.SpecDirs}, Plugins: plugins, Files: files,
 		RemoveLeftovers: func(ctx context.Context) error {
 			return leftovers.Sweep(ctx, leftovers.Config{Paths: cfg.paths(), CNI: cni, RemoveLayer: func(ctx context.Context, key string) error {
 				return images.UnmountRootfs(ctx, key, "")

@@ -165,7 +165,7 @@ func (n *Node) Start(ctx context.Context) (err error) {
 	}
 	d.pods, err = podsandbox.New(podsandbox.Options{
 		Paths:   layout.Paths{Root: root, State: state},
-		Engines: map[string]engine.Engine{"": n.Engine, "gvisor": n.Engine}, Images: d.images, CNI: network.Host{},
+		Engines: engine.Handlers{"": n.Engine, "gvisor": n.Engine}, Images: d.images, CNI: network.Host{},
 		SeccompRoot: filepath.Join(n.Dir, "seccomp"),
 	})
 	if err != nil {

@@ -2,7 +2,7 @@
 // it has none: of these sysctls a pod may ask for what is done anyway, and sees it in
 // /proc/sys, and is refused the rest. All others are the sandbox's to set or to refuse.
 //
-// It owns no files: package spec refuses by it, and the engine shows and sets by it.
+// It owns no files: the engine refuses, shows and sets by it.
 // Tests of the engine hold it to real sandboxes.
 package sysctl
 

@@ -29,12 +29,33 @@ import (
 	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/cri-sandbox/cri-sandbox/internal/idmap"
 )
 
 // Engine starts and adopts sandboxes.
 type Engine interface {
+	// Name is what the engine is called in messages.
+	Name() string
+
+	// Validate refuses what the engine cannot give a pod (container is nil), or a
+	// container in a pod that it has accepted. Both are well-formed; see package spec.
+	// What is absent from them is not judged, so a change of resources alone is judged
+	// by a config with nothing else in it.
+	//
+	// The first finding is returned, and names what was asked for. ErrNeedsHost is what
+	// an engine on the host's kernel could give; InvalidArgument is nonsense to any.
+	Validate(pod *runtimeapi.PodSandboxConfig, container *runtimeapi.ContainerConfig) error
+
+	// ValidateSpec refuses what the engine cannot give of a container's spec. Before is
+	// the spec as package spec made it of an accepted request, after is what devices and
+	// plugins made of it, with spec.NormalizeChanges applied; only what differs is
+	// judged. With before nil, after is one that package spec has made, and what cannot
+	// be told from a request is judged: device nodes and the filter of system calls.
+	// Errors as of Validate.
+	ValidateSpec(before, after *specs.Spec) error
+
 	// Boot starts a sandbox process and returns when it answers calls. It has
 	// no network and no process yet.
 	Boot(ctx context.Context, cfg Config) (Sandbox, error)

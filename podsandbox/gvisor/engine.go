@@ -37,6 +37,9 @@ type Options struct {
 	// Profile lets Debug.Heap, CPUProfile and Trace look into the sandboxes, whose
 	// seccomp filters then allow what that takes.
 	Profile bool
+	// PrivilegedInSandbox takes privileged pods and gives their containers all
+	// that there is inside the sandbox. Else they are refused.
+	PrivilegedInSandbox bool
 	// Log receives what is worth an operator's attention. Nil means slog.Default.
 	Log *slog.Logger
 }
@@ -76,6 +79,9 @@ func (e *Engine) onHost(f func() error) error {
 }
 
 var _ engine.Engine = (*Engine)(nil)
+
+// Name implements engine.Engine.
+func (*Engine) Name() string { return "gvisor" }
 
 // New stages the sandbox program and prepares what all sandboxes share. The
 // error is errdefs.ErrFailedPrecondition when this daemon was built without the

@@ -57,6 +57,10 @@ func (s *Sandbox) prepareSpec(ctx context.Context, c engine.Container) (*prepare
 	spec.Hostname = ""
 	spec.Annotations = annotationsOf(c, s.cfg.ID)
 
+	filter, err := fitSeccomp(linuxOf(c.Spec).Seccomp)
+	if err != nil {
+		return nil, err
+	}
 	mounts, asked, err := mountsOf(c)
 	if err != nil {
 		return nil, err
@@ -94,11 +98,7 @@ func (s *Sandbox) prepareSpec(ctx context.Context, c engine.Container) (*prepare
 		p.close()
 		return nil, err
 	}
-	linux := &specs.Linux{Namespaces: namespacesOf(c.Spec)}
-	if l := c.Spec.Linux; l != nil {
-		linux.Seccomp, linux.Devices = l.Seccomp, l.Devices
-	}
-	spec.Linux = linux
+	spec.Linux = &specs.Linux{Namespaces: namespacesOf(c.Spec), Devices: linuxOf(c.Spec).Devices, Seccomp: filter}
 	p.serveAll()
 	return p, nil
 }
@@ -130,14 +130,17 @@ func (p *preparedSpec) close() {
 	p.images = nil
 }
 
-// annotationsOf drops gVisor's own annotations, which may change how file
-// systems are shared and overlaid, and sets those that the gofer asks for.
+// annotationsOf drops the annotations that gVisor obeys, by which who sends them could
+// choose another root file system or how it is shared and overlaid, and sets those that
+// the gofer asks for.
 func annotationsOf(c engine.Container, sandbox string) map[string]string {
 	a := maps.Clone(c.Spec.Annotations)
 	if a == nil {
 		a = map[string]string{}
 	}
-	maps.DeleteFunc(a, func(k, _ string) bool { return strings.HasPrefix(k, "dev.gvisor.") })
+	maps.DeleteFunc(a, func(k, _ string) bool {
+		return strings.HasPrefix(k, "dev.gvisor.") || strings.HasPrefix(k, "io.kubernetes.cri-o.")
+	})
 	a["io.kubernetes.cri.container-type"] = "container"
 	a["io.kubernetes.cri.sandbox-id"] = sandbox
 	if a["io.kubernetes.cri.container-name"] == "" {
@@ -180,7 +183,7 @@ func translateMounts(in []specs.Mount) ([]specs.Mount, error) {
 		case sentrysOwn(m) && m.Destination == "/sys":
 			sys = m
 			continue
-		case m.Type == "tmpfs" && path.Base(m.Source) == podShm:
+		case m.Type == "tmpfs" && path.Base(m.Source) == engine.PodSharedMemory:
 			if err := checkShm(&m); err != nil {
 				return nil, err
 			}

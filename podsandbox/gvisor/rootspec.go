@@ -8,9 +8,9 @@ import (
 )
 
 const (
-	// podShm is the source of a spec mount that is to be the pod's shared memory.
-	podShm     = "pod-shm"
-	podShmPath = "/" + podShm // as the gofer returns it: sources are made absolute
+	// podShmPath is the pod's shared memory as the gofer returns it: sources are made
+	// absolute.
+	podShmPath = "/" + engine.PodSharedMemory
 	// defaultShmSize is Linux's and Docker's customary 64 MiB.
 	defaultShmSize = "65536k"
 )

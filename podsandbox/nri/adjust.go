@@ -12,7 +12,7 @@ import (
 )
 
 // adjust changes s as plugins wish, but for the environment, and returns what they wish for resources. It
-// writes down also what a sandbox cannot give, which spec.AdoptForeign refuses. The
+// writes down also what a sandbox cannot give, which its engine refuses. The
 // library has merged the wishes of all plugins; a name with the mark of removal
 // takes away what was there before, and may stand beside its replacement.
 func adjust(s *specs.Spec, a *api.ContainerAdjustment, inject injector) (*runtimeapi.LinuxContainerResources, error) {

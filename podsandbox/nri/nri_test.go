@@ -15,7 +15,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
-	"github.com/cri-sandbox/cri-sandbox/podsandbox/spec"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
 )
 
 func TestResources(t *testing.T) {
@@ -51,7 +51,7 @@ func TestResources(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			got, err := resources(tc.wish)
 			if tc.error != "" {
-				if !errors.Is(err, spec.ErrNeedsNative) || !strings.Contains(err.Error(), tc.error) {
+				if !errors.Is(err, engine.ErrNeedsHost) || !strings.Contains(err.Error(), tc.error) {
 					t.Errorf("error %v", err)
 				}
 				return

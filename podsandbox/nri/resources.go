@@ -8,12 +8,13 @@ import (
 	"google.golang.org/protobuf/proto"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/spec"
 )
 
 // resources is a plugin's wish in the form of a CRI request, where zero means "as
 // before". What no cgroup of a pod can say of a single container is
-// spec.ErrNeedsNative, by its name. The result is nil when nothing is wished.
+// engine.ErrNeedsHost, by its name. The result is nil when nothing is wished.
 func resources(r *api.LinuxResources) (*runtimeapi.LinuxContainerResources, error) {
 	if err := refuseResources(r); err != nil {
 		return nil, err
@@ -59,7 +60,7 @@ func refuseResources(r *api.LinuxResources) error {
 		{"device rule", len(r.GetDevices()) > 0},
 	} {
 		if wish.is {
-			return fmt.Errorf("%s of a container: %w", wish.name, spec.ErrNeedsNative)
+			return fmt.Errorf("%s of a container: not possible in a sandbox: %w", wish.name, engine.ErrNeedsHost)
 		}
 	}
 	return nil

@@ -25,7 +25,7 @@ func (r *Controller) askPlugins(ctx context.Context, c *state.Container, change 
 	if err != nil {
 		return nil, err
 	}
-	return change, spec.ValidateUpdate(changeByPlugins, change)
+	return change, r.validate(c.Pod, changeByPlugins, change)
 }
 
 // UpdateForPlugin is an update that a plugin asks for; plugins are not told of it.
@@ -34,7 +34,7 @@ func (r *Controller) UpdateForPlugin(ctx context.Context, id string, change *run
 	if err != nil {
 		return err
 	}
-	if err := spec.ValidateUpdate(changeByPlugins, change); err != nil {
+	if err := r.validate(c.Pod, changeByPlugins, change); err != nil {
 		return err
 	}
 	ctx, cancel := r.work.Context(ctx, r.timeout)
@@ -45,7 +45,7 @@ func (r *Controller) UpdateForPlugin(ctx context.Context, id string, change *run
 // AdjustByPlugins puts a change by plugins in the place of what was requested for a
 // container that is being created.
 func (r *Controller) AdjustByPlugins(c *state.Container, s *specs.Spec, change *runtimeapi.LinuxContainerResources) error {
-	if err := spec.ValidateUpdate(changeByPlugins, change); err != nil {
+	if err := r.validate(c.Pod, changeByPlugins, change); err != nil {
 		return err
 	}
 	merged := spec.MergeResources(c.Resources(), change)

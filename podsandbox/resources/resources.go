@@ -6,12 +6,15 @@
 package resources
 
 import (
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
 	"sync"
 	"time"
 
 	"github.com/cri-sandbox/cri-sandbox/internal/background"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/nri"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/spec"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/state"
 )
 
@@ -20,6 +23,7 @@ import (
 type Controller struct {
 	pods    *state.Registry
 	work    *background.Group
+	engines engine.Handlers
 	plugins *nri.Plugins
 	timeout time.Duration // of one call to a sandbox
 
@@ -33,9 +37,9 @@ type Controller struct {
 }
 
 // New makes a controller; its work ends with the daemon. plugins may be nil.
-func New(pods *state.Registry, work *background.Group, plugins *nri.Plugins, timeout time.Duration) *Controller {
+func New(pods *state.Registry, work *background.Group, engines engine.Handlers, plugins *nri.Plugins, timeout time.Duration) *Controller {
 	return &Controller{
-		pods: pods, work: work, plugins: plugins, timeout: timeout,
+		pods: pods, work: work, engines: engines, plugins: plugins, timeout: timeout,
 		watches: map[*state.Pod]chan struct{}{}, peaks: map[string]uint64{},
 	}
 }
@@ -64,4 +68,14 @@ func (r *Controller) Forget(id string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.peaks, id)
+}
+
+// validate checks changed resources of what, of a pod or a container: whether they are
+// well-formed, and whether the pod's engine can give them.
+func (r *Controller) validate(p *state.Pod, what string, change *runtimeapi.LinuxContainerResources) error {
+	if err := spec.ValidateUpdate(what, change); err != nil {
+		return err
+	}
+	return r.engines.Validate(p.Meta.Handler, &runtimeapi.PodSandboxConfig{},
+		&runtimeapi.ContainerConfig{Linux: &runtimeapi.LinuxContainerConfig{Resources: change}})
 }

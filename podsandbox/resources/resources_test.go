@@ -7,7 +7,7 @@ import (
 )
 
 func TestPeakIsTheMostThatWasSeen(t *testing.T) {
-	c := New(nil, nil, nil, 0)
+	c := New(nil, nil, nil, nil, 0)
 	for _, use := range []uint64{5, 9, 7} {
 		c.NotePeaks(map[string]engine.Usage{"a": {MemoryBytes: use}})
 	}

@@ -28,7 +28,7 @@ func (r *Controller) UpdateContainerResources(ctx context.Context, id string, ch
 	if err != nil {
 		return err
 	}
-	if err := spec.ValidateUpdate("container resources", change); err != nil {
+	if err := r.validate(c.Pod, "container resources", change); err != nil {
 		return err
 	}
 	_, err = background.Do(ctx, r.work, "update container "+c.ID(), r.timeout, func(ctx context.Context) (struct{}, error) {

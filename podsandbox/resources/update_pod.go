@@ -21,8 +21,8 @@ func (r *Controller) UpdatePodSandboxResources(ctx context.Context, id string, r
 	if err != nil {
 		return err
 	}
-	for what, r := range map[string]*runtimeapi.LinuxContainerResources{"pod resources": resources, "pod overhead": overhead} {
-		if err := spec.ValidateUpdate(what, r); err != nil {
+	for what, change := range map[string]*runtimeapi.LinuxContainerResources{"pod resources": resources, "pod overhead": overhead} {
+		if err := r.validate(p, what, change); err != nil {
 			return err
 		}
 	}

@@ -148,7 +148,7 @@ func (b *Builder) planFiles(p *Plan, c *state.Container, places []string) error 
 // planVolumes gives the container the folders that its image declares as volumes,
 // with what the image has there. They are part of the root file system, but where
 // that is not written to or a mount holds them: there they have layers of their own.
-// One that leads to the place of a mount, or to what the engine serves, is none.
+// One that leads to the place of a mount, or to what every container has mounted, is none.
 func (b *Builder) planVolumes(p *Plan, c *state.Container, places, volumes []string) error {
 	if err := checkVolumes(volumes); err != nil {
 		return err
@@ -157,7 +157,7 @@ func (b *Builder) planVolumes(p *Plan, c *state.Container, places, volumes []str
 	var taken []string
 	for _, destination := range volumes {
 		place := inroot.Place(root, places, destination)
-		if place == "/" || spec.ServedByEngine(place) || slices.Contains(places, place) || slices.Contains(taken, place) {
+		if place == "/" || spec.BelowDefaultMounts(place) || slices.Contains(places, place) || slices.Contains(taken, place) {
 			continue
 		}
 		taken = append(taken, place)

@@ -2,7 +2,7 @@ package spec
 
 import "strings"
 
-// Names that the engine reads. The values are set here, whatever a request says.
+// Names that engines read. The values are set here, whatever a request says.
 const (
 	annotationType             = "io.kubernetes.cri.container-type"
 	annotationName             = "io.kubernetes.cri.container-name"
@@ -13,16 +13,16 @@ const (
 	annotationSandboxUID       = "io.kubernetes.cri.sandbox-uid"
 )
 
-// enginePrefixes are what the engine obeys: a user who could set them would choose
-// the root file system, or which sandbox to join. They are dropped from the spec;
-// the status still shows them as sent.
-var enginePrefixes = []string{"dev.gvisor.", "io.kubernetes.cri.", "io.kubernetes.cri-o."}
+// runtimePrefixes are names that container runtimes set for what they start. They are
+// dropped from what users send; the status still shows them. An engine drops what else
+// it obeys.
+var runtimePrefixes = []string{"io.kubernetes.cri.", "io.kubernetes.cri-o."}
 
 func annotations(in Input) map[string]string {
 	out := map[string]string{}
 next:
 	for key, value := range in.Container.GetAnnotations() {
-		for _, prefix := range enginePrefixes {
+		for _, prefix := range runtimePrefixes {
 			if strings.HasPrefix(key, prefix) {
 				continue next
 			}

@@ -24,8 +24,8 @@ var defaultCapabilities = []string{
 // Two sets differ from the letter of the interface. The inheritable set holds only
 // what is ambient: a wider one would let a program with inheritable file
 // capabilities gain them (CVE-2022-24769). And a user other than root starts with
-// the ambient capabilities alone. On Linux that is what execve leaves of any
-// effective set; the Sentry takes the sets of the first process as they are.
+// the ambient capabilities alone. That is what execve leaves of any effective set on
+// Linux; an engine may take the sets of the first process as they are.
 func capabilities(c *runtimeapi.Capability, uid uint32) (*specs.LinuxCapabilities, error) {
 	add, addAll, err := capabilityNames("add", c.GetAddCapabilities())
 	if err != nil {

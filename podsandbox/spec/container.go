@@ -59,7 +59,7 @@ func (in Input) security() *runtimeapi.LinuxContainerSecurityContext {
 // directory that does not exist is made when the container starts.
 //
 // Errors: ErrInvalidArgument when there is no command, or for a seccomp profile
-// that is absent or broken; ErrNeedsNative for one that the Sentry cannot apply.
+// that is absent or broken.
 func Container(in Input) (*specs.Spec, error) {
 	process, err := process(in)
 	if err != nil {

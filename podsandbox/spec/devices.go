@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path"
-	"strings"
 
 	"github.com/containerd/errdefs"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -13,28 +12,16 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
-// sandboxDevices are the character devices that the Sentry has itself, whatever
-// the host has: a node of one of these numbers opens the sandbox's own device. In
-// gVisor: pkg/sentry/devices, pkg/sentry/fsimpl/fuse.
-var sandboxDevices = map[[2]int64]string{
-	{1, 3}: "null", {1, 5}: "zero", {1, 7}: "full", {1, 8}: "random", {1, 9}: "urandom",
-	{5, 0}: "tty", {10, 200}: "net/tun", {10, 229}: "fuse",
-}
-
 // Devices turns the devices of a request into nodes of the container. It looks at
 // the host's files, and follows links.
 //
-// Errors: ErrInvalidArgument for a path or permissions that are none;
-// ErrNeedsNative for all but the devices that the sandbox has itself, which are
-// served by the sandbox and not by the host.
+// Errors: ErrInvalidArgument for a device that the host does not have;
+// ErrFailedPrecondition for what is there and no device, or cannot be looked at.
 func Devices(requested []*runtimeapi.Device) ([]specs.LinuxDevice, error) {
 	var out []specs.LinuxDevice
 	for _, r := range requested {
 		d, err := hostDevice(r)
 		if err != nil {
-			return nil, err
-		}
-		if err := checkDevice(d); err != nil {
 			return nil, err
 		}
 		out = append(out, d)
@@ -60,22 +47,9 @@ func hostDevice(r *runtimeapi.Device) (specs.LinuxDevice, error) {
 	case unix.S_IFBLK:
 		d.Type = "b"
 	default:
-		return d, needsNativef("device %s, which is a folder or a file of the host", r.GetHostPath())
+		return d, fmt.Errorf("device %s is a directory or a file of the host, and no device: %w", r.GetHostPath(), errdefs.ErrFailedPrecondition)
 	}
 	mode := os.FileMode(st.Mode & 0o777)
 	d.FileMode, d.UID, d.GID = &mode, &st.Uid, &st.Gid
 	return d, nil
-}
-
-// checkDevice refuses what is not one of the sandbox's own devices. There is no
-// device cgroup in the sandbox: its own devices are there for every container.
-func checkDevice(d specs.LinuxDevice) error {
-	_, own := sandboxDevices[[2]int64{d.Major, d.Minor}]
-	switch {
-	case d.Type != "c" && d.Type != "u" || !own:
-		return needsNativef("device %s (%s %d:%d) of the host", d.Path, d.Type, d.Major, d.Minor)
-	case !strings.HasPrefix(path.Clean(d.Path), "/dev/"):
-		return needsNativef("device node %s outside of /dev", d.Path)
-	}
-	return nil
 }

@@ -1,4 +1,5 @@
-// Package spec turns what the kubelet asks for into what a sandbox engine runs.
+// Package spec turns what the kubelet asks for into what a sandbox engine runs. It
+// knows no engine: what one cannot give, that one refuses.
 // It owns the checks of a request (ValidatePod, ValidateContainer), the OCI
 // runtime spec of a container and of a process in it (Container, Exec), the
 // identity of its first process (ResolveUser), seccomp profiles, resource limits,
@@ -17,16 +18,14 @@
 //	seccompfile.go  Container reads the profile of a "Localhost" seccomp request
 //	prepare.go      PrepareMounts resolves and creates mount sources on the host
 //	devices.go      Devices looks at the host's device files
-//	foreign.go      AdoptForeign resolves links in the sources of added mounts
-//	selinux.go      the validators ask once whether the host enforces SELinux
+//	changes.go      NormalizeChanges resolves links in the sources of added mounts
 //
 // Invariants: a container's spec does not depend on map order, so equal input
 // gives equal JSON; no annotation of a user reaches the engine under a name that
-// the engine obeys; a process that does not start as root starts without
+// container runtimes set; a process that does not start as root starts without
 // capabilities, except for those that were asked for as ambient.
 //
 // Errors are classified with github.com/containerd/errdefs. InvalidArgument: the
-// request contradicts itself or the interface. FailedPrecondition: this node or
-// this kind of sandbox cannot give it; errors.Is(err, ErrNeedsNative) tells the
-// requests that the handler "native" could serve. NotImplemented: not there yet.
+// request contradicts itself or the interface. FailedPrecondition: this node or this
+// version cannot give it.
 package spec

@@ -68,7 +68,7 @@ func FuzzValidate(f *testing.F) {
 			}
 		}
 		for key := range spec.Annotations {
-			if strings.HasPrefix(key, "dev.gvisor.") {
+			if strings.HasPrefix(key, "io.kubernetes.cri-o.") {
 				t.Errorf("annotation %q", key)
 			}
 		}

@@ -9,11 +9,9 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
-)
 
-// SharedMemorySource is the source of the /dev/shm that all containers of a pod
-// share. It is a name, not a file: the engine knows the mount by it.
-const SharedMemorySource = "pod-shm"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
+)
 
 // defaultMounts returns what every container has. /sys/fs/cgroup is the engine's.
 func defaultMounts() []specs.Mount {
@@ -22,7 +20,7 @@ func defaultMounts() []specs.Mount {
 		{Destination: "/dev", Type: "tmpfs", Source: "tmpfs", Options: []string{"nosuid", "strictatime", "mode=755", "size=65536k"}},
 		{Destination: "/sys", Type: "sysfs", Source: "sysfs", Options: []string{"nosuid", "noexec", "nodev", "ro"}},
 		{Destination: "/dev/pts", Type: "devpts", Source: "devpts", Options: []string{"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"}},
-		{Destination: "/dev/shm", Type: "tmpfs", Source: SharedMemorySource, Options: []string{"nosuid", "noexec", "nodev", "mode=1777", "size=65536k"}},
+		{Destination: "/dev/shm", Type: "tmpfs", Source: engine.PodSharedMemory, Options: []string{"nosuid", "noexec", "nodev", "mode=1777", "size=65536k"}},
 		{Destination: "/dev/mqueue", Type: "mqueue", Source: "mqueue", Options: []string{"nosuid", "noexec", "nodev"}},
 	}
 }
@@ -109,13 +107,13 @@ func depth(p string) int { return strings.Count(p, "/") }
 // to have a folder that it can write to, with what the image has there: in its root
 // file system, or as a mount in Input.Volumes. A mount of the request takes a
 // volume's place.
-// Where the engine serves a file system, an image gets none.
+// At or below what every container has mounted, an image gets none.
 func ImageVolumes(image ocispec.ImageConfig, requested []*runtimeapi.Mount) []string {
 	var dsts []string
 	for v := range image.Volumes {
 		dst := path.Join("/", v)
 		covered := slices.ContainsFunc(requested, func(m *runtimeapi.Mount) bool { return path.Clean(m.GetContainerPath()) == dst })
-		if dst != "/" && !strings.ContainsRune(dst, 0) && !covered && !ServedByEngine(dst) {
+		if dst != "/" && !strings.ContainsRune(dst, 0) && !covered && !BelowDefaultMounts(dst) {
 			dsts = append(dsts, dst)
 		}
 	}
@@ -123,8 +121,9 @@ func ImageVolumes(image ocispec.ImageConfig, requested []*runtimeapi.Mount) []st
 	return slices.Compact(dsts)
 }
 
-// ServedByEngine reports whether a clean absolute path is in what the engine serves.
-func ServedByEngine(dst string) bool {
+// BelowDefaultMounts reports whether a clean absolute path is at or below /proc, /sys or
+// /dev, which every container has mounted.
+func BelowDefaultMounts(dst string) bool {
 	first, _, _ := strings.Cut(dst[1:], "/")
 	return first == "proc" || first == "sys" || first == "dev"
 }

@@ -9,7 +9,6 @@ import (
 	"github.com/containerd/errdefs"
 	mobyseccomp "github.com/moby/profiles/seccomp"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
-	"golang.org/x/sys/unix"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
@@ -51,7 +50,7 @@ func containerSeccomp(sc *runtimeapi.LinuxContainerSecurityContext, root string,
 		if err != nil {
 			return nil, fmt.Errorf("resolve default seccomp profile: %w: %w", err, errdefs.ErrInternal)
 		}
-		return filter, fitSeccomp(filter)
+		return filter, nil
 	case runtimeapi.SecurityProfile_Localhost:
 		data, err := readSeccomp(root, p.GetLocalhostRef())
 		if err != nil {
@@ -70,8 +69,7 @@ func containerSeccomp(sc *runtimeapi.LinuxContainerSecurityContext, root string,
 // DecodeSeccomp reads a profile in the format of the OCI runtime spec or in
 // Docker's, whose conditions are resolved for the container's capabilities, this
 // machine's architecture and its kernel. A profile that cannot be read, or that
-// would filter nothing, is ErrInvalidArgument; one that asks for what the Sentry
-// does not do is ErrNeedsNative.
+// would filter nothing, is ErrInvalidArgument.
 func DecodeSeccomp(data []byte, caps *specs.LinuxCapabilities) (*specs.LinuxSeccomp, error) {
 	// The library follows every entry without looking for null.
 	var entries struct {
@@ -93,7 +91,7 @@ func DecodeSeccomp(data []byte, caps *specs.LinuxCapabilities) (*specs.LinuxSecc
 	if err := checkSeccomp(filter); err != nil {
 		return nil, err
 	}
-	return filter, fitSeccomp(filter)
+	return filter, nil
 }
 
 // specOf wraps what conditions of a profile are resolved against.
@@ -115,8 +113,7 @@ var (
 	}
 )
 
-// checkSeccomp refuses what the format does not allow. The engine relies on it: an
-// argument index beyond 5 would end the Sentry.
+// checkSeccomp refuses what the format does not allow. Engines rely on it.
 func checkSeccomp(s *specs.LinuxSeccomp) error {
 	if !slices.Contains(seccompActions, s.DefaultAction) {
 		return invalidf("defaultAction %q is unknown", s.DefaultAction)
@@ -138,53 +135,4 @@ func checkSeccomp(s *specs.LinuxSeccomp) error {
 		}
 	}
 	return nil
-}
-
-// fitSeccomp rewrites a filter in terms of what the Sentry can do, and refuses
-// what it cannot. Architectures and flags stay; it has no use for them.
-func fitSeccomp(s *specs.LinuxSeccomp) error {
-	var err error
-	if s.DefaultAction, err = fitAction(s.DefaultAction); err != nil {
-		return err
-	}
-	if s.ListenerPath != "" {
-		return needsNativef("seccomp listener %s", s.ListenerPath)
-	}
-	var out []specs.LinuxSyscall
-	for _, call := range s.Syscalls {
-		if call.Action, err = fitAction(call.Action); err != nil {
-			return err
-		}
-		out = append(out, splitClone3(call)...)
-	}
-	s.Syscalls = out
-	return nil
-}
-
-func fitAction(a specs.LinuxSeccompAction) (specs.LinuxSeccompAction, error) {
-	switch a {
-	case specs.ActKillThread: // the newer name of the same action
-		return specs.ActKill, nil
-	case specs.ActKillProcess, specs.ActLog, specs.ActNotify:
-		return a, needsNativef("seccomp action %s", a)
-	}
-	return a, nil
-}
-
-// splitClone3 gives clone3 its errno. The Sentry answers EPERM to whatever is
-// denied, but C libraries fall back to clone, whose flags a filter can see, only
-// on ENOSYS; with EPERM no thread could be made. "Trace" answers ENOSYS when
-// nobody traces. A tracer in the container can let the call pass; that is why
-// this is done for clone3 alone.
-func splitClone3(call specs.LinuxSyscall) []specs.LinuxSyscall {
-	const name = "clone3"
-	if call.Action != specs.ActErrno || call.ErrnoRet == nil || *call.ErrnoRet != uint(unix.ENOSYS) || !slices.Contains(call.Names, name) {
-		return []specs.LinuxSyscall{call}
-	}
-	rules := []specs.LinuxSyscall{{Names: []string{name}, Action: specs.ActTrace, Args: call.Args}}
-	if rest := slices.DeleteFunc(slices.Clone(call.Names), func(n string) bool { return n == name }); len(rest) > 0 {
-		call.Names = rest
-		rules = append(rules, call)
-	}
-	return rules
 }

@@ -15,10 +15,7 @@ func ValidateUpdate(what string, change *runtimeapi.LinuxContainerResources) err
 		change = proto.Clone(change).(*runtimeapi.LinuxContainerResources)
 		change.MemoryLimitInBytes = 0
 	}
-	if err := checkResources(what, change); err != nil {
-		return err
-	}
-	return checkHugepages(change)
+	return checkResources(what, change)
 }
 
 // MergeResources returns what holds after a valid update: the change's fields

@@ -55,15 +55,6 @@ func podUserNamespace(c *runtimeapi.PodSandboxConfig) error {
 	return nil
 }
 
-// podUserNamespaceNetwork: a Sentry on the host's network is in the host's user
-// namespace, see docs/architecture.md.
-func podUserNamespaceNetwork(c *runtimeapi.PodSandboxConfig) error {
-	if !IDs(c).IsZero() && HostNetwork(c) {
-		return needsNativef("user namespace in a pod on the host's network")
-	}
-	return nil
-}
-
 // containerUserNamespace: all containers of a pod share its user namespace. One
 // that says nothing does.
 func containerUserNamespace(r containerRequest) error {

@@ -50,7 +50,7 @@ func TestValidateUserNamespace(t *testing.T) {
 	onHost := mappedPod(good, good)
 	onHost.Linux.SecurityContext.NamespaceOptions.Network = runtimeapi.NamespaceMode_NODE
 	onHost.Linux.Sysctls = nil
-	native("host's network").check(t, ValidatePod(onHost))
+	anEngines.check(t, ValidatePod(onHost))
 }
 
 func TestContainersShareTheUserNamespace(t *testing.T) {

@@ -4,9 +4,9 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
-// ValidatePod checks a RunPodSandbox request before anything happens for it. The
-// first finding is returned: what contradicts the interface before what only this
-// kind of sandbox cannot give, so that ErrNeedsNative means "well-formed, but".
+// ValidatePod checks whether a RunPodSandbox request is well-formed, before anything
+// happens for it. The first finding is returned. What its engine cannot give, that
+// refuses afterwards.
 func ValidatePod(c *runtimeapi.PodSandboxConfig) error {
 	return firstError(c, []func(*runtimeapi.PodSandboxConfig) error{
 		podMetadata,
@@ -22,19 +22,12 @@ func ValidatePod(c *runtimeapi.PodSandboxConfig) error {
 		podSysctlNames,
 		podResources,
 		podProfiles,
-
-		podUserNamespaceNetwork,
-		podHostNamespaces,
-		podSysctlSupport,
-		podHugepages,
-		podHostClasses,
-		podLSM,
 		podNewerFields,
 	})
 }
 
-// ValidateContainer checks a CreateContainer request against its pod, in the same
-// order as ValidatePod.
+// ValidateContainer checks a CreateContainer request against its pod, as ValidatePod
+// does.
 func ValidateContainer(c *runtimeapi.ContainerConfig, pod *runtimeapi.PodSandboxConfig) error {
 	req := containerRequest{ContainerConfig: c, pod: pod}
 	return firstError(req, []func(containerRequest) error{
@@ -60,13 +53,6 @@ func ValidateContainer(c *runtimeapi.ContainerConfig, pod *runtimeapi.PodSandbox
 		mountOptions,
 		mountImages,
 		mountIDMappings,
-
-		containerHostNamespaces,
-		containerHugepages,
-		containerHostClasses,
-		containerLSM,
-		mountPropagation,
-		mountEnginePaths,
 		containerNewerFields,
 	})
 }

@@ -4,8 +4,6 @@ import (
 	"path"
 	"slices"
 	"strings"
-
-	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
 func containerMetadata(r containerRequest) error {
@@ -86,29 +84,6 @@ func containerDevices(r containerRequest) error {
 		}
 		if strings.Trim(d.GetPermissions(), "rwm") != "" {
 			return invalidf("device %s has the permissions %q; known are r, w and m", d.GetHostPath(), d.GetPermissions())
-		}
-	}
-	return nil
-}
-
-// hostClasses are annotations that put processes of the host's kernel into a class
-// of block I/O or cache; passing them over would break a promise of the operator.
-var hostClasses = []string{"blockio.resources.beta.kubernetes.io/", "rdt.resources.beta.kubernetes.io/"}
-
-func podHostClasses(c *runtimeapi.PodSandboxConfig) error {
-	return checkHostClasses(c.GetAnnotations())
-}
-
-func containerHostClasses(r containerRequest) error {
-	return checkHostClasses(r.GetAnnotations())
-}
-
-func checkHostClasses(annotations map[string]string) error {
-	for _, key := range sortedKeys(annotations) {
-		for _, prefix := range hostClasses {
-			if strings.HasPrefix(key, prefix) {
-				return needsNativef("resource class in annotation %s", key)
-			}
 		}
 	}
 	return nil

@@ -43,8 +43,8 @@ func mountSources(r containerRequest) error {
 	return nil
 }
 
-// extraMountOptions are those that can only take rights away. The engine reads
-// more from this list, some of which would change how it serves the mount.
+// extraMountOptions are those that can only take rights away. An engine may read more
+// from this list, some of which would change how it serves the mount.
 var extraMountOptions = []string{"noexec", "nosuid", "nodev"}
 
 func mountOptions(r containerRequest) error {
@@ -103,30 +103,4 @@ func mountIDMappings(r containerRequest) error {
 		}
 	}
 	return nil
-}
-
-func mountPropagation(r containerRequest) error {
-	for _, m := range r.GetMounts() {
-		if m.GetPropagation() == runtimeapi.MountPropagation_PROPAGATION_BIDIRECTIONAL {
-			return needsNativef("mount %s with bidirectional propagation", m.GetContainerPath())
-		}
-	}
-	return nil
-}
-
-// mountEnginePaths refuses to cover what the Sentry must serve itself: it would put
-// its own file system there whatever the request says.
-func mountEnginePaths(r containerRequest) error {
-	for _, m := range r.GetMounts() {
-		dst := path.Clean(m.GetContainerPath())
-		if engineServes(dst) {
-			return needsNativef("mount over %s", dst)
-		}
-	}
-	return nil
-}
-
-// engineServes reports whether the Sentry puts its own at a clean destination.
-func engineServes(dst string) bool {
-	return dst == "/dev" || dst == "/dev/pts" || dst == "/proc" || strings.HasPrefix(dst, "/proc/")
 }

@@ -179,17 +179,3 @@ func podSysctlNames(c *runtimeapi.PodSandboxConfig) error {
 	}
 	return nil
 }
-
-// podSysctlSupport refuses what the sandbox's kernel has no switch for and does
-// otherwise.
-func podSysctlSupport(c *runtimeapi.PodSandboxConfig) error {
-	asked := c.GetLinux().GetSysctls()
-	name, why, malformed := sysctl.Check(asked)
-	switch {
-	case why == "":
-		return nil
-	case malformed:
-		return invalidf("sysctl %s=%q: %s", name, asked[name], why)
-	}
-	return needsNativef("sysctl %s=%q (there %s)", name, asked[name], why)
-}

@@ -49,25 +49,3 @@ func checkResources(what string, res *runtimeapi.LinuxContainerResources) error 
 	}
 	return nil
 }
-
-func podHugepages(c *runtimeapi.PodSandboxConfig) error {
-	if err := checkHugepages(c.GetLinux().GetOverhead()); err != nil {
-		return err
-	}
-	return checkHugepages(c.GetLinux().GetResources())
-}
-
-func containerHugepages(r containerRequest) error {
-	return checkHugepages(r.GetLinux().GetResources())
-}
-
-// checkHugepages accepts a limit of zero, which the kubelet sends for every page
-// size of the machine: a sandbox uses none.
-func checkHugepages(res *runtimeapi.LinuxContainerResources) error {
-	for _, l := range res.GetHugepageLimits() {
-		if l.GetLimit() > 0 {
-			return needsNativef("huge pages of %s", l.GetPageSize())
-		}
-	}
-	return nil
-}

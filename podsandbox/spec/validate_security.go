@@ -2,7 +2,6 @@ package spec
 
 import (
 	"math"
-	"path"
 	"strings"
 
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
@@ -114,24 +113,6 @@ func checkNamespaces(o *runtimeapi.NamespaceOption) error {
 	return nil
 }
 
-func podHostNamespaces(c *runtimeapi.PodSandboxConfig) error {
-	return checkHostNamespaces("pod", c.GetLinux().GetSecurityContext().GetNamespaceOptions())
-}
-
-func containerHostNamespaces(r containerRequest) error {
-	return checkHostNamespaces("container", r.security().GetNamespaceOptions())
-}
-
-func checkHostNamespaces(who string, o *runtimeapi.NamespaceOption) error {
-	switch {
-	case o.GetPid() == runtimeapi.NamespaceMode_NODE:
-		return needsNativef("%s asks for the host's PID namespace", who)
-	case o.GetIpc() == runtimeapi.NamespaceMode_NODE:
-		return needsNativef("%s asks for the host's IPC namespace", who)
-	}
-	return nil
-}
-
 func containerCapabilities(r containerRequest) error {
 	_, err := capabilities(r.security().GetCapabilities(), 0)
 	return err
@@ -190,26 +171,4 @@ func checkProfile(what string, p *runtimeapi.SecurityProfile) error {
 		return invalidf("%s profile %q needs the type Localhost", what, p.GetLocalhostRef())
 	}
 	return nil
-}
-
-func podLSM(c *runtimeapi.PodSandboxConfig) error {
-	sc := c.GetLinux().GetSecurityContext()
-	return checkLSM(sc.GetApparmor(), "", sc.GetSelinuxOptions())
-}
-
-func containerLSM(r containerRequest) error {
-	sc := r.security()
-	return checkLSM(sc.GetApparmor(), sc.GetApparmorProfile(), sc.GetSelinuxOptions()) //nolint:staticcheck // older kubelets send the string
-}
-
-// checkLSM refuses what the host's kernel would have to enforce on processes that
-// it does not see.
-func checkLSM(profile *runtimeapi.SecurityProfile, legacy string, se *runtimeapi.SELinuxOption) error {
-	if profile.GetProfileType() == runtimeapi.SecurityProfile_Localhost {
-		return needsNativef("AppArmor profile %s of the host", profile.GetLocalhostRef())
-	}
-	if profile == nil && strings.HasPrefix(legacy, profileLocalhost) {
-		return needsNativef("AppArmor profile %s of the host", path.Base(legacy))
-	}
-	return checkSELinux(se, selinuxEnabled())
 }

@@ -34,14 +34,14 @@ func TestBadPods(t *testing.T) {
 		}, codes.InvalidArgument, []string{"99999"}},
 		"sysctl": {func(r *runtimeapi.RunPodSandboxRequest) {
 			r.Config.Linux.Sysctls = map[string]string{"net.core.somaxconn": "9"}
-		}, codes.FailedPrecondition, []string{"net.core.somaxconn", "native"}},
+		}, codes.FailedPrecondition, []string{"net.core.somaxconn", "not possible in a gVisor sandbox"}},
 		"long hostname": {func(r *runtimeapi.RunPodSandboxRequest) { r.Config.Hostname = strings.Repeat("h", 65) }, codes.InvalidArgument, nil},
 		"host pid": {func(r *runtimeapi.RunPodSandboxRequest) {
 			r.Config.Linux.SecurityContext = &runtimeapi.LinuxSandboxSecurityContext{NamespaceOptions: &runtimeapi.NamespaceOption{Pid: runtimeapi.NamespaceMode_NODE}}
-		}, codes.FailedPrecondition, []string{"native"}},
+		}, codes.FailedPrecondition, []string{"not possible in a gVisor sandbox"}},
 		"privileged": {func(r *runtimeapi.RunPodSandboxRequest) {
 			r.Config.Linux.SecurityContext = &runtimeapi.LinuxSandboxSecurityContext{Privileged: true}
-		}, codes.FailedPrecondition, []string{"native"}},
+		}, codes.FailedPrecondition, []string{"not possible in a gVisor sandbox"}},
 		"bandwidth": {func(r *runtimeapi.RunPodSandboxRequest) {
 			r.Config.Annotations = map[string]string{"kubernetes.io/ingress-bandwidth": "much"}
 		}, codes.InvalidArgument, []string{"much"}},
@@ -86,7 +86,7 @@ func TestBadContainers(t *testing.T) {
 		"privileged":       {func(c *runtimeapi.ContainerConfig) { security(c).Privileged = true }, codes.InvalidArgument, []string{"privileged"}},
 		"bidirectional": {func(c *runtimeapi.ContainerConfig) {
 			c.Mounts = []*runtimeapi.Mount{{ContainerPath: "/x", HostPath: "/tmp", Propagation: runtimeapi.MountPropagation_PROPAGATION_BIDIRECTIONAL}}
-		}, codes.FailedPrecondition, []string{"native"}},
+		}, codes.FailedPrecondition, []string{"not possible in a gVisor sandbox"}},
 		"seccomp profile": {func(c *runtimeapi.ContainerConfig) {
 			security(c).Seccomp = &runtimeapi.SecurityProfile{ProfileType: runtimeapi.SecurityProfile_Localhost, LocalhostRef: "/no/such.json"}
 		}, codes.InvalidArgument, []string{"/no/such.json"}},

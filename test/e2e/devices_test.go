@@ -61,7 +61,7 @@ func TestCDIDevices(t *testing.T) {
 		code  codes.Code
 		words []string
 	}{
-		"vendor.test/gpu=real":   {codes.FailedPrecondition, []string{"vendor.test/gpu=real", "/dev/gpu (c 195:0)", "native"}},
+		"vendor.test/gpu=real":   {codes.FailedPrecondition, []string{"vendor.test/gpu=real", "/dev/gpu (c 195:0)", "not possible in a gVisor sandbox"}},
 		"vendor.test/gpu=hooked": {codes.FailedPrecondition, []string{"vendor.test/gpu=hooked", "hook createContainer /usr/bin/vendor-hook"}},
 		"vendor.test/gpu=lost":   {codes.FailedPrecondition, []string{"vendor.test/gpu=lost", "/nowhere/lib"}},
 		"vendor.test/gpu=9":      {codes.NotFound, []string{"vendor.test/gpu=9", specs}},
@@ -92,7 +92,7 @@ func TestDevices(t *testing.T) {
 	}
 
 	_, err := k.create(id, pod, k.shell("host", "true", device("/dev/ptmx", "/dev/ptmx")))
-	k.refused(err, codes.FailedPrecondition, "/dev/ptmx (c 5:2)", "native")
+	k.refused(err, codes.FailedPrecondition, "/dev/ptmx (c 5:2)", "not possible in a gVisor sandbox")
 	_, err = k.create(id, pod, k.shell("absent", "true", device("/dev/nosuch", "/dev/nosuch")))
 	k.refused(err, codes.InvalidArgument, "/dev/nosuch")
 }

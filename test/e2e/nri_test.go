@@ -313,9 +313,9 @@ func (n nriNode) testRefuse(t *testing.T) {
 		words []string
 	}{
 		"no":           {map[string]any{"do": "fail"}, []string{"told to fail at CreateContainer"}},
-		"hook":         {map[string]any{"hook": "/usr/bin/x"}, []string{"hook createRuntime /usr/bin/x", "native"}},
-		"processes":    {map[string]any{"pids": 7}, []string{"limit of processes", "native"}},
-		"device":       {map[string]any{"device": map[string]any{"path": "/dev/kvm", "type": "c", "major": 10, "minor": 232}}, []string{"/dev/kvm (c 10:232)", "native"}},
+		"hook":         {map[string]any{"hook": "/usr/bin/x"}, []string{"hook createRuntime /usr/bin/x", "not possible in a gVisor sandbox"}},
+		"processes":    {map[string]any{"pids": 7}, []string{"limit of processes", "not possible in a sandbox"}},
+		"device":       {map[string]any{"device": map[string]any{"path": "/dev/kvm", "type": "c", "major": 10, "minor": 232}}, []string{"/dev/kvm (c 10:232)", "not possible in a gVisor sandbox"}},
 		"mount":        {map[string]any{"mounts": []map[string]any{{"destination": "/x", "source": "/nowhere", "type": "bind"}}}, []string{"/nowhere"}},
 		"limit":        {map[string]any{"memory": -5}, []string{"memory limit"}},
 		"other update": {map[string]any{"updateMemory": map[string]int64{"nosuch": 1}}, []string{"nosuch"}},

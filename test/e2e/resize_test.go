@@ -241,7 +241,7 @@ func TestBadUpdates(t *testing.T) {
 	k.refused(k.update(a, &runtimeapi.LinuxContainerResources{CpusetCpus: "all"}), codes.InvalidArgument, "all")
 	k.refused(k.update(a, &runtimeapi.LinuxContainerResources{
 		HugepageLimits: []*runtimeapi.HugepageLimit{{PageSize: "2MB", Limit: 1 << 21}},
-	}), codes.FailedPrecondition, "native")
+	}), codes.FailedPrecondition, "not possible in a gVisor sandbox")
 	// What it uses is not taken from it.
 	k.refused(k.update(a, memory(20)), codes.FailedPrecondition, "uses")
 	// The kernel refuses a CPU that there is not: nothing has changed, the memory neither.

@@ -176,7 +176,7 @@ func TestUserNamespaceBadRequests(t *testing.T) {
 	ownUsers(cfg)
 	cfg.Linux.SecurityContext.NamespaceOptions.Network = runtimeapi.NamespaceMode_NODE
 	_, err = k.env.Client.RunPod(k.ctx, cfg)
-	k.refused(err, codes.FailedPrecondition, "user namespace", "native")
+	k.refused(err, codes.FailedPrecondition, "user namespace", "not possible in a gVisor sandbox")
 }
 
 // TestUserNamespaceSurvivesRestart: what pods rely on works in those with a user

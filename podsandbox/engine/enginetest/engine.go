@@ -21,6 +21,8 @@ import (
 	"sync"
 
 	"github.com/containerd/errdefs"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
 )
@@ -40,6 +42,15 @@ var _ engine.Engine = (*Engine)(nil)
 
 // New returns a node without sandboxes.
 func New() *Engine { return &Engine{sandboxes: map[string]*sandbox{}} }
+
+// Name implements engine.Engine.
+func (*Engine) Name() string { return "test" }
+
+// Validate implements engine.Engine. There is nothing that the fake could not pretend.
+func (*Engine) Validate(*runtimeapi.PodSandboxConfig, *runtimeapi.ContainerConfig) error { return nil }
+
+// ValidateSpec implements engine.Engine.
+func (*Engine) ValidateSpec(before, after *specs.Spec) error { return nil }
 
 // Boot implements engine.Engine.
 func (e *Engine) Boot(ctx context.Context, cfg engine.Config) (engine.Sandbox, error) {
