@@ -49,7 +49,7 @@ func (s *runtimeService) Status(ctx context.Context, req *runtimeapi.StatusReque
 	}
 	for _, name := range s.opts.Pods.Handlers() {
 		resp.RuntimeHandlers = append(resp.RuntimeHandlers, &runtimeapi.RuntimeHandler{
-			Name: name, Features: s.opts.Features,
+			Name: name, Features: s.opts.Features[name],
 		})
 	}
 	if req.GetVerbose() {

@@ -42,8 +42,8 @@ type Options struct {
 	Systemd bool   // the cgroup driver to announce
 	// Info is shown by a verbose Status: JSON documents by name.
 	Info map[string]string
-	// Features are what every handler has.
-	Features *runtimeapi.RuntimeHandlerFeatures
+	// Features are what each runtime handler has.
+	Features map[string]*runtimeapi.RuntimeHandlerFeatures
 
 	Streaming StreamingOptions
 }

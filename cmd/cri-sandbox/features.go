@@ -5,19 +5,27 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/cri-sandbox/cri-sandbox/internal/idmap"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
 )
 
-// handlerFeatures tries what depends on the kernel and on the file system of a
-// folder, in which root file systems lie.
-func handlerFeatures(dir string) *runtimeapi.RuntimeHandlerFeatures {
-	f := &runtimeapi.RuntimeHandlerFeatures{RecursiveReadOnlyMounts: true, UserNamespaces: true}
-	if err := idmap.ProbeReadOnly(dir); err != nil {
-		klog.InfoS("Recursively read-only mounts are not possible here", "why", err)
-		f.RecursiveReadOnlyMounts = false
+// handlerFeatures is what the engine of each runtime handler can on this node: it tries
+// what depends on the kernel and on the file system of a directory, in which root file
+// systems lie.
+func handlerFeatures(handlers engine.Handlers, dir string) map[string]*runtimeapi.RuntimeHandlerFeatures {
+	readOnly, mapped := idmap.ProbeReadOnly(dir), idmap.Probe(dir)
+	if readOnly != nil {
+		klog.InfoS("Recursively read-only mounts are not possible here", "why", readOnly)
 	}
-	if err := idmap.Probe(dir); err != nil {
-		klog.InfoS("User namespaces of pods are not possible here", "why", err)
-		f.UserNamespaces = false
+	if mapped != nil {
+		klog.InfoS("User namespaces of pods are not possible here", "why", mapped)
 	}
-	return f
+	features := map[string]*runtimeapi.RuntimeHandlerFeatures{}
+	for name, e := range handlers {
+		can := e.Capabilities()
+		features[name] = &runtimeapi.RuntimeHandlerFeatures{
+			RecursiveReadOnlyMounts: can.RecursiveReadOnlyMounts && readOnly == nil,
+			UserNamespaces:          can.UserNamespaces && mapped == nil,
+		}
+	}
+	return features
 }

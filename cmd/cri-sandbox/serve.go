@@ -93,10 +93,11 @@ func serve(cfg config) (err error) {
 	if err != nil {
 		return err
 	}
+	handlers := engine.Handlers{"": gvisorEngine, "gvisor": gvisorEngine}
 	files := cfg.Containers.files()
 	files.HostSockets = cfg.Security.HostSockets
 	pods, err := podsandbox.New(podsandbox.Options{
-		Paths: cfg.paths(), Engines: engine.Handlers{"": gvisorEngine, "gvisor": gvisorEngine}, Images: images, CNI: cni,
+		Paths: cfg.paths(), Engines: handlers, Images: images, CNI: cni,
 		SeccompRoot: cfg.Security.SeccompRoot,
 		Devices:     cdi.Devices{SpecDirs: cfg.CDI.SpecDirs}, Plugins: plugins, Files: files,
 		RemoveLeftovers: func(ctx context.Context) error {
@@ -120,7 +121,7 @@ func serve(cfg config) (err error) {
 	}
 	defer plugins.Stop()
 	return answer(ctx, cfg, start, cri.Options{
-		Pods: pods, Images: images, Network: cni, Features: handlerFeatures(filepath.Join(cfg.Root, "images")),
+		Pods: pods, Images: images, Network: cni, Features: handlerFeatures(handlers, filepath.Join(cfg.Root, "images")),
 		Version: version, Systemd: usesSystemd(), Info: statusInfo(cfg),
 		Streaming: cri.StreamingOptions{
 			Address: cfg.Streaming.Address, Port: cfg.Streaming.Port,

@@ -39,6 +39,9 @@ type Engine interface {
 	// Name is what the engine is called in messages.
 	Name() string
 
+	// Capabilities says what the engine can. The answer does not change.
+	Capabilities() Capabilities
+
 	// Validate refuses what the engine cannot give a pod (container is nil), or a
 	// container in a pod that it has accepted. Both are well-formed; see package spec.
 	// What is absent from them is not judged, so a change of resources alone is judged

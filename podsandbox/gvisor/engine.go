@@ -83,6 +83,12 @@ var _ engine.Engine = (*Engine)(nil)
 // Name implements engine.Engine.
 func (*Engine) Name() string { return "gvisor" }
 
+// Capabilities implements engine.Engine. All of it holds for an application kernel that
+// is one process of the host.
+func (*Engine) Capabilities() engine.Capabilities {
+	return engine.Capabilities{UserNamespaces: true, RecursiveReadOnlyMounts: true}
+}
+
 // New stages the sandbox program and prepares what all sandboxes share. The
 // error is errdefs.ErrFailedPrecondition when this daemon was built without the
 // program.

@@ -70,7 +70,9 @@ func checkHugepages(res *runtimeapi.LinuxContainerResources) error {
 	return nil
 }
 
-func podHostClasses(c *runtimeapi.PodSandboxConfig) error { return checkHostClasses(c.GetAnnotations()) }
+func podHostClasses(c *runtimeapi.PodSandboxConfig) error {
+	return checkHostClasses(c.GetAnnotations())
+}
 
 // privilegedPod refuses a pod that is to hold privileged containers, on a node whose
 // operator has not said that they are to be privileged inside their sandbox: most of

@@ -58,9 +58,9 @@ func memoryLimits(p *state.Pod) map[string]uint64 {
 }
 
 // WatchMemory is called when a container runs or has another limit. It starts the
-// pod's watch where one is needed, and makes a running one look again.
+// pod's watch where the engine does not enforce limits, and makes a running one look again.
 func (r *Controller) WatchMemory(p *state.Pod) {
-	if len(memoryLimits(p)) == 0 {
+	if e, err := r.engines.Engine(p.Meta.Handler); err == nil && e.Capabilities().MemoryLimit || len(memoryLimits(p)) == 0 {
 		return
 	}
 	look := r.beginWatch(p)

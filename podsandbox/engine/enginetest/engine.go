@@ -46,6 +46,15 @@ func New() *Engine { return &Engine{sandboxes: map[string]*sandbox{}} }
 // Name implements engine.Engine.
 func (*Engine) Name() string { return "test" }
 
+// Capabilities implements engine.Engine: whatever can be pretended where nothing is
+// looked at.
+func (*Engine) Capabilities() engine.Capabilities {
+	return engine.Capabilities{
+		HostPID: true, HostIPC: true, HostDevices: true, BidirectionalMounts: true,
+		UserNamespaces: true, RecursiveReadOnlyMounts: true,
+	}
+}
+
 // Validate implements engine.Engine. There is nothing that the fake could not pretend.
 func (*Engine) Validate(*runtimeapi.PodSandboxConfig, *runtimeapi.ContainerConfig) error { return nil }
 

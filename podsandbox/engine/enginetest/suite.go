@@ -32,6 +32,8 @@ const patience = 60 * time.Second
 // Run runs the contract's tests.
 func Run(t *testing.T, s Subject) {
 	for name, test := range map[string]func(bench){
+		"Validate":          testValidate,
+		"ValidateSpec":      testValidateSpec,
 		"Config":            testConfig,
 		"Order":             testOrder,
 		"ExitStatus":        testExitStatus,
