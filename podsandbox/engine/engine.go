@@ -24,7 +24,6 @@ package engine
 
 import (
 	"context"
-	"net"
 	"os"
 	"time"
 
@@ -112,7 +111,7 @@ type Process struct {
 	StartTime uint64 `json:"startTime"` // clock ticks since boot, field 22 of /proc/PID/stat
 }
 
-// Sandbox is a running sandbox.
+// Sandbox is a running sandbox: what each has to be able to. See abilities.go for more.
 type Sandbox interface {
 	// Process names the sandbox process; it is saved in the pod's record.
 	Process() Process
@@ -145,10 +144,10 @@ type Sandbox interface {
 	// InvalidArgument is a start that has failed, of which nothing is left.
 	Recover(ctx context.Context, c Container) (started bool, err error)
 
-	// SetLimits changes what a started container sees of its limits, all of it. What
+	// Update changes what a started container sees of its limits, all of it. What
 	// is enforced of them says the engine. A value that it cannot show is
 	// InvalidArgument.
-	SetLimits(ctx context.Context, id string, r *specs.LinuxResources) error
+	Update(ctx context.Context, id string, r *specs.LinuxResources) error
 
 	// Wait blocks until the container has ended. When the sandbox dies, it
 	// returns SIGKILL's status (137) and errdefs.ErrUnavailable.
@@ -164,22 +163,6 @@ type Sandbox interface {
 	// Signal sends to the container's first process, or to all its processes.
 	Signal(ctx context.Context, id string, sig int, all bool) error
 
-	// SignalForeground sends to the foreground process group of the container's
-	// terminal. Without a terminal it is FailedPrecondition.
-	SignalForeground(ctx context.Context, id string, sig int) error
-
-	// Held returns a file that Start was asked to hold, as another descriptor of
-	// the same open file; the caller closes it. What is not held is NotFound.
-	Held(id, name string) (*os.File, error)
-
-	// Release lets go of a held file. One that is not held is no error.
-	Release(id, name string) error
-
-	// DialPort connects to a TCP port of the pod's own loopback interface, on
-	// 127.0.0.1 or else on ::1. A port that nobody listens on is
-	// FailedPrecondition. The connection has the method CloseWrite.
-	DialPort(ctx context.Context, port uint16) (net.Conn, error)
-
 	// Destroy ends a container and frees what it holds in the sandbox. An
 	// unknown container is no error. While a process of it takes no signal, as one
 	// that waits for the host, it is DeadlineExceeded, and to be asked again.
@@ -188,21 +171,6 @@ type Sandbox interface {
 	// Stats reports the use of each container; a container that is not running
 	// is absent.
 	Stats(ctx context.Context) (map[string]Usage, error)
-
-	// Inodes counts what each of these containers has in the layer of its root file
-	// system; see Writes. Without such a layer the number means nothing. A container
-	// that is not running is absent.
-	Inodes(ctx context.Context, ids []string) (map[string]uint64, error)
-
-	// Descriptors counts what the processes of each of these containers have open. A
-	// container that is not running is absent, and so may be one with thousands of
-	// processes.
-	Descriptors(ctx context.Context, ids []string) (map[string]Descriptors, error)
-
-	// SetOOMScoreAdj says how readily the host's kernel takes the sandbox when it
-	// is out of memory: proc(5), oom_score_adj. A score that the daemon may not
-	// set is raised to the lowest that it may.
-	SetOOMScoreAdj(score int) error
 
 	// Kill ends the sandbox process and waits until it is reaped.
 	Kill(ctx context.Context) error
@@ -228,7 +196,7 @@ type Container struct {
 
 	// Hold are further files that the sandbox holds open in the same way, by a
 	// name of the caller's: for what must outlive the daemon, such as a
-	// terminal's master side. See Held and Release.
+	// terminal's master side. For a sandbox that is a Holder.
 	Hold map[string]*os.File
 }
 
@@ -323,10 +291,6 @@ type ExitStatus struct {
 	Code   int // 0–255; 128+n when ended by signal n
 	Signal int // the signal, or 0
 }
-
-// Descriptors is how many file descriptors a container's processes have, sockets
-// among them. What processes share is counted for each.
-type Descriptors struct{ Open, Sockets uint64 }
 
 // Usage is what a container used.
 type Usage struct {

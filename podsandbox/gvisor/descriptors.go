@@ -17,7 +17,7 @@ import (
 // that does not fit beside those before it is not counted.
 const maxCountedProcesses = 4096
 
-// Descriptors implements engine.Sandbox. A program in the root container reads them
+// Descriptors implements engine.Counter. A program in the root container reads them
 // in /proc, as ask explains.
 func (s *Sandbox) Descriptors(ctx context.Context, ids []string) (map[string]engine.Descriptors, error) {
 	ctx, cancel := context.WithTimeout(ctx, askPatience)

@@ -40,7 +40,7 @@ func (s *Sandbox) hold(c engine.Container) error {
 	return nil
 }
 
-// Held implements engine.Sandbox.
+// Held implements engine.Holder.
 func (s *Sandbox) Held(id, name string) (*os.File, error) {
 	if s.keeper == nil {
 		return nil, fmt.Errorf("find %s of container %s: the sandbox holds nothing: %w", name, id, errdefs.ErrNotFound)
@@ -52,7 +52,7 @@ func (s *Sandbox) Held(id, name string) (*os.File, error) {
 	return f, nil
 }
 
-// Release implements engine.Sandbox.
+// Release implements engine.Holder.
 func (s *Sandbox) Release(id, name string) error {
 	if s.keeper == nil || s.proc.ended() {
 		return nil

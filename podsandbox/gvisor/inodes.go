@@ -12,7 +12,7 @@ import (
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/gvisor/guest"
 )
 
-// Inodes implements engine.Sandbox. The Sentry tells how many inodes a file system
+// Inodes implements engine.Counter. The Sentry tells how many inodes a file system
 // has to nobody but to programs, by statfs(2).
 func (s *Sandbox) Inodes(ctx context.Context, ids []string) (map[string]uint64, error) {
 	counts, err := s.inodes(ctx, ids)

@@ -117,8 +117,8 @@ func (s *Sandbox) showControllers(p *preparedSpec, spec *specs.Spec) error {
 	return nil
 }
 
-// SetLimits implements engine.Sandbox.
-func (s *Sandbox) SetLimits(ctx context.Context, id string, r *specs.LinuxResources) error {
+// Update implements engine.Sandbox.
+func (s *Sandbox) Update(ctx context.Context, id string, r *specs.LinuxResources) error {
 	if r == nil {
 		r = &specs.LinuxResources{}
 	}

@@ -61,7 +61,7 @@ func TestAContainerSeesItsLimits(t *testing.T) {
 		}
 	}
 	ctx := testContext(t)
-	if err := p.SetLimits(ctx, other.ID, &specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: new(int64(1 << 20))}}); err != nil {
+	if err := p.Update(ctx, other.ID, &specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: new(int64(1 << 20))}}); err != nil {
 		t.Fatal(err)
 	}
 	wants(p.Sandbox, other.ID, "1048576;max;max 100000;100;max;")
@@ -69,14 +69,14 @@ func TestAContainerSeesItsLimits(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := adopted.SetLimits(ctx, c.ID, &specs.LinuxResources{CPU: &specs.LinuxCPU{Quota: new(int64(5000)), Shares: new(uint64(2))}}); err != nil {
+	if err := adopted.Update(ctx, c.ID, &specs.LinuxResources{CPU: &specs.LinuxCPU{Quota: new(int64(5000)), Shares: new(uint64(2))}}); err != nil {
 		t.Fatal(err)
 	}
 	wants(p.Sandbox, c.ID, "max;max;5000 100000;1;20;")
 	wants(p.Sandbox, other.ID, "1048576;max;max 100000;100;max;")
 
 	garbage := &specs.LinuxResources{Unified: map[string]string{"memory.high": "much"}}
-	if err := p.SetLimits(ctx, c.ID, garbage); !errdefs.IsInvalidArgument(err) || !strings.Contains(err.Error(), "much") {
+	if err := p.Update(ctx, c.ID, garbage); !errdefs.IsInvalidArgument(err) || !strings.Contains(err.Error(), "much") {
 		t.Errorf("garbage: %v, want InvalidArgument", err)
 	}
 	refused := shell(root, "echo began")
@@ -86,7 +86,7 @@ func TestAContainerSeesItsLimits(t *testing.T) {
 		t.Errorf("start with garbage: %v, want InvalidArgument", err)
 	}
 	w.Close()
-	if err := p.SetLimits(ctx, bad.ID, nil); !errdefs.IsNotFound(err) {
+	if err := p.Update(ctx, bad.ID, nil); !errdefs.IsNotFound(err) {
 		t.Errorf("limits of what was not started: %v, want NotFound", err)
 	}
 }
@@ -100,7 +100,7 @@ func TestAContainerCannotWriteItsLimits(t *testing.T) {
 	spec.Linux.Resources = &specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: new(int64(1 << 30))}}
 	c := p.start(spec)
 	// Of the program that sets them, each mount could lift the ban.
-	if err := p.SetLimits(testContext(t), c.ID, spec.Linux.Resources); err != nil {
+	if err := p.Update(testContext(t), c.ID, spec.Linux.Resources); err != nil {
 		t.Fatal(err)
 	}
 	out, _, err := p.sh(c.ID, "cd /sys/fs/cgroup; mkdir below; for f in memory.max pids.max cpu.max; do echo 4096 >$f; cat $f; done 2>&1")

@@ -17,7 +17,7 @@ import (
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/gvisor/guest"
 )
 
-// DialPort implements engine.Sandbox.
+// DialPort implements engine.PortDialer.
 func (s *Sandbox) DialPort(ctx context.Context, port uint16) (net.Conn, error) {
 	dial := s.dialInside
 	if s.hostNetwork() {

@@ -68,7 +68,14 @@ type container struct {
 	parentless map[int32]bool
 }
 
-var _ engine.Sandbox = (*Sandbox)(nil)
+var _ interface {
+	engine.Sandbox
+	engine.Holder
+	engine.PortDialer
+	engine.TerminalSignaler
+	engine.Counter
+	engine.OOMScorer
+} = (*Sandbox)(nil)
 
 func (e *Engine) newSandbox(cfg engine.Config) *Sandbox {
 	return &Sandbox{
@@ -235,7 +242,7 @@ func (s *Sandbox) Signal(ctx context.Context, id string, sig int, all bool) erro
 	return nil
 }
 
-// SetOOMScoreAdj implements engine.Sandbox. A child's pid is not given away before
+// SetOOMScoreAdj implements engine.OOMScorer. A child's pid is not given away before
 // done is closed; an adopted process's could be, in theory, between both lines.
 func (s *Sandbox) SetOOMScoreAdj(score int) error {
 	if s.proc.ended() {

@@ -15,7 +15,11 @@ const SandboxOOMScore = -998
 // AdjustOOMScore gives the sandbox process the lowest score of the containers in
 // it: the kernel takes the process as a whole, so the most important one decides.
 func AdjustOOMScore(p *state.Pod, sandbox engine.Sandbox) {
-	if err := sandbox.SetOOMScoreAdj(oomScore(p.Containers())); err != nil {
+	s, ok := sandbox.(engine.OOMScorer)
+	if !ok {
+		return // its containers have scores of their own
+	}
+	if err := s.SetOOMScoreAdj(oomScore(p.Containers())); err != nil {
 		klog.V(2).InfoS("Failed to set the OOM score of a pod", "pod", p.ID(), "err", err)
 	}
 }

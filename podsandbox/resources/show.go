@@ -20,7 +20,7 @@ func Show(ctx context.Context, c *state.Container, sandbox engine.Sandbox) error
 	default:
 		return nil
 	}
-	err := sandbox.SetLimits(ctx, c.ID(), spec.Limits(c.Resources()))
+	err := sandbox.Update(ctx, c.ID(), spec.Limits(c.Resources()))
 	if errdefs.IsNotFound(err) { // not there yet, see StartContainer, or not any more
 		return nil
 	}

@@ -204,7 +204,7 @@ func (c *Collector) inodesOf(ctx context.Context, p *state.Pod) map[string]uint6
 	c.mu.Lock()
 	s := sampleOf(c.inodes, p, ids)
 	c.mu.Unlock()
-	return s.take(ctx, p, ids, engine.Sandbox.Inodes)
+	return s.take(ctx, p, ids, engine.Counter.Inodes)
 }
 
 // descriptorsOf counts what the containers of a pod have open.
@@ -218,7 +218,7 @@ func (c *Collector) descriptorsOf(ctx context.Context, p *state.Pod) map[string]
 	c.mu.Lock()
 	s := sampleOf(c.descriptors, p, ids)
 	c.mu.Unlock()
-	return s.take(ctx, p, ids, engine.Sandbox.Descriptors)
+	return s.take(ctx, p, ids, engine.Counter.Descriptors)
 }
 
 // sampleOf returns the pod's sample, a new one where the last does not answer for
@@ -232,12 +232,12 @@ func sampleOf[T any](samples map[string]*countSample[T], p *state.Pod, ids []str
 	return s
 }
 
-func (s *countSample[T]) take(ctx context.Context, p *state.Pod, ids []string, count func(engine.Sandbox, context.Context, []string) (map[string]T, error)) map[string]T {
+func (s *countSample[T]) take(ctx context.Context, p *state.Pod, ids []string, count func(engine.Counter, context.Context, []string) (map[string]T, error)) map[string]T {
 	s.once.Do(func() {
 		defer s.done.Store(true)
 		s.asked = ids
-		sb := p.Sandbox()
-		if sb == nil || p.Phase() != lifecycle.Ready {
+		sb, ok := p.Sandbox().(engine.Counter)
+		if !ok || p.Phase() != lifecycle.Ready {
 			return
 		}
 		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)

@@ -107,8 +107,14 @@ func (s *Service) attach(ctx context.Context, c *state.Container, client ClientS
 	return err
 }
 
+// foreground sends the signals of a terminal to a container, where the host's kernel
+// does not.
 func foreground(ctx context.Context, sandbox engine.Sandbox, c *state.Container) func(unix.Signal) {
-	return signaler(ctx, func(ctx context.Context, sig int) error { return sandbox.SignalForeground(ctx, c.ID(), sig) })
+	s, ok := sandbox.(engine.TerminalSignaler)
+	if !ok {
+		return func(unix.Signal) {}
+	}
+	return signaler(ctx, func(ctx context.Context, sig int) error { return s.SignalForeground(ctx, c.ID(), sig) })
 }
 
 // copyOutput writes what the client wants until the container ends.
@@ -162,8 +168,8 @@ func openInput(ctx context.Context, c *state.Container, streams *logs.Streams, t
 	}
 	in.end = func() {
 		fifo.Close()
-		if err := sandbox.Release(c.ID(), heldStdin); err != nil {
-			klog.ErrorS(err, "End the stdin of a container", "container", c.ID())
+		if err := releaseHeld(sandbox, c, heldStdin); err != nil {
+			klog.ErrorS(err, "Failed to end the stdin of a container", "container", c.ID())
 		}
 	}
 	return in, nil

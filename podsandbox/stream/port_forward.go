@@ -10,6 +10,7 @@ import (
 
 	"github.com/containerd/errdefs"
 
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/state"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/state/lifecycle"
 )
@@ -74,7 +75,11 @@ func (s *Service) dialPort(ctx context.Context, p *state.Pod, port uint16) (net.
 	defer done()
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
-	return sandbox.DialPort(ctx, port)
+	dialer, err := engine.Ability[engine.PortDialer](sandbox, "forward ports")
+	if err != nil {
+		return nil, err
+	}
+	return dialer.DialPort(ctx, port)
 }
 
 // forward copies both ways until the pod's way has ended. A way that breaks is the

@@ -132,14 +132,18 @@ func finishTerminal(ctx context.Context, c *state.Container) {
 func (*Service) RecoverStdio(c *state.Container, sb engine.Sandbox) error {
 	if c.Streams().InputEnded() {
 		// That daemon may have died between the end and letting go.
-		if err := sb.Release(c.ID(), heldStdin); err != nil {
+		if err := releaseHeld(sb, c, heldStdin); err != nil {
 			return err
 		}
 	}
 	if !c.Config().GetTty() {
 		return nil
 	}
-	master, err := sb.Held(c.ID(), heldTerminal)
+	h, err := holder(sb)
+	if err != nil {
+		return err
+	}
+	master, err := h.Held(c.ID(), heldTerminal)
 	if errdefs.IsNotFound(err) && c.Status().StartedAt == 0 {
 		return nil
 	}
@@ -157,4 +161,17 @@ func (*Service) RecoverStdio(c *state.Container, sb engine.Sandbox) error {
 	}
 	stdio[0].Close()
 	return connectTerminal(c, t, stdio[1])
+}
+
+func holder(sb engine.Sandbox) (engine.Holder, error) {
+	return engine.Ability[engine.Holder](sb, "hold open what outlives the daemon")
+}
+
+// releaseHeld lets go of a file that the sandbox holds for a container.
+func releaseHeld(sb engine.Sandbox, c *state.Container, name string) error {
+	h, err := holder(sb)
+	if err != nil {
+		return err
+	}
+	return h.Release(c.ID(), name)
 }

@@ -60,7 +60,7 @@ func duplicate(f *os.File) (*os.File, error) {
 	return os.NewFile(uintptr(fd), f.Name()), nil
 }
 
-// Held implements engine.Sandbox.
+// Held implements engine.Holder.
 func (s *sandbox) Held(id, name string) (*os.File, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -71,7 +71,7 @@ func (s *sandbox) Held(id, name string) (*os.File, error) {
 	return duplicate(files[0])
 }
 
-// Release implements engine.Sandbox.
+// Release implements engine.Holder.
 func (s *sandbox) Release(id, name string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

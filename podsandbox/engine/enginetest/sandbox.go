@@ -31,7 +31,14 @@ type sandbox struct {
 	held       map[string]map[string][]*os.File // guarded by mu; by container and name, "" for the streams
 }
 
-var _ engine.Sandbox = (*sandbox)(nil)
+var _ interface {
+	engine.Sandbox
+	engine.Holder
+	engine.PortDialer
+	engine.TerminalSignaler
+	engine.Counter
+	engine.OOMScorer
+} = (*sandbox)(nil)
 
 // Process implements engine.Sandbox.
 func (s *sandbox) Process() engine.Process { return s.process }
@@ -172,13 +179,13 @@ func (s *sandbox) Recover(_ context.Context, c engine.Container) (bool, error) {
 	return s.containers[c.ID] != nil, nil
 }
 
-// SetLimits implements engine.Sandbox. No process of the fake looks at its limits.
-func (s *sandbox) SetLimits(_ context.Context, id string, _ *specs.LinuxResources) error {
+// Update implements engine.Sandbox. No process of the fake looks at its limits.
+func (s *sandbox) Update(_ context.Context, id string, _ *specs.LinuxResources) error {
 	if s.isDead() {
-		return s.deadError("set limits of container", id)
+		return s.deadError("update container", id)
 	}
 	if _, err := s.find(id); err != nil {
-		return fmt.Errorf("set limits of container %s: %w", id, err)
+		return fmt.Errorf("update container %s: %w", id, err)
 	}
 	return nil
 }
@@ -231,7 +238,7 @@ func (s *sandbox) Signal(ctx context.Context, id string, sig int, all bool) erro
 	return ctx.Err()
 }
 
-// SignalForeground implements engine.Sandbox.
+// SignalForeground implements engine.TerminalSignaler.
 func (s *sandbox) SignalForeground(ctx context.Context, id string, sig int) error {
 	p, err := s.find(id)
 	if err == nil && !p.terminal {
@@ -244,7 +251,7 @@ func (s *sandbox) SignalForeground(ctx context.Context, id string, sig int) erro
 	return ctx.Err()
 }
 
-// DialPort implements engine.Sandbox. Nobody listens.
+// DialPort implements engine.PortDialer. Nobody listens.
 func (s *sandbox) DialPort(_ context.Context, port uint16) (net.Conn, error) {
 	if s.isDead() {
 		return nil, s.deadError("connect to", s.cfg.ID)
@@ -286,7 +293,7 @@ func (s *sandbox) Stats(context.Context) (map[string]engine.Usage, error) {
 	return use, nil
 }
 
-// Descriptors implements engine.Sandbox. Nobody opens any but stdio.
+// Descriptors implements engine.Counter. Nobody opens any but stdio.
 func (s *sandbox) Descriptors(_ context.Context, ids []string) (map[string]engine.Descriptors, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -302,7 +309,7 @@ func (s *sandbox) Descriptors(_ context.Context, ids []string) (map[string]engin
 	return counts, nil
 }
 
-// Inodes implements engine.Sandbox. Nobody makes any.
+// Inodes implements engine.Counter. Nobody makes any.
 func (s *sandbox) Inodes(_ context.Context, ids []string) (map[string]uint64, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -318,5 +325,5 @@ func (s *sandbox) Inodes(_ context.Context, ids []string) (map[string]uint64, er
 	return counts, nil
 }
 
-// SetOOMScoreAdj implements engine.Sandbox.
+// SetOOMScoreAdj implements engine.OOMScorer.
 func (s *sandbox) SetOOMScoreAdj(int) error { return nil }

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/containerd/errdefs"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
@@ -100,6 +101,16 @@ func (b bench) booted() node {
 		}
 	})
 	return n
+}
+
+// ability skips the test where the sandbox does not have it.
+func ability[T any](n node) T {
+	n.Helper()
+	able, err := engine.Ability[T](n.Sandbox, "do what this test is of")
+	if errdefs.IsNotImplemented(err) {
+		n.Skip(err)
+	}
+	return able
 }
 
 // adopt takes the sandbox over as another daemon.

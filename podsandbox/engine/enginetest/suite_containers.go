@@ -72,14 +72,16 @@ func testUnknownContainer(b bench) {
 	b.is("wait", err, errdefs.IsNotFound)
 	b.is("signal", n.Signal(b.ctx(), id, int(unix.SIGTERM), false), errdefs.IsNotFound)
 	b.is("signal to all", n.Signal(b.ctx(), id, int(unix.SIGKILL), true), errdefs.IsNotFound)
-	b.is("set limits", n.SetLimits(b.ctx(), id, nil), errdefs.IsNotFound)
+	b.is("update", n.Update(b.ctx(), id, nil), errdefs.IsNotFound)
 	_, err = n.Exec(b.ctx(), id, commandOf("true"))
 	b.is("exec", err, errdefs.IsNotFound)
 	_, err = n.StartExec(b.ctx(), id, commandOf("true"))
 	b.is("start a command", err, errdefs.IsNotFound)
-	_, err = n.Held(id, "anything")
-	b.is("held", err, errdefs.IsNotFound)
-	b.must(n.Release(id, "anything"))
+	if h, ok := n.Sandbox.(engine.Holder); ok {
+		_, err = h.Held(id, "anything")
+		b.is("held", err, errdefs.IsNotFound)
+		b.must(h.Release(id, "anything"))
+	}
 	b.must(n.Destroy(b.ctx(), id))
 }
 
@@ -153,9 +155,10 @@ func testStats(b bench) {
 
 func testInodes(b bench) {
 	n := b.sandbox()
+	counter := ability[engine.Counter](n)
 	runs, over := n.startReady(Polite), n.start("exit 0")
 	n.wait(over)
-	counts, err := n.Inodes(b.ctx(), []string{runs.ID, over.ID, "unknown"})
+	counts, err := counter.Inodes(b.ctx(), []string{runs.ID, over.ID, "unknown"})
 	b.must(err)
 	if _, ok := counts[runs.ID]; !ok || len(counts) != 1 {
 		b.Errorf("inodes: %v", counts)
@@ -164,9 +167,10 @@ func testInodes(b bench) {
 
 func testDescriptors(b bench) {
 	n := b.sandbox()
+	counter := ability[engine.Counter](n)
 	runs, over := n.startReady(Polite), n.start("exit 0")
 	n.wait(over)
-	counts, err := n.Descriptors(b.ctx(), []string{runs.ID, over.ID, "unknown"})
+	counts, err := counter.Descriptors(b.ctx(), []string{runs.ID, over.ID, "unknown"})
 	b.must(err)
 	if d, ok := counts[runs.ID]; !ok || len(counts) != 1 || d.Open < 3 || d.Sockets != 0 {
 		b.Errorf("descriptors: %v", counts)
@@ -188,15 +192,16 @@ func testContextOfWait(b bench) {
 
 func testPorts(b bench) {
 	n := b.sandbox()
-	_, err := n.DialPort(b.ctx(), 4321)
+	_, err := ability[engine.PortDialer](n).DialPort(b.ctx(), 4321)
 	b.is("connect to a port that nobody listens on", err, errdefs.IsFailedPrecondition)
 }
 
 func testTerminal(b bench) {
 	n := b.sandbox()
-	plain := n.startReady(Polite)
-	b.is("signal to the foreground", n.SignalForeground(b.ctx(), plain.ID, int(unix.SIGINT)), errdefs.IsFailedPrecondition)
-
+	if s, ok := n.Sandbox.(engine.TerminalSignaler); ok {
+		plain := n.startReady(Polite)
+		b.is("signal to the foreground", s.SignalForeground(b.ctx(), plain.ID, int(unix.SIGINT)), errdefs.IsFailedPrecondition)
+	}
 	master, slave := b.terminal()
 	c := b.container("echo from a terminal; exit 2")
 	c.Spec.Process.Terminal = true

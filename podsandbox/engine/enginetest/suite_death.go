@@ -47,17 +47,26 @@ func testDeath(b bench) {
 	_, err := n.Exec(b.ctx(), c.ID, commandOf("true"))
 	b.is("exec", err, errdefs.IsUnavailable)
 	b.is("signal", n.Signal(b.ctx(), c.ID, int(unix.SIGTERM), false), errdefs.IsUnavailable)
-	b.is("set limits", n.SetLimits(b.ctx(), c.ID, nil), errdefs.IsUnavailable)
+	b.is("update", n.Update(b.ctx(), c.ID, nil), errdefs.IsUnavailable)
 	_, err = n.Stats(b.ctx())
 	b.is("stats", err, errdefs.IsUnavailable)
-	_, err = n.Inodes(b.ctx(), []string{c.ID})
-	b.is("inodes", err, errdefs.IsUnavailable)
-	_, err = n.Descriptors(b.ctx(), []string{c.ID})
-	b.is("descriptors", err, errdefs.IsUnavailable)
+	if counter, ok := n.Sandbox.(engine.Counter); ok {
+		_, err = counter.Inodes(b.ctx(), []string{c.ID})
+		b.is("inodes", err, errdefs.IsUnavailable)
+		_, err = counter.Descriptors(b.ctx(), []string{c.ID})
+		b.is("descriptors", err, errdefs.IsUnavailable)
+	}
+	if s, ok := n.Sandbox.(engine.TerminalSignaler); ok {
+		b.is("signal to the foreground", s.SignalForeground(b.ctx(), c.ID, int(unix.SIGINT)), errdefs.IsUnavailable)
+	}
 	b.is("start of the root", n.StartRoot(b.ctx()), errdefs.IsUnavailable)
-	b.must(n.Release(c.ID, "anything"))
+	if h, ok := n.Sandbox.(engine.Holder); ok {
+		b.must(h.Release(c.ID, "anything"))
+	}
 	b.must(n.Destroy(b.ctx(), c.ID))
-	b.must(n.SetOOMScoreAdj(0))
+	if s, ok := n.Sandbox.(engine.OOMScorer); ok {
+		b.must(s.SetOOMScoreAdj(0))
+	}
 	_, err = n.engine.Adopt(b.ctx(), n.cfg, n.Process())
 	b.is("adopt", err, errdefs.IsNotFound)
 }

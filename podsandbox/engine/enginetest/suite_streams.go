@@ -10,6 +10,8 @@ import (
 
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
+
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
 )
 
 // terminal opens a pseudo-terminal.
@@ -87,6 +89,7 @@ func testStreams(b bench) {
 // same open file, and ends with Release or with the container.
 func testHold(b bench) {
 	n := b.sandbox()
+	ability[engine.Holder](n)
 	c := b.container(Polite)
 	r1, w1 := b.pipe()
 	r2, w2 := b.pipe()
@@ -97,7 +100,8 @@ func testHold(b bench) {
 	w2.Close()
 	b.silent(r1)
 
-	later := n.adopt()
+	adopted := n.adopt()
+	later := ability[engine.Holder](adopted)
 	f, err := later.Held(c.ID, "one")
 	b.must(err)
 	if _, err := f.WriteString("through it"); err != nil {
@@ -113,7 +117,7 @@ func testHold(b bench) {
 	b.must(later.Release(c.ID, "one"))
 
 	b.silent(r2)
-	b.must(later.Destroy(b.ctx(), c.ID))
+	b.must(adopted.Destroy(b.ctx(), c.ID))
 	b.ends(r2)
 	_, err = later.Held(c.ID, "two")
 	b.is("held after destroy", err, errdefs.IsNotFound)
