@@ -108,7 +108,7 @@ func check(ctx context.Context, cfg config, f checkFlags) (report, error) {
 	}
 	r.Findings = append(r.Findings, damaged...)
 	r.Ready = preflight.Ready(r.Findings)
-	r.Left, err = findLeftovers(ctx, leftovers.Config{Paths: cfg.paths(), CNI: cni}, f.repair)
+	r.Left, err = findLeftovers(ctx, leftovers.Config{Paths: cfg.paths(), CNI: cni, Engines: finders}, f.repair)
 	return r, err
 }
 

@@ -25,9 +25,13 @@ import (
 	"github.com/cri-sandbox/cri-sandbox/podsandbox"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/cdi"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/cgroup"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/gvisor"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/leftovers"
 )
+
+// finders find the processes of all engines that this daemon has, without one.
+var finders = []engine.Finder{gvisor.Finder{}}
 
 func serveCommand() *cobra.Command {
 	cmd := &cobra.Command{
@@ -101,7 +105,7 @@ func serve(cfg config) (err error) {
 		SeccompRoot: cfg.Security.SeccompRoot,
 		Devices:     cdi.Devices{SpecDirs: cfg.CDI.SpecDirs}, Plugins: plugins, Files: files,
 		RemoveLeftovers: func(ctx context.Context) error {
-			return leftovers.Sweep(ctx, leftovers.Config{Paths: cfg.paths(), CNI: cni, RemoveLayer: func(ctx context.Context, key string) error {
+			return leftovers.Sweep(ctx, leftovers.Config{Paths: cfg.paths(), CNI: cni, Engines: finders, RemoveLayer: func(ctx context.Context, key string) error {
 				return images.UnmountRootfs(ctx, key, "")
 			}})
 		},

@@ -67,8 +67,10 @@ type Engine interface {
 	Adopt(ctx context.Context, cfg Config, p Process) (Sandbox, error)
 
 	// Reap kills what is left of a sandbox that cannot be adopted: its process
-	// and its gofers, found by the id. It is idempotent.
+	// and its helpers, found by the id. It is idempotent.
 	Reap(ctx context.Context, id string) error
+
+	Finder
 }
 
 // Config is all that an engine needs to know of a pod. It is derived from the

@@ -46,6 +46,8 @@ type Options struct {
 
 // Engine implements engine.Engine with one gVisor Sentry a sandbox.
 type Engine struct {
+	Finder
+
 	opts       Options
 	log        *slog.Logger
 	program    string // staged sandbox program

@@ -14,21 +14,14 @@ import (
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
 )
 
-// Found is a process of a sandbox, found on the node without an Engine.
-type Found struct {
-	engine.Process
-	Sandbox string // its id
-	Gofer   bool   // else the sandbox process itself
-}
+// Finder finds the processes of this engine's sandboxes, without an Engine.
+type Finder struct{}
 
-// Find lists the processes of all sandboxes whose Config.Dir lies below dir, also
-// of those that nobody knows any more and whose program's file is gone. A process
-// is one when it runs a file with the name of a staged program, root of the
-// node made it, and its command line names the sandbox and a folder below dir;
-// no user can make one that looks so. As a sandbox may rewrite its command line, one
-// is also what is in the cgroup of a pod, of those whose ids are given.
-func Find(dir string, pods map[string]bool) ([]Found, error) {
-	var found []Found
+// Find implements engine.Finder. It finds also processes whose program's file is gone. A
+// process is one when it runs a file with the name of a staged program, root of the
+// node made it, and its command line names the sandbox and a directory below dir.
+func (Finder) Find(dir string, pods map[string]bool) ([]engine.Found, error) {
+	var found []engine.Found
 	err := eachProcess(func(pid int) {
 		start, err := startTime(pid)
 		if err != nil {
@@ -36,15 +29,21 @@ func Find(dir string, pods map[string]bool) ([]Found, error) {
 		}
 		if f, ok := sandboxProcess(pid, dir, pods); ok {
 			f.Process = engine.Process{PID: pid, StartTime: start}
+			f.Kill = func(ctx context.Context) error { return killFound(ctx, f.Process) }
 			found = append(found, f)
 		}
 	})
 	return found, err
 }
 
-func sandboxProcess(pid int, dir string, pods map[string]bool) (f Found, ok bool) {
+func sandboxProcess(pid int, dir string, pods map[string]bool) (f engine.Found, ok bool) {
 	argv := argsOf(pid)
-	f.Sandbox, f.Gofer = sandboxOfArgs(argv)
+	var gofer bool
+	f.Sandbox, gofer = sandboxOfArgs(argv)
+	f.Role = "sandbox"
+	if gofer {
+		f.Role = "gofer"
+	}
 	pod := podOfCgroup(pid)
 	if pod != "" {
 		f.Sandbox = pod
@@ -105,20 +104,18 @@ func madeByRoot(pid int) bool {
 	return err == nil && owner == 0
 }
 
-// Kill ends the process and waits until it is gone; one that is gone already is
-// no error.
-func (f Found) Kill(ctx context.Context) error {
-	p, err := openProcess(f.Process)
+func killFound(ctx context.Context, id engine.Process) error {
+	p, err := openProcess(id)
 	if err != nil {
-		return nil
+		return nil // gone
 	}
 	if err := p.signal(unix.SIGKILL); err != nil {
-		return fmt.Errorf("kill process %d: %w", f.PID, err)
+		return fmt.Errorf("kill process %d: %w", id.PID, err)
 	}
 	select {
 	case <-p.done:
 		return nil
 	case <-ctx.Done():
-		return fmt.Errorf("kill process %d: %w", f.PID, ctx.Err())
+		return fmt.Errorf("kill process %d: %w", id.PID, ctx.Err())
 	}
 }

@@ -117,7 +117,7 @@ func TestASandboxThatTakesTheNameOfAnother(t *testing.T) {
 		}
 	}
 
-	found, err := Find(filepath.Dir(p.cfg.Dir), map[string]bool{own: true})
+	found, err := e.Find(filepath.Dir(p.cfg.Dir), map[string]bool{own: true})
 	if err != nil {
 		t.Fatal(err)
 	}

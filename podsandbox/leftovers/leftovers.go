@@ -24,6 +24,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/cri-sandbox/cri-sandbox/network"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/layout"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/state/record"
 )
@@ -32,6 +33,8 @@ import (
 type Config struct {
 	Paths layout.Paths // of a daemon, absolute and clean
 	CNI   *network.CNI
+
+	Engines []engine.Finder // whose sandboxes there may be
 
 	// RemoveLayer removes a writable layer from the image store of a daemon that runs.
 	// Nil means that none does, and the layer is removed on disk.

@@ -15,7 +15,6 @@ import (
 	"github.com/cri-sandbox/cri-sandbox/image"
 	"github.com/cri-sandbox/cri-sandbox/network"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/cgroup"
-	"github.com/cri-sandbox/cri-sandbox/podsandbox/gvisor"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/layout"
 )
 
@@ -27,17 +26,15 @@ func (c Config) processes() ([]Leftover, error) {
 	for _, g := range cgroup.FindOwned(c.Paths.CgroupOwner()) {
 		pods[g.ID] = true
 	}
-	found, err := gvisor.Find(c.Paths.Pods(), pods)
-	if err != nil {
-		return nil, err
-	}
 	var all []Leftover
-	for _, p := range found {
-		what := fmt.Sprintf("%d, sandbox", p.PID)
-		if p.Gofer {
-			what = fmt.Sprintf("%d, gofer", p.PID)
+	for _, engine := range c.Engines {
+		found, err := engine.Find(c.Paths.Pods(), pods)
+		if err != nil {
+			return nil, err
 		}
-		all = append(all, Leftover{Kind: Process, Pod: p.Sandbox, What: what, remove: p.Kill})
+		for _, p := range found {
+			all = append(all, Leftover{Kind: Process, Pod: p.Sandbox, What: fmt.Sprintf("%d, %s", p.PID, p.Role), remove: p.Kill})
+		}
 	}
 	return all, nil
 }

@@ -18,6 +18,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
+	"strings"
 	"sync"
 
 	"github.com/containerd/errdefs"
@@ -96,6 +98,19 @@ func (e *Engine) Adopt(ctx context.Context, cfg engine.Config, p engine.Process)
 func (e *Engine) Reap(_ context.Context, id string) error {
 	e.KillSandbox(id)
 	return nil
+}
+
+// Find implements engine.Engine.
+func (e *Engine) Find(dir string, _ map[string]bool) ([]engine.Found, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var found []engine.Found
+	for id, s := range e.sandboxes {
+		if strings.HasPrefix(s.cfg.Dir, filepath.Clean(dir)+"/") {
+			found = append(found, engine.Found{Process: s.process, Sandbox: id, Role: "sandbox", Kill: s.Kill})
+		}
+	}
+	return found, nil
 }
 
 // KillSandbox ends a sandbox as a signal to its process would, and tells whether

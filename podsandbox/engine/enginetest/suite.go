@@ -60,6 +60,7 @@ func Run(t *testing.T, s Subject) {
 		"StartAfterAdopt":   testStartAfterAdopt,
 		"Recover":           testRecover,
 		"Reap":              testReap,
+		"Find":              testFind,
 	} {
 		t.Run(name, func(t *testing.T) { test(bench{t, s}) })
 	}

@@ -1,6 +1,9 @@
 package enginetest
 
 import (
+	"path/filepath"
+	"slices"
+
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
 
@@ -159,4 +162,40 @@ func testReap(b bench) {
 	default:
 	}
 	b.must(n.engine.Reap(b.ctx(), newID()))
+}
+
+// testFind: what runs is found by where it keeps its files, and can be ended.
+func testFind(b bench) {
+	n, neighbour := b.sandbox(), b.sandbox()
+	n.startReady(Polite)
+	if found, err := n.engine.Find(b.TempDir(), nil); err != nil || len(found) > 0 {
+		b.Errorf("found in an empty directory: %v, %v", found, err)
+	}
+	itself := false
+	for _, f := range n.found() {
+		itself = itself || f.Process == n.Process() && f.Role == "sandbox"
+		for range 2 {
+			b.must(f.Kill(b.ctx()))
+		}
+	}
+	if !itself {
+		b.Errorf("%+v was not found", n.Process())
+	}
+	<-n.Done()
+	select {
+	case <-neighbour.Done():
+		b.Error("the neighbour went, too")
+	default:
+	}
+	if found := n.found(); len(found) > 0 {
+		b.Errorf("found afterwards: %+v", found)
+	}
+}
+
+// found are the processes of this sandbox.
+func (n node) found() []engine.Found {
+	n.Helper()
+	all, err := n.engine.Find(filepath.Dir(n.cfg.Dir), nil)
+	n.must(err)
+	return slices.DeleteFunc(all, func(f engine.Found) bool { return f.Sandbox != n.cfg.ID })
 }
