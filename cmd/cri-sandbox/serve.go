@@ -1,8 +1,6 @@
 package main
 
 import (
-	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
-
 	"context"
 	"encoding/json"
 	"errors"
