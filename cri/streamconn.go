@@ -33,9 +33,11 @@ const maxWaiting = 256
 // connections are those that are open. http.Server forgets those that became
 // streams, which have to end with the server all the same.
 type connections struct {
-	mu      sync.Mutex
-	waiting *list.List               // of *clientConn without a token, in the order they came
-	streams map[*clientConn]struct{} // with one; maxStreams bounds them
+	mu sync.Mutex
+	// Of *clientConn without a token, in the order they came.
+	waiting *list.List // +checklocks:mu
+	// With a token; maxStreams bounds them.
+	streams map[*clientConn]struct{} // +checklocks:mu
 }
 
 func newConnections() *connections {

@@ -88,7 +88,9 @@ func TestAStreamsContextEndsWithItsServer(t *testing.T) {
 	if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 		t.Errorf("read: %v, want EOF", err)
 	}
-	if n := open.running() + open.waiting.Len(); n != 0 {
+	open.mu.Lock()
+	defer open.mu.Unlock()
+	if n := len(open.streams) + open.waiting.Len(); n != 0 {
 		t.Errorf("%d connections are remembered", n)
 	}
 }

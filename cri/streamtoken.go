@@ -32,8 +32,9 @@ type grant struct {
 type tokens struct {
 	open *connections
 
-	mu     sync.Mutex
-	grants map[string]grant // by token
+	mu sync.Mutex
+	// By token.
+	grants map[string]grant // +checklocks:mu
 }
 
 // issue returns a new token. No place left is errdefs.ErrResourceExhausted.

@@ -134,9 +134,11 @@ type visit struct {
 	budget   *budget
 
 	mu       sync.Mutex
-	manifest *ocispec.Manifest
-	config   bool                            // seen and found good
-	diffIDs  map[digest.Digest]digest.Digest // layer blob → its uncompressed digest
+	manifest *ocispec.Manifest // +checklocks:mu
+	// Seen and found good.
+	config bool // +checklocks:mu
+	// Layer blob → its uncompressed digest.
+	diffIDs map[digest.Digest]digest.Digest // +checklocks:mu
 }
 
 // before looks at a descriptor ahead of fetching what it describes.
@@ -286,7 +288,7 @@ func checkDocument(desc ocispec.Descriptor) error {
 // gate counts the handlers at work and lets none in once closed.
 type gate struct {
 	mu     sync.RWMutex // read-locked by each handler at work
-	closed bool
+	closed bool         // +checklocks:mu
 }
 
 func (g *gate) guard(h images.Handler) images.Handler {

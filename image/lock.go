@@ -9,7 +9,7 @@ import (
 // blob or a chain fetch and unpack it once; the second then finds it done.
 type keyedMutex struct {
 	mu   sync.Mutex
-	held map[string]*keyedLock
+	held map[string]*keyedLock // +checklocks:mu
 }
 
 type keyedLock struct {

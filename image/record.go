@@ -19,13 +19,12 @@ import (
 // recordKnown handles the pull of an image that is here already, perhaps under
 // another name: the registry has confirmed the digest and our access to it.
 func (s *Store) recordKnown(ctx context.Context, named reference.Named, target ocispec.Descriptor) (Image, bool, error) {
-	known := func() bool { return s.current().targets[target.Digest] != nil }
-	if !known() {
+	if s.current().targets[target.Digest] == nil {
 		return Image{}, false, nil
 	}
 	s.change.Lock()
 	defer s.change.Unlock()
-	if !known() { // removed meanwhile
+	if s.current().targets[target.Digest] == nil { // removed meanwhile
 		return Image{}, false, nil
 	}
 	img, err := s.recordLocked(ctx, named, target)

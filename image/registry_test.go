@@ -23,7 +23,7 @@ import (
 // requests records what a server was asked.
 type requests struct {
 	mu   sync.Mutex
-	list []*http.Request
+	list []*http.Request // +checklocks:mu
 }
 
 func (r *requests) wrap(h http.Handler) http.Handler {

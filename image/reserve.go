@@ -14,8 +14,9 @@ import (
 type reserve struct {
 	path string
 
-	mu    sync.Mutex
-	users int // deletions under way
+	mu sync.Mutex
+	// Deletions under way.
+	users int // +checklocks:mu
 }
 
 const reserveBytes = 512 << 10

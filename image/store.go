@@ -93,14 +93,18 @@ type Store struct {
 
 	change sync.Mutex // see the package comment
 
-	mu    sync.Mutex
-	index *index            // replaced, never modified
-	holds map[string]string // key of a writable layer → its chain
+	mu sync.Mutex
+	// Replaced, never modified.
+	index *index // +checklocks:mu
+	// Key of a writable layer → its chain.
+	holds map[string]string // +checklocks:mu
 
-	pullMu   sync.Mutex
-	pulls    map[string]*pull         // by name
-	retained map[string]retainedLease // of ended pulls, by lease id
-	closed   bool
+	pullMu sync.Mutex
+	// By name.
+	pulls map[string]*pull // +checklocks:pullMu
+	// Of ended pulls, by lease id.
+	retained map[string]retainedLease // +checklocks:pullMu
+	closed   bool                     // +checklocks:pullMu
 }
 
 // Open takes possession of opts.Root and puts right what an earlier process

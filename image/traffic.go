@@ -28,9 +28,10 @@ type traffic struct {
 	tlsOnly atomic.Bool
 
 	mu      sync.Mutex
-	refused string
-	sent    map[string]bool // secrets that were sent in headers
-	idlers  []interface{ CloseIdleConnections() }
+	refused string // +checklocks:mu
+	// Secrets that were sent in headers.
+	sent   map[string]bool                       // +checklocks:mu
+	idlers []interface{ CloseIdleConnections() } // +checklocks:mu
 }
 
 func newTraffic() *traffic { return &traffic{start: time.Now(), sent: map[string]bool{}} }

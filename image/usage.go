@@ -91,7 +91,7 @@ func (s *Store) measureLayer(ctx context.Context, name, upper string, committed 
 // are never used twice.
 type layerSizes struct {
 	mu     sync.Mutex
-	byPath map[string]tally
+	byPath map[string]tally // +checklocks:mu
 }
 
 func newLayerSizes() *layerSizes { return &layerSizes{} }

@@ -13,11 +13,11 @@ type gate struct {
 	mu sync.Mutex
 
 	// live are the pods that this process attaches or has attached.
-	live map[string]struct{}
+	live map[string]struct{} // +checklocks:mu
 
-	attaching int
+	attaching int // +checklocks:mu
 	// collecting is the collection that runs, or nil.
-	collecting *collection
+	collecting *collection // +checklocks:mu
 }
 
 type collection struct {

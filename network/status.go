@@ -16,8 +16,8 @@ const statusAge = 5 * time.Second
 // configuration, and a bad answer, are asked about again at once.
 type statusMemo struct {
 	mu     sync.Mutex
-	config string
-	asked  time.Time
+	config string    // +checklocks:mu
+	asked  time.Time // +checklocks:mu
 }
 
 func (m *statusMemo) fresh(config string) bool {

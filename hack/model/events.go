@@ -21,11 +21,14 @@ type events struct {
 	cancel context.CancelFunc
 	ended  chan struct{}
 
-	mu   sync.Mutex
-	seen map[string][]string // guarded by mu; by id
-	odd  error               // guarded by mu; the first event that makes no sense
-	old  map[string]bool     // from before the subscription
-	pod  map[string]string   // guarded by mu; of a container; of a pod itself
+	mu sync.Mutex
+	// By id.
+	seen map[string][]string // +checklocks:mu
+	// The first event that makes no sense.
+	odd error           // +checklocks:mu
+	old map[string]bool // from before the subscription
+	// Of a container; of a pod itself.
+	pod map[string]string // +checklocks:mu
 }
 
 // subscribe begins a life.
@@ -43,9 +46,11 @@ func (r *run) subscribe(ctx context.Context) error {
 		return err
 	}
 	for i, id := range o.ids.pods {
-		e.old[id], e.pod[id] = true, id
+		e.old[id] = true
+		e.expect(id, id)
 		for _, c := range o.ids.ctrs[i] {
-			e.old[c], e.pod[c] = true, id
+			e.old[c] = true
+			e.expect(c, id)
 		}
 	}
 	go func() {

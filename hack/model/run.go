@@ -59,8 +59,8 @@ type run struct {
 // used has one that does not exist.
 type ids struct {
 	mu   sync.Mutex
-	pods [pods]string
-	ctrs [pods][containers]string
+	pods [pods]string             // +checklocks:mu
+	ctrs [pods][containers]string // +checklocks:mu
 }
 
 const noID = "ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff"
@@ -267,9 +267,10 @@ func answerTo(o Op, err error) answer {
 
 // awaitReady waits until the containers that run would not miss a signal.
 func (r *run) awaitReady(ctx context.Context) error {
+	known := r.known()
 	for i, p := range r.states[0].Pods {
 		for j, c := range p.Ctrs {
-			id := r.ids.ctrs[i][j]
+			id := known.ctrs[i][j]
 			if c.Phase != running || r.ready[id] {
 				continue
 			}

@@ -30,12 +30,21 @@ func (p *plugin) setEvict(list []*api.ContainerEviction) {
 	p.evict = list
 }
 
-// take returns a list once.
-func (p *plugin) take(list *[]*api.ContainerEviction) []*api.ContainerEviction {
+// takeUnasked returns the list once.
+func (p *plugin) takeUnasked() []*api.ContainerEviction {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	l := *list
-	*list = nil
+	l := p.unasked
+	p.unasked = nil
+	return l
+}
+
+// takeEvict returns the list once.
+func (p *plugin) takeEvict() []*api.ContainerEviction {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	l := p.evict
+	p.evict = nil
 	return l
 }
 
@@ -46,7 +55,7 @@ func (p *plugin) addUnasked(ctx context.Context, req *ttrpc.Request, resp *ttrpc
 		if err := proto.Unmarshal(req.Payload, &msg); err != nil {
 			return err
 		}
-		msg.Evict = p.take(&p.unasked)
+		msg.Evict = p.takeUnasked()
 		payload, err := proto.Marshal(&msg)
 		if err != nil {
 			return err
@@ -61,9 +70,9 @@ func (p *plugin) addEvictions(ctx context.Context, unmarshal ttrpc.Unmarshaler, 
 	resp, err := method(ctx, unmarshal)
 	switch r := resp.(type) {
 	case *api.CreateContainerResponse:
-		r.Evict = p.take(&p.evict)
+		r.Evict = p.takeEvict()
 	case *api.UpdateContainerResponse:
-		r.Evict = p.take(&p.evict)
+		r.Evict = p.takeEvict()
 	}
 	return resp, err
 }

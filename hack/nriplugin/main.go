@@ -69,12 +69,14 @@ type request struct {
 }
 
 type plugin struct {
-	stub    stub.Stub
-	log     string
-	orders  string
-	mu      sync.Mutex
-	evict   []*api.ContainerEviction // for the answer that is being made
-	unasked []*api.ContainerEviction // for the request that is being made
+	stub   stub.Stub
+	log    string
+	orders string
+	mu     sync.Mutex
+	// For the answer that is being made.
+	evict []*api.ContainerEviction // +checklocks:mu
+	// For the request that is being made.
+	unasked []*api.ContainerEviction // +checklocks:mu
 }
 
 func main() {

@@ -20,11 +20,14 @@ type Outcome struct {
 	Malformed bool
 }
 
+type callCounts struct {
+	mu sync.Mutex
+	// By method.
+	seen map[string]map[Outcome]int // +checklocks:mu
+}
+
 // calls are those of all clients of this process.
-var calls = struct {
-	mu   sync.Mutex
-	seen map[string]map[Outcome]int // by method; guarded by mu
-}{seen: map[string]map[Outcome]int{}}
+var calls = callCounts{seen: map[string]map[Outcome]int{}}
 
 // Calls counts the outcomes of all calls that this process made through a Client,
 // by the method's name. A stream counts when it ends, and as OK with each message.

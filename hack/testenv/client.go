@@ -30,9 +30,11 @@ type Client struct {
 	closed   sync.Once
 	closeErr error
 
-	mu   sync.Mutex
-	pods map[string]bool // sandbox ids, +checklocks:mu
-	ids  map[string]bool // all ids ever seen, also of removed things, +checklocks:mu
+	mu sync.Mutex
+	// Sandbox ids.
+	pods map[string]bool // +checklocks:mu
+	// All ids ever seen, also of removed things.
+	ids map[string]bool // +checklocks:mu
 }
 
 // Dial makes a client of an endpoint such as unix:///run/x.sock. The connection

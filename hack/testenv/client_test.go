@@ -20,7 +20,7 @@ import (
 type recorder struct {
 	runtimeapi.UnimplementedRuntimeServiceServer
 	mu      sync.Mutex
-	removed []string
+	removed []string // +checklocks:mu
 }
 
 func (r *recorder) RunPodSandbox(_ context.Context, req *runtimeapi.RunPodSandboxRequest) (*runtimeapi.RunPodSandboxResponse, error) {

@@ -17,9 +17,10 @@ import (
 // died in it. It watches the folder of records; what it has not read yet waits in
 // the kernel.
 type podIDs struct {
-	mu   sync.Mutex
-	fd   int             // of inotify(7), guarded by mu; -1 after close
-	seen map[string]bool // guarded by mu
+	mu sync.Mutex
+	// Of inotify(7); -1 after close.
+	fd   int             // +checklocks:mu
+	seen map[string]bool // +checklocks:mu
 }
 
 func newPodIDs() (*podIDs, error) {
@@ -65,7 +66,7 @@ func (p *podIDs) all() ([]string, error) {
 		if err != nil {
 			return nil, fmt.Errorf("read which pods were made: %w", err)
 		}
-		p.note(buf[:n])
+		p.noteLocked(buf[:n])
 	}
 	var ids []string
 	for id := range p.seen {
@@ -74,9 +75,11 @@ func (p *podIDs) all() ([]string, error) {
 	return ids, nil
 }
 
-// note reads events: a header, whose last field is the length of the name that
+// noteLocked reads events: a header, whose last field is the length of the name that
 // follows, filled up with zeros.
-func (p *podIDs) note(events []byte) {
+//
+// +checklocks:p.mu
+func (p *podIDs) noteLocked(events []byte) {
 	for len(events) >= unix.SizeofInotifyEvent {
 		end := unix.SizeofInotifyEvent + int(binary.NativeEndian.Uint32(events[12:]))
 		if name := strings.TrimRight(string(events[unix.SizeofInotifyEvent:end]), "\x00"); name != "" {

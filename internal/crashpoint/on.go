@@ -21,11 +21,12 @@ var armed = readEnvironment()
 
 // state is where this process is to die, and how far it has got.
 type state struct {
-	step  string
-	trace *os.File // nil unless asked for
+	step  string   // +checklocksignore: does not change
+	trace *os.File // +checklocksignore: likewise; nil unless asked for
 
-	mu   sync.Mutex
-	left int // times that step is still to be reached; guarded by mu
+	mu sync.Mutex
+	// Times that step is still to be reached.
+	left int // +checklocks:mu
 }
 
 // readEnvironment ends the process when it cannot obey: a test must not pass

@@ -17,8 +17,9 @@ import (
 type brokenOut struct {
 	*Sandbox
 
-	mu    sync.Mutex
-	asked map[string]bool // guarded by mu; the methods that were called
+	mu sync.Mutex
+	// The methods that were called.
+	asked map[string]bool // +checklocks:mu
 }
 
 // answerer answers one call on its connection, which it may keep until it returns.

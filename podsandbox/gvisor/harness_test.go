@@ -218,7 +218,7 @@ func shell(root, script string) *specs.Spec {
 type running struct {
 	engine.Container
 	mu  sync.Mutex
-	buf bytes.Buffer
+	buf bytes.Buffer // +checklocks:mu
 	eof chan struct{}
 }
 

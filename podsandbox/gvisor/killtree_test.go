@@ -66,10 +66,11 @@ func TestAHugeTreeIsWalked(t *testing.T) {
 
 // groupClaims is a sandbox that claims ever new groups, and what it is sent.
 type groupClaims struct {
-	mu      sync.Mutex
-	first   int32
-	signals map[int32]map[int32]bool // guarded by mu; groups by signal
-	onStop  func(stopped int)
+	mu    sync.Mutex
+	first int32 // +checklocks:mu
+	// Groups by signal.
+	signals map[int32]map[int32]bool // +checklocks:mu
+	onStop  func(stopped int)        // +checklocks:mu
 }
 
 func (c *groupClaims) answer(t *testing.T) func(string, signalArgs, net.Conn) {

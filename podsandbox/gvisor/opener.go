@@ -64,8 +64,9 @@ type opener struct {
 	last   idmap.Mapping
 	userNS *os.File
 
-	mu  sync.Mutex
-	err error // guarded by mu; why a mount could not be opened
+	mu sync.Mutex
+	// Why a mount could not be opened.
+	err error // +checklocks:mu
 }
 
 // newOpener gives one end of a connection to the gofer to be.

@@ -18,6 +18,8 @@ import (
 // and says nothing, and one whose start has failed half way ends the Sentry. So the
 // owner has to run, is not destroyed meanwhile, and containers join it one after the
 // other; who failed to is destroyed before the next one tries.
+//
+// +checklocksignore: the lock is held until leave.
 func (s *Sandbox) joinPIDNamespace(ctx context.Context, c engine.Container) (leave func(started bool), err error) {
 	nobody := func(bool) {}
 	id, ok := pidNamespaceOwner(c.Spec)

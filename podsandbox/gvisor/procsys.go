@@ -23,7 +23,7 @@ import (
 // network has its own.
 type procSysImages struct {
 	mu     sync.Mutex
-	images map[string]*os.File // guarded by mu
+	images map[string]*os.File // +checklocks:mu
 }
 
 // get returns the images, made by the given function if there are none. It is

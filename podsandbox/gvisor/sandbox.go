@@ -31,7 +31,7 @@ type Sandbox struct {
 	panicLog *os.File // see logs.go
 
 	mu         sync.Mutex
-	containers map[string]*container // guarded by mu
+	containers map[string]*container // +checklocks:mu
 
 	// sharing is filled while a container with volumes is started: what it has to join
 	// is then known, and so is it to those that join it. A channel, because waiting for
@@ -39,7 +39,8 @@ type Sandbox struct {
 	sharing chan struct{}
 	volumes volumeTable
 	memory  map[string]bool // made already, by name; guarded by sharing
-	retired []*gofer        // guarded by mu; they serve what other containers have joined
+	// They serve what other containers have joined.
+	retired []*gofer // +checklocks:mu
 
 	procSys  procSysImages
 	asking   chan struct{} // filled while a program runs; see ask
@@ -110,6 +111,8 @@ func (s *Sandbox) container(id string) *container {
 
 // forgetUnknown drops the entry of a container that the sandbox does not know,
 // unless it was created here and not started yet.
+//
+// +checklocksignore: it only tries to lock.
 func (s *Sandbox) forgetUnknown(c *container) {
 	if c.mu.TryLock() { // else something is being done with it
 		defer c.mu.Unlock()

@@ -101,7 +101,10 @@ func TestALyingSandboxDecidesForNoOther(t *testing.T) {
 			}
 		}
 		liar.procSys.close()
-		if !liar.asked[methodReadFile] {
+		liar.mu.Lock()
+		asked := liar.asked[methodReadFile]
+		liar.mu.Unlock()
+		if !asked {
 			t.Error("the liar was not asked, so the test proves nothing")
 		}
 	}

@@ -114,7 +114,7 @@ func productName() string {
 // sysClassMount is the image that a pod's containers share, made at the first use.
 type sysClassMount struct {
 	mu    sync.Mutex
-	image *os.File // guarded by mu
+	image *os.File // +checklocks:mu
 }
 
 // maxShown is the number of interfaces that an image has room for.

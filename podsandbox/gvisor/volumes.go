@@ -150,9 +150,10 @@ func placeOf(table *hostplace.Table, source string) (hostplace.Place, error) {
 
 // volumeTable knows the volumes of the containers that run in a sandbox.
 type volumeTable struct {
-	mu    sync.Mutex
-	byID  map[string][]volume // guarded by mu
-	order []string            // guarded by mu; of the starts
+	mu   sync.Mutex
+	byID map[string][]volume // +checklocks:mu
+	// Of the starts.
+	order []string // +checklocks:mu
 }
 
 func (t *volumeTable) add(id string, volumes []volume) {

@@ -16,7 +16,7 @@ import (
 // buffers are what a batch needs while it is written, and nothing keeps after.
 type buffers struct{ in, out []byte }
 
-var bufferPool = sync.Pool{New: func() any {
+var bufferPool = sync.Pool{New: func() any { // +checklocksignore: it needs no lock
 	return &buffers{
 		in:  make([]byte, 0, maxContent+maxBatchIn),
 		out: make([]byte, 0, maxBatchOut+maxContent+128),
@@ -60,7 +60,7 @@ func (s *Streams) writeBatchLocked(st *stream, flush bool) error {
 		end:    min(st.size, next.streams[st.index].done+maxBatchIn),
 		nanos:  time.Now().UnixNano(),
 	}
-	line, end, err := s.compose(buf, next.batch, maxBatchOut)
+	line, end, err := s.composeLocked(buf, next.batch, maxBatchOut)
 	if err != nil {
 		return err
 	}
@@ -99,7 +99,7 @@ func (s *Streams) settleLocked() error {
 	}
 	buf := bufferPool.Get().(*buffers)
 	defer bufferPool.Put(buf)
-	line, end, err := s.compose(buf, b, math.MaxInt)
+	line, end, err := s.composeLocked(buf, b, math.MaxInt)
 	if err != nil {
 		return err
 	}
@@ -175,10 +175,12 @@ func (s *Streams) cutLocked(st *stream) error {
 	return s.journal.put(next)
 }
 
-// compose frames the bytes of a batch into buf.out and returns the line that
+// composeLocked frames the bytes of a batch into buf.out and returns the line that
 // stays open and the end of the bytes covered, which is before b.end only where
 // limit stopped it.
-func (s *Streams) compose(buf *buffers, b batch, limit int) (line []byte, end int64, err error) {
+//
+// +checklocks:s.mu
+func (s *Streams) composeLocked(buf *buffers, b batch, limit int) (line []byte, end int64, err error) {
 	i := int(b.stream)
 	begin := s.journal.streams[i].done
 	st := s.streams[i]

@@ -36,8 +36,10 @@ type Follower struct {
 	mu     sync.Mutex
 	wake   chan struct{} // holds a token when there may be something new
 	chunks []Chunk       // +checklocks:mu
-	size   int           // of all chunks, +checklocks:mu
-	err    error         // why nothing follows, +checklocks:mu
+	// Of all chunks.
+	size int // +checklocks:mu
+	// Why nothing follows.
+	err error // +checklocks:mu
 }
 
 // Follow begins to follow. The caller closes the follower.

@@ -90,6 +90,8 @@ func TestAFollowerThatDoesNotReadIsDropped(t *testing.T) {
 		t.Errorf("the lazy one: %v, want ErrLagged", err)
 	}
 	<-lazy.Dropped()
+	gone.mu.Lock()
+	defer gone.mu.Unlock()
 	if n := gone.size; n != 0 {
 		t.Errorf("%d bytes wait for one that has left", n)
 	}

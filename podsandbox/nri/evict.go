@@ -18,7 +18,7 @@ import (
 // evictions collects what the answers to one request evict.
 type evictions struct {
 	mu   sync.Mutex
-	list []*api.ContainerEviction // guarded by mu
+	list []*api.ContainerEviction // +checklocks:mu
 }
 
 type evictionsKey struct{}
@@ -94,7 +94,10 @@ func (p *Plugins) evict(ctx context.Context, list []*api.ContainerEviction) erro
 
 // evictLogged is for evictions that came with an answer: who asked is not waiting.
 func (p *Plugins) evictLogged(ctx context.Context, e *evictions) {
-	if err := p.evict(ctx, e.list); err != nil {
+	e.mu.Lock()
+	list := e.list
+	e.mu.Unlock()
+	if err := p.evict(ctx, list); err != nil {
 		klog.ErrorS(err, "Evict for a plugin")
 	}
 }

@@ -79,8 +79,8 @@ type Plugins struct {
 	calls   Callbacks // set by Start
 
 	mu sync.Mutex
-	// known are the ids that plugins were told of; guarded by mu.
-	known map[string]bool
+	// known are the ids that plugins were told of.
+	known map[string]bool // +checklocks:mu
 }
 
 // New makes the plugins of a daemon; none runs before Start. The time-outs are the

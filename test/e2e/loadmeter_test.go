@@ -23,7 +23,7 @@ import (
 // meter notes how long each request took, by method. Nothing is asserted of it.
 type meter struct {
 	mu    sync.Mutex
-	calls map[string][]time.Duration
+	calls map[string][]time.Duration // +checklocks:mu
 }
 
 // client is one whose requests are noted. The pods that it makes are to be noted
@@ -63,13 +63,15 @@ func (m *meter) latencies() []latency {
 	var out []latency
 	for name, took := range m.calls {
 		slices.Sort(took)
-		at := func(part float64) float64 {
-			return float64(took[int(part*float64(len(took)-1))].Microseconds()) / 1000
-		}
-		out = append(out, latency{name, len(took), at(0.5), at(0.99), at(1)})
+		out = append(out, latency{name, len(took), quantile(took, 0.5), quantile(took, 0.99), quantile(took, 1)})
 	}
 	slices.SortFunc(out, func(a, b latency) int { return strings.Compare(a.Method, b.Method) })
 	return out
+}
+
+// quantile is in milliseconds; what it looks at is sorted.
+func quantile(took []time.Duration, part float64) float64 {
+	return float64(took[int(part*float64(len(took)-1))].Microseconds()) / 1000
 }
 
 // report prints the latencies, and keeps those of a long run in a file.

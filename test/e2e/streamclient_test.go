@@ -32,7 +32,7 @@ type remote struct {
 // transcript is what came so far. Safe for concurrent use.
 type transcript struct {
 	mu   sync.Mutex
-	text []byte
+	text []byte // +checklocks:mu
 }
 
 // Write implements io.Writer.

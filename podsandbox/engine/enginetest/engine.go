@@ -35,9 +35,11 @@ const firstPID = 1 << 29
 
 // Engine implements engine.Engine in memory. It is safe for concurrent use.
 type Engine struct {
-	mu        sync.Mutex
-	sandboxes map[string]*sandbox // guarded by mu; by id, those that live
-	started   int                 // guarded by mu; sandboxes so far
+	mu sync.Mutex
+	// By id, those that live.
+	sandboxes map[string]*sandbox // +checklocks:mu
+	// Sandboxes so far.
+	started int // +checklocks:mu
 }
 
 var _ engine.Engine = (*Engine)(nil)

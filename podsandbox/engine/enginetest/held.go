@@ -83,6 +83,8 @@ func (s *sandbox) Release(id, name string) error {
 }
 
 // letGoLocked closes all that is held for a container.
+//
+// +checklocks:s.mu
 func (s *sandbox) letGoLocked(id string) {
 	closeAll(s.held[id])
 	delete(s.held, id)

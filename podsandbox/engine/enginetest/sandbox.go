@@ -22,13 +22,17 @@ type sandbox struct {
 	process engine.Process
 	done    chan struct{}
 
-	mu         sync.Mutex
-	dead       bool                             // guarded by mu
-	root       bool                             // guarded by mu; StartRoot was called
-	created    map[string]bool                  // guarded by mu; and not started
-	containers map[string]*process              // guarded by mu; started, until Destroy
-	commands   []*command                       // guarded by mu
-	held       map[string]map[string][]*os.File // guarded by mu; by container and name, "" for the streams
+	mu   sync.Mutex
+	dead bool // +checklocks:mu
+	// StartRoot was called.
+	root bool // +checklocks:mu
+	// And not started.
+	created map[string]bool // +checklocks:mu
+	// Started, until Destroy.
+	containers map[string]*process // +checklocks:mu
+	commands   []*command          // +checklocks:mu
+	// By container and name, "" for the streams.
+	held map[string]map[string][]*os.File // +checklocks:mu
 }
 
 var _ interface {
@@ -121,7 +125,7 @@ func (s *sandbox) Create(ctx context.Context, c engine.Container) error {
 func (s *sandbox) Start(ctx context.Context, c engine.Container) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.mayStart(ctx, c); err != nil {
+	if err := s.mayStartLocked(ctx, c); err != nil {
 		return fmt.Errorf("start container %s: %w", c.ID, err)
 	}
 	stdout := c.Stdio[1]
@@ -139,8 +143,10 @@ func (s *sandbox) Start(ctx context.Context, c engine.Container) error {
 	return nil
 }
 
-// mayStart says what speaks against a start; s.mu is held.
-func (s *sandbox) mayStart(ctx context.Context, c engine.Container) error {
+// mayStartLocked says what speaks against a start.
+//
+// +checklocks:s.mu
+func (s *sandbox) mayStartLocked(ctx context.Context, c engine.Container) error {
 	switch {
 	case s.dead:
 		return fmt.Errorf("the sandbox process has ended: %w", errdefs.ErrUnavailable)

@@ -55,9 +55,9 @@ func (s *Store) loadPod(dir string) (l Loaded, damaged []error) {
 	if e == nil {
 		return l, nil
 	}
-	if !lifecycle.Pod.Known(e.status.Phase) {
+	if !lifecycle.Pod.Known(e.Status().Phase) {
 		damaged = append(damaged, fmt.Errorf("the status of pod %s was lost, it counts as dead: %w", e.Meta.ID, lostStatus))
-		e.status = PodStatus{Phase: lifecycle.Dead, Message: "the status of the pod was lost"}
+		e.setStatus(PodStatus{Phase: lifecycle.Dead, Message: "the status of the pod was lost"})
 	}
 	l.Pod = &Pod{e}
 
@@ -78,9 +78,9 @@ func (s *Store) loadPod(dir string) (l Loaded, damaged []error) {
 		if ce == nil {
 			continue
 		}
-		if !lifecycle.Container.Known(ce.status.Phase) {
+		if !lifecycle.Container.Known(ce.Status().Phase) {
 			damaged = append(damaged, fmt.Errorf("the status of container %s was lost, it counts as exited: %w", ce.Meta.ID, lostStatus))
-			ce.status = lost(ce.Meta)
+			ce.setStatus(lost(ce.Meta))
 		}
 		l.Containers = append(l.Containers, &Container{ce})
 	}
