@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what building, testing and the demo need beyond Go, git and make:
 #
-#   hack/setup.sh             Debian packages, the CNI plugins, crictl, staticcheck
+#   hack/setup.sh             Debian packages, the CNI plugins, crictl, staticcheck, checklocks
 #   hack/setup.sh critest     critest, too
 #   hack/setup.sh kubelet     the kubelet, too; minutes, the first time
 #   hack/setup.sh containerd  containerd's integration tests, too; minutes, the first time
@@ -154,12 +154,13 @@ unpack_busybox() {
 	echo "$stamp" >"$stamps/critest-busybox"
 }
 
-build_staticcheck() {
-	current staticcheck "$root/bin/staticcheck" && return
-	say "building staticcheck $(version_of honnef.co/go/tools)"
-	(cd hack/tools && go build -trimpath -ldflags '-s -w' -o "$root/bin/staticcheck.new" honnef.co/go/tools/cmd/staticcheck)
-	replace "$root/bin/staticcheck"
-	echo "$stamp" >"$stamps/staticcheck"
+# build_checker NAME MODULE PACKAGE: one that looks for mistakes in code.
+build_checker() {
+	current "$1" "$root/bin/$1" && return
+	say "building $1 $(version_of "$2")"
+	(cd hack/tools && go build -trimpath -ldflags '-s -w' -o "$root/bin/$1.new" "$2/$3")
+	replace "$root/bin/$1"
+	echo "$stamp" >"$stamps/$1"
 }
 
 # A module of its own: Kubernetes as a dependency needs a replacement for each of
@@ -245,7 +246,8 @@ pack_apps() {
 
 build_plugins
 build_crictl
-build_staticcheck
+build_checker staticcheck honnef.co/go/tools cmd/staticcheck
+build_checker checklocks gvisor.dev/gvisor tools/checklocks/cmd/checklocks
 for extra; do
 	case $extra in
 	critest) build_critest && unpack_busybox ;;
