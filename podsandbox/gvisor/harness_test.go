@@ -19,7 +19,6 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
-	"github.com/cri-sandbox/cri-sandbox/hack/volumeuser"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
 )
 
@@ -65,7 +64,6 @@ var stateDir string
 
 func TestMain(m *testing.M) {
 	beABrokenProgram()
-	volumeuser.Become()
 	dir, err := os.MkdirTemp("", "gvisor-test")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

@@ -15,7 +15,6 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/cri-sandbox/cri-sandbox/hack/testenv"
-	"github.com/cri-sandbox/cri-sandbox/hack/volumeuser"
 )
 
 // limit bounds any one call or wait of a test.
@@ -25,7 +24,6 @@ const limit = 60 * time.Second
 var node *testenv.Env
 
 func TestMain(m *testing.M) {
-	volumeuser.Become()
 	if os.Getenv(localUserEnv) != "" {
 		beLocalUser(os.Stdin, os.Stdout)
 		return
