@@ -2,10 +2,12 @@ package model
 
 import (
 	"context"
+	"fmt"
 	"strconv"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine/enginetest"
@@ -27,50 +29,47 @@ func (r *run) known() places {
 }
 
 // call makes a request.
-func (r *run) call(ctx context.Context, o Op, known places) error {
+func (r *run) call(ctx context.Context, o Op, known places) (proto.Message, error) {
 	id := known.pods[o.Pod]
-	var err error
 	switch o.Kind {
 	case RunPod:
-		var resp *runtimeapi.RunPodSandboxResponse
-		if resp, err = r.Runtime.RunPodSandbox(ctx, &runtimeapi.RunPodSandboxRequest{Config: r.Pod(o.Pod)}); err == nil {
+		resp, err := r.Runtime.RunPodSandbox(ctx, &runtimeapi.RunPodSandboxRequest{Config: r.Pod(o.Pod)})
+		if err == nil {
 			r.ids.mu.Lock()
 			r.ids.pods[o.Pod] = resp.PodSandboxId
 			r.ids.mu.Unlock()
 			r.events.expect(resp.PodSandboxId, resp.PodSandboxId)
 		}
+		return resp, err
 	case StopPod:
-		_, err = r.Runtime.StopPodSandbox(ctx, &runtimeapi.StopPodSandboxRequest{PodSandboxId: id})
+		return r.Runtime.StopPodSandbox(ctx, &runtimeapi.StopPodSandboxRequest{PodSandboxId: id})
 	case RemovePod:
-		_, err = r.Runtime.RemovePodSandbox(ctx, &runtimeapi.RemovePodSandboxRequest{PodSandboxId: id})
+		return r.Runtime.RemovePodSandbox(ctx, &runtimeapi.RemovePodSandboxRequest{PodSandboxId: id})
 	case ResizePod:
-		_, err = r.Runtime.UpdatePodSandboxResources(ctx, &runtimeapi.UpdatePodSandboxResourcesRequest{
+		return r.Runtime.UpdatePodSandboxResources(ctx, &runtimeapi.UpdatePodSandboxResourcesRequest{
 			PodSandboxId: id, Resources: &runtimeapi.LinuxContainerResources{MemoryLimitInBytes: int64(4+o.Arg) * unit},
 		})
 	case Forward:
-		_, err = r.Runtime.PortForward(ctx, &runtimeapi.PortForwardRequest{PodSandboxId: id, Port: []int32{80}})
+		return r.Runtime.PortForward(ctx, &runtimeapi.PortForwardRequest{PodSandboxId: id, Port: []int32{80}})
 	case Die:
-		if id != noID {
-			err = r.KillSandbox(ctx, id)
+		if id == noID {
+			return nil, nil
 		}
+		return nil, r.KillSandbox(ctx, id)
 	case Pull:
-		_, err = r.Image.PullImage(ctx, &runtimeapi.PullImageRequest{Image: &runtimeapi.ImageSpec{Image: r.Images[o.Arg]}})
+		return r.Image.PullImage(ctx, &runtimeapi.PullImageRequest{Image: &runtimeapi.ImageSpec{Image: r.Images[o.Arg]}})
 	case RemoveImg:
-		_, err = r.Image.RemoveImage(ctx, &runtimeapi.RemoveImageRequest{Image: &runtimeapi.ImageSpec{Image: r.Images[o.Arg]}})
-	default:
-		err = r.callContainer(ctx, o, known)
+		return r.Image.RemoveImage(ctx, &runtimeapi.RemoveImageRequest{Image: &runtimeapi.ImageSpec{Image: r.Images[o.Arg]}})
 	}
-	return err
+	return r.callContainer(ctx, o, known)
 }
 
 // callContainer makes a request that concerns one container.
-func (r *run) callContainer(ctx context.Context, o Op, known places) error {
+func (r *run) callContainer(ctx context.Context, o Op, known places) (proto.Message, error) {
 	id := known.ctrs[o.Pod][o.Ctr]
-	var err error
 	switch o.Kind {
 	case Create:
-		var resp *runtimeapi.CreateContainerResponse
-		resp, err = r.Runtime.CreateContainer(ctx, &runtimeapi.CreateContainerRequest{
+		resp, err := r.Runtime.CreateContainer(ctx, &runtimeapi.CreateContainerRequest{
 			PodSandboxId: known.pods[o.Pod], Config: r.container(o), SandboxConfig: r.Pod(o.Pod),
 		})
 		if err == nil {
@@ -79,45 +78,52 @@ func (r *run) callContainer(ctx context.Context, o Op, known places) error {
 			r.ids.mu.Unlock()
 			r.events.expect(resp.ContainerId, known.pods[o.Pod])
 		}
+		return resp, err
 	case Start:
-		_, err = r.Runtime.StartContainer(ctx, &runtimeapi.StartContainerRequest{ContainerId: id})
+		return r.Runtime.StartContainer(ctx, &runtimeapi.StartContainerRequest{ContainerId: id})
 	case Stop:
-		_, err = r.Runtime.StopContainer(ctx, &runtimeapi.StopContainerRequest{ContainerId: id, Timeout: int64(o.Arg)})
+		return r.Runtime.StopContainer(ctx, &runtimeapi.StopContainerRequest{ContainerId: id, Timeout: int64(o.Arg)})
 	case Remove:
-		_, err = r.Runtime.RemoveContainer(ctx, &runtimeapi.RemoveContainerRequest{ContainerId: id})
+		return r.Runtime.RemoveContainer(ctx, &runtimeapi.RemoveContainerRequest{ContainerId: id})
 	case Resize:
-		_, err = r.Runtime.UpdateContainerResources(ctx, &runtimeapi.UpdateContainerResourcesRequest{
+		return r.Runtime.UpdateContainerResources(ctx, &runtimeapi.UpdateContainerResourcesRequest{
 			ContainerId: id, Linux: &runtimeapi.LinuxContainerResources{MemoryLimitInBytes: int64(o.Arg) * unit},
 		})
 	case Exec:
-		err = r.exec(ctx, id, []string{"exit 0", "exit 3", "exit 255"}[o.Arg], []int32{0, 3, 255}[o.Arg])
+		code := []int32{0, 3, 255}[o.Arg]
+		return r.exec(ctx, id, fmt.Sprintf("%s; exit %d", grow, code), code)
 	case Quit:
 		// It may go with its container, whatever it answers then.
-		_, err = r.Runtime.ExecSync(ctx, &runtimeapi.ExecSyncRequest{ContainerId: id, Cmd: shell(enginetest.Quit), Timeout: 60})
+		return r.Runtime.ExecSync(ctx, &runtimeapi.ExecSyncRequest{ContainerId: id, Cmd: shell(enginetest.Quit), Timeout: 60})
 	case OpenExec:
-		_, err = r.Runtime.Exec(ctx, &runtimeapi.ExecRequest{ContainerId: id, Cmd: shell("exit 0"), Stdout: true})
+		return r.Runtime.Exec(ctx, &runtimeapi.ExecRequest{ContainerId: id, Cmd: shell("exit 0"), Stdout: true})
 	case OpenAttach:
-		_, err = r.Runtime.Attach(ctx, &runtimeapi.AttachRequest{ContainerId: id, Stdout: true})
+		return r.Runtime.Attach(ctx, &runtimeapi.AttachRequest{ContainerId: id, Stdout: true})
 	case ReopenLog:
-		_, err = r.Runtime.ReopenContainerLog(ctx, &runtimeapi.ReopenContainerLogRequest{ContainerId: id})
+		return r.Runtime.ReopenContainerLog(ctx, &runtimeapi.ReopenContainerLogRequest{ContainerId: id})
 	}
-	return err
+	return nil, nil
 }
+
+// grow adds to a file of the container and to one that its pod shares, and says what
+// is in them by now.
+const grow = "id; echo a line >> /grown; cat /grown; echo a line >> /dev/shm/grown; cat /dev/shm/grown"
 
 func shell(script string) []string { return []string{"/bin/sh", "-c", script} }
 
 // exec runs a command; another exit code than wanted is DataLoss, which no
 // runtime answers.
-func (r *run) exec(ctx context.Context, id, script string, want int32) error {
+func (r *run) exec(ctx context.Context, id, script string, want int32) (proto.Message, error) {
 	resp, err := r.Runtime.ExecSync(ctx, &runtimeapi.ExecSyncRequest{ContainerId: id, Cmd: shell(script), Timeout: 60})
 	if err == nil && resp.ExitCode != want {
 		err = status.Errorf(codes.DataLoss, "exit code %d, want %d", resp.ExitCode, want)
 	}
-	return err
+	return resp, err
 }
 
 func (r *run) ready1(ctx context.Context, id string) error {
-	return r.exec(ctx, id, enginetest.AwaitReady, 0)
+	_, err := r.exec(ctx, id, enginetest.AwaitReady, 0)
+	return err
 }
 
 // container is the config of a container of a place.

@@ -117,6 +117,7 @@ func (e *events) finish(ctx context.Context, patience time.Duration, complete bo
 	defer func() {
 		e.cancel()
 		<-e.ended
+		e.keep()
 	}()
 	if !complete {
 		return nil
@@ -131,6 +132,19 @@ func (e *events) finish(ctx context.Context, patience time.Duration, complete bo
 			return err
 		}
 		time.Sleep(time.Millisecond)
+	}
+}
+
+// keep writes down what was told.
+func (e *events) keep() {
+	tr := e.run.transcript
+	if tr == nil {
+		return
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for id, seen := range e.seen {
+		tr.events[tr.names[id]] = append(tr.events[tr.names[id]], seen...)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/proto"
 )
 
 // answer is what a request got. An attempt that was cut off has none.
@@ -12,6 +13,9 @@ type answer struct {
 	code codes.Code
 	text string
 	cut  bool
+
+	reply proto.Message
+	err   error
 	// after are positions in the step of answers that came before this request
 	// was made.
 	after []int

@@ -13,6 +13,22 @@ func Generate(seed uint64, steps int) Program {
 	return p
 }
 
+// GenerateSteady makes a program whose answers are known: one request a step, none cut
+// off. One step in four is a restart.
+func GenerateSteady(seed uint64, steps int) Program {
+	g := generator{rand: rand.New(rand.NewPCG(seed, 2))}
+	p := Program{{Ops: []Op{{Kind: Pull, Arg: 0}}}, {Ops: []Op{{Kind: Pull, Arg: 1}}}}
+	g.state.Images = [images]bool{true, true}
+	for len(p) < steps {
+		o := g.op()
+		if g.rand.IntN(4) == 0 {
+			o = Op{Kind: Restart}
+		}
+		p = append(p, g.after(Step{Ops: []Op{o}}))
+	}
+	return p
+}
+
 type generator struct {
 	rand  *rand.Rand
 	state state // as it would be if each request came alone
@@ -49,6 +65,11 @@ func (g *generator) step() Step {
 	if g.rand.IntN(25) == 0 {
 		s.Crash = true
 	}
+	return g.after(s)
+}
+
+// after follows what a step does.
+func (g *generator) after(s Step) Step {
 	for _, o := range s.Ops {
 		g.state, _ = g.state.do(o)
 		g.state = g.state.settled()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -17,10 +18,42 @@ func TestDaemonOnTheFakeEngine(t *testing.T) {
 	if why := fakenode.Missing(); why != "" {
 		t.Skip(why)
 	}
-	Check(t, Plan{New: newFake, Steps: 60, Duration: 30 * time.Second, Shrink: 2 * time.Minute})
+	Check(t, Plan{New: fake(mostOnHostNetwork), Steps: 60, Duration: 30 * time.Second, Shrink: 2 * time.Minute})
 }
 
-func newFake(t testing.TB) (Target, func() error) {
+// TestVariantsAnswerAlike: the same programs with restarts of the daemon between
+// requests, with user namespaces, with the node's network and without it.
+func TestVariantsAnswerAlike(t *testing.T) {
+	if why := fakenode.Missing(); why != "" {
+		t.Skip(why)
+	}
+	Check(t, Plan{
+		New: fake(mostOnHostNetwork),
+		Variants: []Variant{
+			{"restarts", fake(mostOnHostNetwork)},
+			{"host network", fake(func(_ int, o *runtimeapi.NamespaceOption) { o.Network = runtimeapi.NamespaceMode_NODE })},
+			{"user namespace", fake(func(_ int, o *runtimeapi.NamespaceOption) { o.UsernsOptions = UserNamespace() })},
+		},
+		Steps: 60, Duration: 15 * time.Second, Shrink: 2 * time.Minute,
+	})
+}
+
+// mostOnHostNetwork are all pods but one: that takes less time.
+func mostOnHostNetwork(place int, o *runtimeapi.NamespaceOption) {
+	if place > 0 {
+		o.Network = runtimeapi.NamespaceMode_NODE
+	}
+}
+
+// fake makes targets with the engine in memory, whose pods have namespaces so chosen.
+func fake(namespaces func(place int, o *runtimeapi.NamespaceOption)) func(testing.TB) (Target, func() error) {
+	return func(t testing.TB) (Target, func() error) {
+		t.Helper()
+		return newFake(t, namespaces)
+	}
+}
+
+func newFake(t testing.TB, namespaces func(int, *runtimeapi.NamespaceOption)) (Target, func() error) {
 	t.Helper()
 	n, err := fakenode.New(t.Context())
 	if err != nil {
@@ -28,28 +61,32 @@ func newFake(t testing.TB) (Target, func() error) {
 	}
 	return Target{
 		Runtime: n.Client.Runtime, Image: n.Client.Image, Images: n.Images,
-		Pod:  func(place int) *runtimeapi.PodSandboxConfig { return fakePod(n, place) },
+		Pod: func(place int) *runtimeapi.PodSandboxConfig {
+			cfg := fakePod(n, place)
+			namespaces(place, cfg.Linux.SecurityContext.NamespaceOptions)
+			return cfg
+		},
 		Kill: n.Kill, Start: n.Start,
 		KillSandbox: func(_ context.Context, id string) error { n.Engine.KillSandbox(id); return nil },
-		Left:        n.Left, Patience: 2 * time.Second,
+		Left:        n.Left, Own: []string{n.Dir, registryOf(n.Images[0])}, Patience: 2 * time.Second,
 	}, n.Close
 }
 
-// fakePod is the config of a pod; all but one are on the node's network, which
-// takes less time.
 func fakePod(n *fakenode.Node, place int) *runtimeapi.PodSandboxConfig {
-	cfg := &runtimeapi.PodSandboxConfig{
+	return &runtimeapi.PodSandboxConfig{
 		Metadata:     &runtimeapi.PodSandboxMetadata{Name: fmt.Sprintf("pod%d", place), Namespace: "model", Uid: fmt.Sprint(place)},
 		LogDirectory: filepath.Join(n.LogDir(), fmt.Sprint(place)),
 		Labels:       map[string]string{"place": fmt.Sprint(place)},
-		Linux:        &runtimeapi.LinuxPodSandboxConfig{CgroupParent: n.CgroupParent},
+		Linux: &runtimeapi.LinuxPodSandboxConfig{
+			CgroupParent:    n.CgroupParent,
+			SecurityContext: &runtimeapi.LinuxSandboxSecurityContext{NamespaceOptions: &runtimeapi.NamespaceOption{}},
+		},
 	}
-	if place > 0 {
-		cfg.Linux.SecurityContext = &runtimeapi.LinuxSandboxSecurityContext{
-			NamespaceOptions: &runtimeapi.NamespaceOption{Network: runtimeapi.NamespaceMode_NODE},
-		}
-	}
-	return cfg
+}
+
+func registryOf(ref string) string {
+	host, _, _ := strings.Cut(ref, "/")
+	return host
 }
 
 func TestAProgramIsReadAsItWasWritten(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
@@ -32,15 +33,26 @@ type Target struct {
 	// Left says what there is of pods. After the last one it must be nothing.
 	Left func(context.Context) ([]string, error)
 
+	// Own are texts of this node alone, such as its name, in what it answers.
+	Own []string
+
 	// Patience is how long the runtime may take to show what it has answered.
 	Patience time.Duration
+}
+
+// UserNamespace is what the kubelet asks for with hostUsers: false.
+func UserNamespace() *runtimeapi.UserNamespace {
+	ids := []*runtimeapi.IDMapping{{HostId: 1966080, Length: 65536}}
+	return &runtimeapi.UserNamespace{Mode: runtimeapi.NamespaceMode_POD, Uids: ids, Gids: ids}
 }
 
 // Difference is a program's run that the model does not explain.
 type Difference struct {
 	Step int // from 0; the program's length means after its end
 	Text string
-	kind string // those of the same kind are the same defect, as far as one can tell
+	// variant is the one that answers otherwise, see Plan.
+	variant string
+	kind    string // those of the same kind are the same defect, as far as one can tell
 }
 
 func (d *Difference) Error() string { return fmt.Sprintf("step %d: %s", d.Step+1, d.Text) }
@@ -53,6 +65,9 @@ type run struct {
 	ids     ids
 	ready   map[string]bool // containers that would not miss a signal
 	events  *events
+
+	steady     bool        // restarts are passed over
+	transcript *transcript // nil where nobody wants it
 }
 
 // ids are those of the places' last pods and containers. A place that was never
@@ -68,6 +83,19 @@ const noID = "ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff"
 // Run runs a program and removes what it made. The error is a *Difference, or
 // says why the program could not be run.
 func (t Target) Run(ctx context.Context, p Program) error {
+	return t.newRun(p).run(ctx)
+}
+
+// answers runs a program, too, and returns what it was answered in each step, and at
+// the end. With steady, restarts are passed over.
+func (t Target) answers(ctx context.Context, p Program, steady bool) ([]string, error) {
+	r := t.newRun(p)
+	r.steady, r.transcript = steady, newTranscript()
+	err := r.run(ctx)
+	return r.transcript.steps, err
+}
+
+func (t Target) newRun(p Program) *run {
 	r := &run{Target: t, program: p, states: []state{{}}, ready: map[string]bool{}}
 	for i := range r.ids.pods {
 		r.ids.pods[i] = noID
@@ -75,15 +103,19 @@ func (t Target) Run(ctx context.Context, p Program) error {
 			r.ids.ctrs[i][j] = noID
 		}
 	}
+	return r
+}
+
+func (r *run) run(ctx context.Context) error {
 	if err := r.subscribe(ctx); err != nil {
 		return err
 	}
-	for i, s := range p {
+	for i, s := range r.program {
 		if err := r.step(ctx, s); err != nil {
 			return at(i, err)
 		}
 	}
-	return at(len(p), r.finish(ctx))
+	return at(len(r.program), r.finish(ctx))
 }
 
 func at(step int, err error) error {
@@ -113,6 +145,9 @@ func (r *run) finish(ctx context.Context) error {
 		if err := r.step(ctx, Step{Ops: []Op{{Kind: RemoveImg, Arg: i}}}); err != nil {
 			return err
 		}
+	}
+	if r.transcript != nil {
+		r.writeEvents()
 	}
 	left, err := r.Left(ctx)
 	if err == nil && len(left) > 0 {
@@ -149,7 +184,13 @@ func (r *run) step(ctx context.Context, s Step) error {
 	if err := r.compare(ctx); err != nil {
 		return err
 	}
-	return r.awaitReady(ctx)
+	if err := r.awaitReady(ctx); err != nil {
+		return err
+	}
+	if r.transcript != nil {
+		r.write(ctx, answers)
+	}
+	return nil
 }
 
 func list(answers []answer) string {
@@ -163,6 +204,9 @@ func list(answers []answer) string {
 // ask makes the requests of a step.
 func (r *run) ask(ctx context.Context, s Step) ([]answer, error) {
 	if len(s.Ops) == 1 && s.Ops[0].Kind == Restart {
+		if r.steady {
+			return []answer{{op: s.Ops[0], code: codes.OK}}, nil
+		}
 		if err := r.events.finish(ctx, r.Patience, true); err != nil {
 			return nil, err
 		}
@@ -201,7 +245,8 @@ func (r *run) together(ctx context.Context, s Step) ([]answer, error) {
 				callCtx, cancel = context.WithTimeout(ctx, delay(o))
 				defer cancel()
 			}
-			answers[i] = answerTo(o, r.call(callCtx, o, known))
+			reply, err := r.call(callCtx, o, known)
+			answers[i] = answerTo(o, reply, err)
 			answers[i].cut = cut
 		})
 	}
@@ -215,7 +260,8 @@ func (r *run) together(ctx context.Context, s Step) ([]answer, error) {
 	again := answers
 	for _, a := range answers {
 		if a.cut {
-			b := answerTo(a.op, r.call(ctx, a.op, r.known()))
+			reply, err := r.call(ctx, a.op, r.known())
+			b := answerTo(a.op, reply, err)
 			for j := range again {
 				// The daemon may not yet know of a sandbox that was killed.
 				if again[j].op.Kind != Die {
@@ -257,8 +303,8 @@ func delay(o Op) time.Duration {
 	return time.Duration(n%20) * time.Duration(n%20) * 100 * time.Microsecond
 }
 
-func answerTo(o Op, err error) answer {
-	a := answer{op: o, code: status.Code(err), text: "OK"}
+func answerTo(o Op, reply proto.Message, err error) answer {
+	a := answer{op: o, code: status.Code(err), text: "OK", reply: reply, err: err}
 	if err != nil {
 		a.text = err.Error()
 	}
