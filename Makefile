@@ -4,7 +4,7 @@
 SHELL       := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help version setup build sentry lint test unit e2e soak demo critest containerd-integration kubelet bench govulncheck install clean fuzz
+.PHONY: help version setup build sentry race lint test unit e2e soak demo critest containerd-integration kubelet bench govulncheck install clean fuzz
 
 # Goals such as `setup build lint` are an order.
 .NOTPARALLEL:
@@ -28,6 +28,7 @@ LDFLAGS := -s -w -X main.version=$(VERSION)
 # sandboxes.
 # The tests run programs that go does not know of, so a cached result says nothing.
 GOTEST := go test -count=1 -p 2
+RACETEST := CGO_ENABLED=1 $(GOTEST) -race
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "%-22s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +46,10 @@ build: sentry ## bin/cri-sandbox, with the sentry program inside
 sentry:
 	@podsandbox/gvisor/build.sh
 
+race: sentry ## bin/race/cri-sandbox, the daemon with the race detector, for tests
+	@mkdir -p bin/race
+	CGO_ENABLED=1 go build -race -trimpath -o bin/race/cri-sandbox ./cmd/cri-sandbox
+
 # The manager of pods is not annotated yet.
 CHECKLOCKS_NOT := /podsandbox$$
 
@@ -58,16 +63,16 @@ lint: setup sentry ## gofmt, go vet, staticcheck, checklocks, house rules
 	go vet -vettool=$(CURDIR)/bin/checklocks -wrappers=false $$(go list ./... | grep -v '$(CHECKLOCKS_NOT)')
 	go test ./hack/rules
 
-test: setup build lint ## everything; the end-to-end part needs root
+test: setup build race lint ## everything, unit tests and model with the race detector; the end-to-end part needs root
 	@if [[ $$(id -u) != 0 ]]; then echo '=== SKIPPED: end-to-end tests and all others that start a sandbox need root ==='; fi
 	cd podsandbox/sentry && $(GOTEST) -timeout 10m ./...
-	$(GOTEST) -timeout 15m $$(go list ./... | grep -v /test/e2e)
+	$(RACETEST) -timeout 15m $$(go list ./... | grep -v /test/e2e)
 	@if [[ $$(id -u) == 0 ]]; then hack/setup.sh apps; set -x; $(GOTEST) -timeout 30m ./test/e2e/...; fi
 
 unit: ## unit tests alone, of what is built already
 	$(GOTEST) -timeout 15m $$(go list ./... | grep -v /test/e2e)
 
-e2e: setup build ## end-to-end tests alone; needs root
+e2e: setup build race ## end-to-end tests alone; needs root
 	@hack/setup.sh apps
 	$(GOTEST) -timeout 30m ./test/e2e/...
 
@@ -75,7 +80,7 @@ e2e: setup build ## end-to-end tests alone; needs root
 SOAK      ?= 10m
 SOAK_FUZZ ?= 2m
 
-soak: setup build ## the long forms of tests, and fuzzing; needs root. SOAK=2h SOAK_ARGS='-run TestLoad' SOAK_FUZZ=0s
+soak: setup build race ## the long forms of tests, and fuzzing; needs root. SOAK=2h SOAK_ARGS='-run TestLoad' SOAK_FUZZ=0s
 	@hack/setup.sh apps
 	CRI_SANDBOX_SOAK=$(SOAK) $(GOTEST) -timeout 48h $(SOAK_ARGS) ./podsandbox/logs ./hack/model ./test/e2e
 	@if [[ '$(SOAK_FUZZ)' != 0s ]]; then set -x; hack/fuzz.sh $(SOAK_FUZZ); fi

@@ -22,12 +22,15 @@ die() { printf 'setup: %s\n' "$*" >&2; exit 1; }
 
 # --- Debian packages -------------------------------------------------------------
 
-# One line a package: its name, and a program or file that it brings.
+# One line a package: its name, and a program or file that it brings. The race detector
+# is linked by gcc.
 packages='
 busybox-static  /bin/busybox
 ca-certificates /etc/ssl/certs/ca-certificates.crt
+gcc             gcc
 iproute2        ip
 iptables        iptables
+libc6-dev       /usr/include/stdio.h
 nftables        nft
 '
 
