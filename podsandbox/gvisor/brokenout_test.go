@@ -3,11 +3,16 @@ package gvisor
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"io"
 	"net"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"sync"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
 )
@@ -20,6 +25,8 @@ type brokenOut struct {
 	mu sync.Mutex
 	// The methods that were called.
 	asked map[string]bool // +checklocks:mu
+	// What came with the last call of each.
+	sent map[string][]*os.File // +checklocks:mu
 }
 
 // answerer answers one call on its connection, which it may keep until it returns.
@@ -36,7 +43,7 @@ func newBrokenOut(t testing.TB, e *Engine, answer answerer) *brokenOut {
 func newBrokenOutOnce(t testing.TB, e *Engine, answer answerer) (b *brokenOut, end func()) {
 	t.Helper()
 	cfg := engine.Config{ID: newID(t), Dir: t.TempDir(), NetNS: "/none"}
-	b = &brokenOut{Sandbox: e.newSandbox(cfg), asked: map[string]bool{}}
+	b = &brokenOut{Sandbox: e.newSandbox(cfg), asked: map[string]bool{}, sent: map[string][]*os.File{}}
 	sleep := exec.Command("sleep", "1000")
 	if err := sleep.Start(); err != nil {
 		t.Fatal(err)
@@ -82,6 +89,9 @@ func newBrokenOutOnce(t testing.TB, e *Engine, answer answerer) (b *brokenOut, e
 			conn.Close()
 		}
 		calls.Wait()
+		for _, files := range b.sent {
+			closeAll(files)
+		}
 	}
 }
 
@@ -91,13 +101,43 @@ func (b *brokenOut) serve(conn net.Conn, answer answerer) {
 		Method string
 		Arg    json.RawMessage
 	}
-	if json.NewDecoder(conn).Decode(&r) != nil {
+	in := &receiver{conn: conn.(*net.UnixConn)}
+	if json.NewDecoder(in).Decode(&r) != nil {
 		return
 	}
 	b.mu.Lock()
 	b.asked[r.Method] = true
+	closeAll(b.sent[r.Method])
+	b.sent[r.Method] = in.files
 	b.mu.Unlock()
 	answer(r.Method, r.Arg, conn)
+}
+
+// receiver reads from a connection, and keeps the descriptors that come with it.
+type receiver struct {
+	conn  *net.UnixConn
+	files []*os.File
+}
+
+func (r *receiver) Read(b []byte) (int, error) {
+	oob := make([]byte, unix.CmsgSpace(4*maxMessageFiles))
+	n, oobn, _, _, err := r.conn.ReadMsgUnix(b, oob)
+	if err != nil {
+		return n, err
+	}
+	messages, err := unix.ParseSocketControlMessage(oob[:oobn])
+	for _, m := range messages {
+		fds, perr := unix.ParseUnixRights(&m)
+		err = errors.Join(err, perr)
+		for _, fd := range fds {
+			unix.CloseOnExec(fd)
+			r.files = append(r.files, os.NewFile(uintptr(fd), "received"))
+		}
+	}
+	if n == 0 && err == nil {
+		err = io.EOF
+	}
+	return n, err
 }
 
 // says makes an answer that is the same for all calls.

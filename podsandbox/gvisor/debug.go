@@ -40,7 +40,12 @@ func OpenDebug(dir string) *Debug {
 }
 
 func (d *Debug) call(ctx context.Context, method string, arg, result any, files ...*os.File) error {
-	err := d.control.park(ctx, method, arg, result, files...)
+	fds, err := copyFDs(files)
+	if err != nil {
+		return err
+	}
+	defer fds.close()
+	err = d.control.park(ctx, method, arg, result, fds)
 	switch {
 	case err == nil || !isBrokenConnection(err):
 		return classify(err)

@@ -120,10 +120,17 @@ func (e *startedExec) rootPID(ctx context.Context) int32 {
 // before the sandbox has answered, what it then may have started is killed when it
 // answers: the caller has no name for it.
 func (s *Sandbox) startExec(ctx context.Context, args *execArgs, files []*os.File) (*startedExec, error) {
+	// The caller may close its files when this returns, which is before they are sent
+	// if ctx ends.
+	fds, err := copyFDs(files)
+	if err != nil {
+		return nil, err
+	}
 	entry := s.container(args.ContainerID)
 	select {
 	case entry.execSlot <- struct{}{}:
 	case <-ctx.Done():
+		fds.close()
 		return nil, ctx.Err()
 	}
 	type result struct {
@@ -135,7 +142,8 @@ func (s *Sandbox) startExec(ctx context.Context, args *execArgs, files []*os.Fil
 		defer func() { <-entry.execSlot }()
 		own, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
 		defer cancel()
-		e, before, err := s.beginExec(own, entry, args, files)
+		e, before, err := s.beginExec(own, entry, args, fds)
+		fds.close()
 		begun <- result{e, err}
 		if err == nil { // its caller waits for its end meanwhile
 			s.findRoot(own, entry, e, before)
@@ -159,7 +167,7 @@ func (s *Sandbox) startExec(ctx context.Context, args *execArgs, files []*os.Fil
 
 // beginExec starts the process, and tells which ones findRoot shall not take for
 // it. The caller holds the container's slot.
-func (s *Sandbox) beginExec(ctx context.Context, entry *container, args *execArgs, files []*os.File) (_ *startedExec, before map[int32]bool, _ error) {
+func (s *Sandbox) beginExec(ctx context.Context, entry *container, args *execArgs, fds fdCopies) (_ *startedExec, before map[int32]bool, _ error) {
 	before = entry.parentless
 	entry.parentless = nil // what is known is not known any more if this fails
 	if before == nil {
@@ -170,7 +178,7 @@ func (s *Sandbox) beginExec(ctx context.Context, entry *container, args *execArg
 		before = parentless(ps)
 	}
 	e := &startedExec{found: make(chan struct{})}
-	if err := s.control.call(ctx, methodExec, args, &e.pid, files...); err != nil {
+	if err := s.control.callWith(ctx, methodExec, args, &e.pid, fds); err != nil {
 		return nil, nil, s.explain(err)
 	}
 	return e, before, nil

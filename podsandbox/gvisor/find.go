@@ -100,7 +100,11 @@ func madeByRoot(pid int) bool {
 		st, err := os.Stat(proc)
 		return err == nil && st.Sys().(*syscall.Stat_t).Uid == 0
 	}
-	owner, err := unix.IoctlGetUint32(int(ns.Fd()), unix.NS_GET_OWNER_UID)
+	owner := uint32(1)
+	err = control(ns, func(fd int) (err error) {
+		owner, err = unix.IoctlGetUint32(fd, unix.NS_GET_OWNER_UID)
+		return err
+	})
 	return err == nil && owner == 0
 }
 

@@ -74,12 +74,15 @@ type birth struct {
 // daemon. The donation is closed in any case.
 func (b birth) fork(d *donation) (*process, error) {
 	defer d.close()
-	fds := make([]uintptr, len(d.files))
-	for i, f := range d.files {
-		fd, err := rawFD(f)
-		if err != nil {
-			return nil, fmt.Errorf("start %s: descriptor %d: %w", b.argv0, i, err)
-		}
+	// What is only lent may be closed by its owner at any time, as the ring is at the
+	// end of the sandbox.
+	copies, err := copyFDs(d.files)
+	if err != nil {
+		return nil, fmt.Errorf("start %s: %w", b.argv0, err)
+	}
+	defer copies.close()
+	fds := make([]uintptr, len(copies))
+	for i, fd := range copies {
 		fds[i] = uintptr(fd)
 	}
 	pidfd := -1
@@ -132,7 +135,6 @@ func (b birth) fork(d *donation) (*process, error) {
 		pid, err = syscall.ForkExec(program, argv, &syscall.ProcAttr{Dir: "/", Files: fds, Sys: attr})
 		return err
 	})
-	runtime.KeepAlive(d.files)
 	runtime.KeepAlive(folder)
 	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", b.argv0, err)

@@ -192,9 +192,9 @@ func (g *gofer) follow(pid int) {
 		return // ended; the gofer goes by itself
 	}
 	defer unix.Close(fd)
-	if sock, err := rawFD(g.exit); err == nil {
-		_ = unix.Sendmsg(sock, []byte{0}, unix.UnixRights(fd), nil, unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT)
-	}
+	_ = control(g.exit, func(sock int) error {
+		return unix.Sendmsg(sock, []byte{0}, unix.UnixRights(fd), nil, unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT)
+	})
 }
 
 // closeConns closes this daemon's ends. Those that serve the making of the mounts

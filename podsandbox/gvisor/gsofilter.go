@@ -73,10 +73,9 @@ func attachGSOFilter(fd int) error {
 	if err != nil {
 		return err
 	}
-	program, err := rawFD(filter)
-	if err == nil {
-		err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ATTACH_BPF, program)
-	}
+	err = control(filter, func(program int) error {
+		return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ATTACH_BPF, program)
+	})
 	if err != nil {
 		return fmt.Errorf("attach filter to packet socket: %w", err)
 	}

@@ -358,3 +358,10 @@ func (p *pod) processesOfSandbox() int {
 	}
 	return n
 }
+
+// rawFD returns the number of a descriptor of a file that the test keeps open.
+func rawFD(f *os.File) (int, error) {
+	n := -1
+	err := control(f, func(fd int) error { n = fd; return nil })
+	return n, err
+}

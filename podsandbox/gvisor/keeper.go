@@ -131,12 +131,12 @@ var errKeeperLost = fmt.Errorf("what the sandbox process holds cannot be reached
 
 // keep holds descriptors under a name until drop, or the end of the sandbox.
 func (k *keeper) keep(name string, files []*os.File) error {
-	fds, closeAll, err := dupAll(files) // the caller's may close before the operation ends
+	fds, err := copyFDs(files) // the operation may outlive this call
 	if err != nil {
 		return err
 	}
 	return k.do(func() error {
-		defer closeAll()
+		defer fds.close()
 		crashpoint.Here("before descriptors are kept")
 		return k.send(keeperMessage{name: name, fds: fds})
 	})
@@ -247,38 +247,10 @@ func (k *keeper) receive(flags int) (m keeperMessage, err error) {
 	return m, nil
 }
 
-// control runs f with the number of a file's descriptor, which stays open
-// meanwhile.
-func control(f *os.File, fn func(fd int) error) error {
-	rc, err := f.SyscallConn()
-	if err != nil {
-		return err
-	}
-	cerr := rc.Control(func(fd uintptr) { err = fn(int(fd)) })
-	if cerr != nil {
-		return cerr
-	}
-	return err
-}
-
 // close lets go of this daemon's copies; the sandbox process has its own.
 func (k *keeper) close() {
 	closing := func() error { k.in.Close(); k.hold.Close(); return nil }
 	if err := k.do(closing); err != nil {
 		go closing() // waits for what the lost operation still does with them
-	}
-}
-
-func closeAll(files []*os.File) {
-	for _, f := range files {
-		if f != nil {
-			f.Close()
-		}
-	}
-}
-
-func closeFDs(fds []int) {
-	for _, fd := range fds {
-		unix.Close(fd)
 	}
 }

@@ -26,7 +26,7 @@ func testKeeper(t *testing.T) (k *keeper, in, hold int) {
 	t.Cleanup(k.close)
 	ends := [2]int{}
 	for i, f := range []*os.File{k.in, k.hold} {
-		fds, _, err := dupAll([]*os.File{f})
+		fds, err := copyFDs([]*os.File{f})
 		if err != nil {
 			t.Fatal(err)
 		}

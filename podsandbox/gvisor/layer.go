@@ -70,9 +70,13 @@ func (p *preparedSpec) withFile() []string {
 // reads the whole file at the first such mapping, which would be the Sentry's, of a
 // large file; gVisor's seccomp filter does not allow this there.
 func mapOnce(f *os.File) {
-	if b, err := unix.Mmap(int(f.Fd()), 0, os.Getpagesize(), unix.PROT_EXEC, unix.MAP_SHARED); err == nil {
-		_ = unix.Munmap(b)
-	}
+	_ = control(f, func(fd int) error {
+		b, err := unix.Mmap(fd, 0, os.Getpagesize(), unix.PROT_EXEC, unix.MAP_SHARED)
+		if err == nil {
+			_ = unix.Munmap(b)
+		}
+		return err
+	})
 }
 
 // seedFile returns what the root's layer begins with as a tar archive in memory, or

@@ -40,10 +40,7 @@ func newPanicLog() (*os.File, error) {
 	}
 	err = f.Truncate(panicLogSize)
 	if err == nil {
-		err = control(f, func(fd int) error {
-			_, err := unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, panicLogSeals)
-			return err
-		})
+		err = addSeals(f, panicLogSeals)
 	}
 	if err != nil {
 		f.Close()

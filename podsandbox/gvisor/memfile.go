@@ -29,11 +29,7 @@ func memoryFile(name string, content []byte) (*os.File, error) {
 	if _, err := f.Write(content); err != nil {
 		return nil, fmt.Errorf("write memory file %s: %w", name, err)
 	}
-	fd, err := rawFD(f)
-	if err == nil {
-		_, err = unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, allSeals)
-	}
-	if err != nil {
+	if err := addSeals(f, allSeals); err != nil {
 		return nil, fmt.Errorf("seal memory file %s: %w", name, err)
 	}
 	// Kernels before 6.7 map no sealed file through a descriptor that could write.
@@ -56,12 +52,9 @@ func fixedMemoryFile(name string, content []byte) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	fd, err := rawFD(f)
+	_, err = f.WriteAt(content, 0)
 	if err == nil {
-		_, err = f.WriteAt(content, 0)
-	}
-	if err == nil {
-		_, err = unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, unix.F_SEAL_GROW|unix.F_SEAL_SHRINK|unix.F_SEAL_SEAL)
+		err = addSeals(f, unix.F_SEAL_GROW|unix.F_SEAL_SHRINK|unix.F_SEAL_SEAL)
 	}
 	if err != nil {
 		f.Close()
@@ -81,12 +74,20 @@ func specFile(spec any) (*os.File, error) {
 
 // reopen returns another descriptor of a memory file, for reading only.
 func reopen(f *os.File) (*os.File, error) {
-	fd, err := rawFD(f)
-	if err == nil {
-		fd, err = unix.Open(fmt.Sprintf("/proc/self/fd/%d", fd), unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	}
+	var again int
+	err := control(f, func(fd int) (err error) {
+		again, err = unix.Open(fmt.Sprintf("/proc/self/fd/%d", fd), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		return err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("reopen %s: %w", f.Name(), err)
 	}
-	return os.NewFile(uintptr(fd), f.Name()), nil
+	return os.NewFile(uintptr(again), f.Name()), nil
+}
+
+func addSeals(f *os.File, seals int) error {
+	return control(f, func(fd int) error {
+		_, err := unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, seals)
+		return err
+	})
 }

@@ -132,6 +132,11 @@ func (o *opener) answer(tree *os.File, err error) error {
 		return werr
 	}
 	defer tree.Close()
+	fds, err := copyFDs([]*os.File{tree})
+	if err != nil {
+		return err
+	}
+	defer fds.close()
 	result, err := json.Marshal(openMountResult{})
 	if err != nil {
 		return err
@@ -140,7 +145,7 @@ func (o *opener) answer(tree *os.File, err error) error {
 	if err != nil {
 		return err
 	}
-	return send(o.conn, body, []*os.File{tree})
+	return send(o.conn, body, fds)
 }
 
 func (o *opener) open(method string, arg openMountArgs) (*os.File, error) {

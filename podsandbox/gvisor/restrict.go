@@ -145,7 +145,7 @@ func lookUpOnHost(holder specs.Mount, target string) (location, error) {
 	}
 	defer found.Close()
 	var st unix.Stat_t
-	if err := unix.Fstat(int(found.Fd()), &st); err != nil {
+	if err := control(found, func(fd int) error { return unix.Fstat(fd, &st) }); err != nil {
 		return location{}, fmt.Errorf("look at %s: %w", found.Name(), err)
 	}
 	loc.kind = file

@@ -197,7 +197,7 @@ func (s *Sandbox) wait(ctx context.Context, method string, arg any) (engine.Exit
 	defer context.AfterFunc(s.proc.life, func() { time.AfterFunc(2*time.Second, cancel) })()
 	for {
 		var ws uint32
-		err := s.control.park(parked, method, arg, &ws)
+		err := s.control.park(parked, method, arg, &ws, nil)
 		if err == nil {
 			return exitStatus(unix.WaitStatus(ws)), nil
 		}

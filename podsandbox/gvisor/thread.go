@@ -45,11 +45,7 @@ func inNetNS(netns *os.File, f func() error) error {
 
 // joinNetNS moves the calling thread.
 func joinNetNS(netns *os.File) error {
-	fd, err := rawFD(netns)
-	if err == nil {
-		err = unix.Setns(fd, unix.CLONE_NEWNET)
-	}
-	if err != nil {
+	if err := control(netns, func(fd int) error { return unix.Setns(fd, unix.CLONE_NEWNET) }); err != nil {
 		return fmt.Errorf("join network namespace %s: %w", netns.Name(), err)
 	}
 	return nil
@@ -67,7 +63,7 @@ func inMountNS(pid int, f func() error) error {
 			return fmt.Errorf("open mount namespace: %w", err)
 		}
 		defer ns.Close()
-		if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNS); err != nil {
+		if err := control(ns, func(fd int) error { return unix.Setns(fd, unix.CLONE_NEWNS) }); err != nil {
 			return fmt.Errorf("join mount namespace of process %d: %w", pid, err)
 		}
 		return f()

@@ -137,7 +137,11 @@ func openIn(dir *os.File, below string) (*os.File, error) {
 	// EAGAIN: something on the machine was renamed while ".." was followed.
 	const attempts = 32
 	for i := 0; ; i++ {
-		fd, err := unix.Openat2(int(dir.Fd()), below, &how)
+		var fd int
+		err := control(dir, func(at int) (err error) {
+			fd, err = unix.Openat2(at, below, &how)
+			return err
+		})
 		if (errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR)) && i < attempts {
 			continue
 		}

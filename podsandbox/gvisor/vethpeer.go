@@ -21,11 +21,11 @@ import (
 // calling thread's network namespace, where CNI leaves them. pod is the namespace
 // of the links. Elsewhere such packets are dropped; see gsofilter.go.
 func cutForSandbox(pod *os.File, links []packetLink) error {
-	fd, err := rawFD(pod)
-	if err != nil {
+	var id int
+	err := control(pod, func(fd int) (err error) {
+		id, err = netlink.GetNetNsIdByFd(fd)
 		return err
-	}
-	id, err := netlink.GetNetNsIdByFd(fd)
+	})
 	if err != nil {
 		return fmt.Errorf("find network namespace of pod: %w", err)
 	}

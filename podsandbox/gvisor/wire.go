@@ -81,17 +81,31 @@ type controlSocket string
 // the caller's. An error is the context's, a *remoteError, a *garbledError, or means
 // that the connection broke. A context without a deadline gets callTimeout.
 func (s controlSocket) call(ctx context.Context, method string, arg, result any, files ...*os.File) error {
+	if len(files) == 0 {
+		return s.callWith(ctx, method, arg, result, nil)
+	}
+	fds, err := copyFDs(files)
+	if err != nil {
+		return err
+	}
+	defer fds.close()
+	return s.callWith(ctx, method, arg, result, fds)
+}
+
+// callWith is call for descriptors that were copied before, by who may not have the
+// files any more when it comes to sending them.
+func (s controlSocket) callWith(ctx context.Context, method string, arg, result any, fds fdCopies) error {
 	if _, ok := ctx.Deadline(); !ok {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, callTimeout)
 		defer cancel()
 	}
-	return s.park(ctx, method, arg, result, files...)
+	return s.park(ctx, method, arg, result, fds)
 }
 
-// park is call without a bound of its own, for calls that wait for an event.
-func (s controlSocket) park(ctx context.Context, method string, arg, result any, files ...*os.File) error {
-	err := s.exchange(ctx, method, arg, result, files)
+// park is callWith without a bound of its own, for calls that wait for an event.
+func (s controlSocket) park(ctx context.Context, method string, arg, result any, fds fdCopies) error {
+	err := s.exchange(ctx, method, arg, result, fds)
 	if err == nil {
 		return nil
 	}
@@ -102,9 +116,9 @@ func (s controlSocket) park(ctx context.Context, method string, arg, result any,
 	return fmt.Errorf("call %s: %w", method, err)
 }
 
-func (s controlSocket) exchange(ctx context.Context, method string, arg, result any, files []*os.File) error {
-	if len(files) > maxMessageFiles {
-		return fmt.Errorf("%d descriptors, of which a sandbox takes %d: %w", len(files), maxMessageFiles, errTooManyFiles)
+func (s controlSocket) exchange(ctx context.Context, method string, arg, result any, fds fdCopies) error {
+	if len(fds) > maxMessageFiles {
+		return fmt.Errorf("%d descriptors, of which a sandbox takes %d: %w", len(fds), maxMessageFiles, errTooManyFiles)
 	}
 	conn, err := s.dial(ctx)
 	if err != nil {
@@ -118,7 +132,7 @@ func (s controlSocket) exchange(ctx context.Context, method string, arg, result 
 	if err != nil {
 		return err
 	}
-	if err := send(conn, body, files); err != nil {
+	if err := send(conn, body, fds); err != nil {
 		return err
 	}
 	r, err := readReply(conn, maxReplyTo(method))
@@ -223,14 +237,9 @@ func shortSocketPath(path string) (name string, release func(), err error) {
 }
 
 // send writes a request; the descriptors go with its first bytes.
-func send(conn *net.UnixConn, body []byte, files []*os.File) error {
+func send(conn *net.UnixConn, body []byte, fds fdCopies) error {
 	sent := 0
-	if len(files) > 0 {
-		fds, closeAll, err := dupAll(files)
-		if err != nil {
-			return err
-		}
-		defer closeAll()
+	if len(fds) > 0 {
 		n, _, err := conn.WriteMsgUnix(body, unix.UnixRights(fds...), nil)
 		if err != nil {
 			return err
@@ -242,41 +251,4 @@ func send(conn *net.UnixConn, body []byte, files []*os.File) error {
 	}
 	_, err := conn.Write(body[sent:])
 	return err
-}
-
-// dupAll duplicates the descriptors of files. It does not use File.Fd, which
-// may switch a file that its owner polls to blocking mode.
-func dupAll(files []*os.File) (fds []int, closeAll func(), err error) {
-	closeAll = func() {
-		for _, fd := range fds {
-			unix.Close(fd)
-		}
-	}
-	for _, f := range files {
-		fd, err := rawFD(f)
-		if err == nil {
-			fd, err = unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3)
-		}
-		if err != nil {
-			closeAll()
-			return nil, nil, fmt.Errorf("duplicate %s: %w", f.Name(), err)
-		}
-		fds = append(fds, fd)
-	}
-	return fds, closeAll, nil
-}
-
-// rawFD returns the number of a file's descriptor without changing its mode. It
-// is good as long as the caller keeps the file open.
-func rawFD(f *os.File) (int, error) {
-	if f == nil {
-		return -1, os.ErrInvalid
-	}
-	rc, err := f.SyscallConn()
-	if err != nil {
-		return -1, err
-	}
-	fd := -1
-	err = rc.Control(func(p uintptr) { fd = int(p) })
-	return fd, err
 }
