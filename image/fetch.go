@@ -94,7 +94,7 @@ func (s *Store) download(ctx context.Context, fetcher remotes.Fetcher, target oc
 			Applier:        applier{blobs: s.content, diffID: v.diffID, budget: v.budget},
 		}),
 		unpack.WithLimiter(s.downloads),
-		unpack.WithDuplicationSuppressor(s.unpacking),
+		unpack.WithDuplicationSuppressor(&s.unpacking),
 		// No unpack limiter: with one, layers of an image are unpacked at the
 		// same time, and folders that a layer does not list itself lose the
 		// mode that a layer below gave them.

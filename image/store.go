@@ -25,6 +25,8 @@ import (
 	bolterrors "go.etcd.io/bbolt/errors"
 	"golang.org/x/sync/semaphore"
 	"gvisor.dev/gvisor/pkg/cleanup"
+
+	"github.com/cri-sandbox/cri-sandbox/internal/keylock"
 )
 
 const (
@@ -79,7 +81,7 @@ type Store struct {
 	snapshots snapshots.Snapshotter
 	overlay   snapshots.Snapshotter // below snapshots, without metadata
 	downloads *semaphore.Weighted
-	unpacking *keyedMutex
+	unpacking keylock.Locks // by blob and chain: two pulls that share one fetch and unpack it once
 	mounts    *mounter
 	measured  *layerSizes
 	reserve   *reserve
@@ -143,7 +145,6 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 	s := &Store{
 		opts:      opts,
 		downloads: semaphore.NewWeighted(int64(opts.MaxConcurrentDownloads)),
-		unpacking: newKeyedMutex(),
 		measured:  newLayerSizes(),
 		sweeps:    make(chan chan error, 1),
 		holds:     map[string]string{},
