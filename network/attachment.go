@@ -20,7 +20,7 @@ import (
 const attachmentVersion = 1
 
 // attachment is a pod's link to a network, as saved before the first plugin runs.
-// It holds all that DEL, CHECK and GC need, and is never changed.
+// It holds all that DEL and GC need, and is never changed.
 type attachment struct {
 	Version      int             `json:"version"`
 	PodID        string          `json:"podID"`

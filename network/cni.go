@@ -2,7 +2,6 @@ package network
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"path/filepath"
 	"time"
@@ -11,6 +10,7 @@ import (
 	"github.com/containernetworking/cni/libcni"
 
 	"github.com/cri-sandbox/cri-sandbox/internal/crashpoint"
+	"github.com/cri-sandbox/cri-sandbox/internal/keylock"
 )
 
 const (
@@ -33,7 +33,7 @@ type Options struct {
 	// means that another program does.
 	ConfTemplate string
 
-	// Timeout is the longest that one ADD, CHECK, DEL or GC of a pod may take,
+	// Timeout is the longest that one ADD or DEL of a pod, or GC, may take,
 	// and the undo of a failed ADD again; 0 means a minute.
 	Timeout time.Duration
 }
@@ -49,7 +49,8 @@ type CNI struct {
 	confTemplate string
 	cni          libcni.CNI // for what is not about one pod
 	records      attachments
-	gate         gate
+	gcLock       gcLock
+	podLocks     keylock.Locks // by pod; see the package comment
 	status       statusMemo
 
 	// ctx ends with Close.
@@ -144,10 +145,10 @@ func (c *CNI) Attach(ctx context.Context, pod Pod) (_ Result, err error) {
 	if err != nil {
 		return Result{}, fmt.Errorf("attach pod %s: %w", pod.ID, err)
 	}
-	if err := c.gate.attach(ctx, pod.ID); err != nil {
-		return Result{}, fmt.Errorf("attach pod %s: wait for garbage collection: %w", pod.ID, err)
+	if err := c.beginAttach(ctx, pod.ID); err != nil {
+		return Result{}, fmt.Errorf("attach pod %s: %w", pod.ID, err)
 	}
-	defer func() { c.gate.attached(pod.ID, err == nil) }()
+	defer func() { c.endAttach(pod.ID, err == nil) }()
 
 	// An earlier try that was cut off.
 	if err := c.detach(ctx, pod); err != nil {
@@ -162,6 +163,26 @@ func (c *CNI) Attach(ctx context.Context, pod Pod) (_ Result, err error) {
 		return Result{}, c.undo(ctx, a, fmt.Errorf("attach pod %s to network %s: %w", pod.ID, list.Name, classify(err, errdefs.ErrUnavailable)))
 	}
 	return result, nil
+}
+
+// beginAttach keeps GC, and all else that concerns this pod, away. Each call that
+// returns nil is followed by one of endAttach.
+func (c *CNI) beginAttach(ctx context.Context, id string) error {
+	ctx, cancel := c.bound(ctx, c.timeout)
+	defer cancel()
+	if err := c.gcLock.beginAttach(ctx, id); err != nil {
+		return err
+	}
+	if err := c.podLocks.Lock(ctx, id); err != nil {
+		c.gcLock.endAttach(id, false)
+		return fmt.Errorf("wait for another operation on the pod: %w", err)
+	}
+	return nil
+}
+
+func (c *CNI) endAttach(id string, ok bool) {
+	c.podLocks.Unlock(id)
+	c.gcLock.endAttach(id, ok)
 }
 
 func (c *CNI) add(ctx context.Context, list *libcni.NetworkConfigList, a *attachment) (Result, error) {
@@ -185,39 +206,18 @@ func (c *CNI) undo(ctx context.Context, a *attachment, cause error) error {
 	return cause
 }
 
-// Check implements [Network].
-func (c *CNI) Check(ctx context.Context, pod Pod) error {
-	if err := validateID(pod.ID); err != nil {
-		return err
-	}
-	a, err := c.records.load(pod.ID)
-	if err != nil {
-		return classify(err, errdefs.ErrInternal)
-	}
-	list, err := parseList(a.Config)
-	if err != nil {
-		return fmt.Errorf("check pod %s: %w", pod.ID, classify(err, errdefs.ErrInternal))
-	}
-	ctx, cancel := c.bound(ctx, c.timeout)
-	defer cancel()
-	err = c.cni.CheckNetworkList(ctx, list, a.runtimeConf())
-	if errors.Is(err, libcni.ErrorCheckNotSupp) {
-		return nil // the configuration is older than CHECK
-	}
-	if err != nil {
-		return fmt.Errorf("check pod %s on network %s: %w", pod.ID, list.Name, classify(err, errdefs.ErrUnavailable))
-	}
-	return nil
-}
-
 // Detach implements [Network].
 func (c *CNI) Detach(ctx context.Context, pod Pod) error {
 	if err := validateID(pod.ID); err != nil {
 		return err
 	}
+	if err := c.podLocks.Lock(ctx, pod.ID); err != nil {
+		return fmt.Errorf("detach pod %s: wait for another operation on it: %w", pod.ID, err)
+	}
+	defer c.podLocks.Unlock(pod.ID)
 	if err := c.detach(ctx, pod); err != nil {
 		return err
 	}
-	c.gate.detached(pod.ID)
+	c.gcLock.detached(pod.ID)
 	return nil
 }

@@ -22,15 +22,22 @@
 //
 // # Concurrency
 //
-// All calls may run at the same time, but for one pod one at a time: the caller,
-// who owns the pod, serialises its operations. No lock is held across a plugin.
-// [gate] is the only lock; it is taken alone.
+// All calls may run at the same time. What concerns one pod (Attach, Detach, its part
+// of GC) goes one after the other. The plugins' garbage collection and Attach exclude
+// each other, and Attach goes first: it kills the collection's plugins, which a later
+// GC runs again. Detach and the plugins' collection run beside each other: that is
+// told which attachments to keep, and a DEL of one of them is no harm to it.
+//
+// Locks, in this order: [gcLock] in its two forms, Attach under way or plugins
+// collecting; then the pod's lock, which is held across its plugins. The mutex inside
+// gcLock guards memory only, and is taken alone. NewCNI, Close and Stale run no plugin
+// and wait for none.
 //
 // # Files
 //
 //	CacheDir/attachments/POD.json         the network that the pod is or may be attached to
 //	CacheDir/attachments/POD.json.result  what the last plugin of ADD answered
-//	CacheDir/results/NET-POD-IF           libcni's copy of both after ADD, for CHECK and DEL
+//	CacheDir/results/NET-POD-IF           libcni's copy of both after ADD, for DEL
 //
 // They must outlive a reboot, as the address leases of the plugins do. The record
 // is written in place and not synced. A crash of the daemon can cut it short, but

@@ -14,11 +14,8 @@ func (Host) Ready(context.Context) error { return nil }
 // Attach implements Network.
 func (Host) Attach(context.Context, Pod) (Result, error) { return Result{}, nil }
 
-// Check implements Network.
-func (Host) Check(context.Context, Pod) error { return nil }
-
 // Detach implements Network.
 func (Host) Detach(context.Context, Pod) error { return nil }
 
 // GC implements Network.
-func (Host) GC(context.Context, []Pod) error { return nil }
+func (Host) GC(context.Context, func() []Pod) error { return nil }

@@ -26,18 +26,18 @@ type Network interface {
 	// detached first, so an Attach that was cut off may simply be repeated.
 	Attach(ctx context.Context, pod Pod) (Result, error)
 
-	// Check asks the plugins whether the attachment is as they left it. A pod
-	// that is not attached is errdefs.ErrNotFound.
-	Check(ctx context.Context, pod Pod) error
-
 	// Detach undoes Attach. The namespace and the configuration may be gone. A
 	// pod that is not attached is no error. The record says what is to be undone;
 	// but for the ID, the pod counts only where the record is damaged.
 	Detach(ctx context.Context, pod Pod) error
 
-	// GC detaches all pods that are neither in valid nor attached by this
-	// process. It goes on after errors and returns them joined.
-	GC(ctx context.Context, valid []Pod) error
+	// GC detaches all pods that are neither valid nor attached by this process. It
+	// runs in the background: an Attach does not wait for it but ends it, and then
+	// it returns errdefs.ErrUnavailable, as it does while another GC runs: the
+	// caller tries again later. valid is called when no pod can be attached
+	// meanwhile, more than once, and must not wait for an Attach; the pods need
+	// their IDs only. GC goes on after errors and returns them joined.
+	GC(ctx context.Context, valid func() []Pod) error
 }
 
 // Pod is what the network needs to know of a pod. It is only read.
@@ -77,7 +77,6 @@ type DNSConfig struct {
 
 // Result is what Attach found out. It belongs to the caller.
 type Result struct {
-	IPs       []string        // the primary first, then the other families'
-	Interface string          // the interface that holds them; empty on the host's network
-	Raw       json.RawMessage // the CNI result, to be kept in the pod's record
+	IPs []string        // the primary first, then the other families'
+	Raw json.RawMessage // the CNI result, to be kept in the pod's record
 }

@@ -153,6 +153,39 @@ func (n *node) attach(pod Pod) Result {
 	return result
 }
 
+// check asks the plugins, by CHECK, whether a pod's attachment is as they left it.
+func (n *node) check(pod Pod) {
+	n.t.Helper()
+	a, err := n.records.load(pod.ID)
+	if err != nil {
+		n.t.Errorf("check pod %s: %v", pod.ID, err)
+		return
+	}
+	list, err := parseList(a.Config)
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	if err := n.cni.CheckNetworkList(n.t.Context(), list, a.runtimeConf()); err != nil {
+		n.t.Errorf("check pod %s: %v", pod.ID, err)
+	}
+}
+
+// kept fails the test unless a pod still has its lease and its interface.
+func (n *node) kept(pod Pod) {
+	n.t.Helper()
+	leases, err := n.Leases()
+	if err != nil {
+		n.t.Fatal(err)
+	}
+	if !slices.ContainsFunc(leases, func(l Lease) bool { return l.PodID == pod.ID }) {
+		n.t.Errorf("pod %s has lost its address; the leases are %v", pod.ID, leases)
+	}
+	n.check(pod)
+}
+
+// only returns what GC is to be told when these pods are valid.
+func only(pods ...Pod) func() []Pod { return func() []Pod { return pods } }
+
 // warm has a pod come and go, which leaves what a network has once: its bridge
 // and the chains that all pods share.
 func (n *node) warm() {

@@ -23,7 +23,7 @@ func resultOf(res types.Result, ifName string) (Result, error) {
 	if len(ips) == 0 {
 		return Result{}, fmt.Errorf("CNI result has no address for %s; does the configuration name an ipam plugin?: %w", ifName, errdefs.ErrFailedPrecondition)
 	}
-	out := Result{Interface: ifName, Raw: raw}
+	out := Result{Raw: raw}
 	for _, ip := range ips {
 		out.IPs = append(out.IPs, ip.Address.IP.String())
 	}

@@ -135,6 +135,10 @@ func (c *CNI) Release(ctx context.Context, lease Lease) error {
 	if err := validateID(lease.PodID); err != nil {
 		return fmt.Errorf("release address %s: %w", lease.Address, err)
 	}
+	if err := c.podLocks.Lock(ctx, lease.PodID); err != nil {
+		return fmt.Errorf("release address %s: %w", lease.Address, err)
+	}
+	defer c.podLocks.Unlock(lease.PodID)
 	return c.detachDamaged(ctx, Pod{ID: lease.PodID}, fmt.Errorf("pod of address %s: %w", lease.Address, errdefs.ErrNotFound))
 }
 

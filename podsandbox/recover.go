@@ -246,11 +246,12 @@ func (m *Manager) finish(what string, work func(context.Context) error) (tried <
 
 // collectAddresses lets CNI free the addresses of pods that are not ours any more.
 func (m *takeover) collectAddresses(ctx context.Context) error {
-	var valid []network.Pod
-	for _, p := range m.State.Pods() {
-		if p.NetNS != "" {
-			valid = append(valid, networkPod(p))
+	return m.opts.CNI.GC(ctx, func() (valid []network.Pod) {
+		for _, p := range m.State.Pods() {
+			if p.NetNS != "" {
+				valid = append(valid, network.Pod{ID: p.ID()})
+			}
 		}
-	}
-	return m.opts.CNI.GC(ctx, valid)
+		return valid
+	})
 }
