@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/moby/sys/mountinfo"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
@@ -80,14 +81,14 @@ func (n *Node) look() ([]string, error) {
 }
 
 func (n *Node) mounts() ([]string, error) {
-	b, err := os.ReadFile("/proc/self/mountinfo")
+	mounts, err := mountinfo.GetMounts(nil)
 	if err != nil {
 		return nil, err
 	}
 	var out []string
-	for line := range strings.Lines(string(b)) {
-		if f := strings.Fields(line); len(f) > 4 && n.Dir != "" && strings.HasPrefix(f[4], n.Dir+"/") {
-			out = append(out, f[4])
+	for _, m := range mounts {
+		if n.Dir != "" && strings.HasPrefix(m.Mountpoint, n.Dir+"/") {
+			out = append(out, m.Mountpoint)
 		}
 	}
 	return out, nil

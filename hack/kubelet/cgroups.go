@@ -8,21 +8,19 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/moby/sys/mountinfo"
 )
 
 // cgroupTops are the mount points of all hierarchies.
 func cgroupTops() ([]string, error) {
-	b, err := os.ReadFile("/proc/self/mountinfo")
+	mounts, err := mountinfo.GetMounts(mountinfo.FSTypeFilter("cgroup", "cgroup2"))
 	if err != nil {
 		return nil, fmt.Errorf("list cgroup hierarchies: %w", err)
 	}
 	var tops []string
-	for line := range strings.Lines(string(b)) {
-		left, right, _ := strings.Cut(line, " - ")
-		l, r := strings.Fields(left), strings.Fields(right)
-		if len(l) > 4 && len(r) > 0 && (r[0] == "cgroup" || r[0] == "cgroup2") {
-			tops = append(tops, l[4])
-		}
+	for _, m := range mounts {
+		tops = append(tops, m.Mountpoint)
 	}
 	return tops, nil
 }

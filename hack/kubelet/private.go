@@ -8,6 +8,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 )
 
@@ -45,17 +46,12 @@ func execPrivate(root string, command []string) error {
 }
 
 func makeOthersPrivate(root string) error {
-	b, err := os.ReadFile("/proc/self/mountinfo")
+	mounts, err := mountinfo.GetMounts(nil)
 	if err != nil {
 		return fmt.Errorf("list mounts: %w", err)
 	}
-	unescape := strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)
-	for line := range strings.Lines(string(b)) {
-		fields := strings.Fields(line)
-		if len(fields) < 5 {
-			return fmt.Errorf("list mounts: bad line %q", line)
-		}
-		path := unescape.Replace(fields[4])
+	for _, m := range mounts {
+		path := m.Mountpoint
 		if path == root || strings.HasPrefix(path, root+"/") {
 			continue
 		}

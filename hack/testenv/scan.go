@@ -14,6 +14,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/moby/sys/mountinfo"
 	"github.com/vishvananda/netlink"
 )
 
@@ -82,36 +83,15 @@ func (e *Env) pids() ([]int, error) {
 }
 
 func (e *Env) mounts() ([]string, error) {
-	all, err := mountPoints()
+	all, err := mountinfo.GetMounts(nil)
 	if err != nil {
 		return nil, err
 	}
 	var out []string
 	for _, m := range all {
-		if strings.HasPrefix(m.path, e.Dir+"/") {
-			out = append(out, m.path)
+		if strings.HasPrefix(m.Mountpoint, e.Dir+"/") {
+			out = append(out, m.Mountpoint)
 		}
-	}
-	return out, nil
-}
-
-type mountPoint struct{ path, fstype string }
-
-// mountPoints parses /proc/self/mountinfo, in the order of mounting.
-func mountPoints() ([]mountPoint, error) {
-	b, err := os.ReadFile("/proc/self/mountinfo")
-	if err != nil {
-		return nil, err
-	}
-	unescape := strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)
-	var out []mountPoint
-	for line := range strings.Lines(string(b)) {
-		left, right, ok := strings.Cut(line, " - ")
-		l, r := strings.Fields(left), strings.Fields(right)
-		if !ok || len(l) < 5 || len(r) < 1 {
-			return nil, fmt.Errorf("parse mountinfo: bad line %q", line)
-		}
-		out = append(out, mountPoint{path: unescape.Replace(l[4]), fstype: r[0]})
 	}
 	return out, nil
 }
@@ -185,14 +165,14 @@ func (e *Env) cgroups() ([]string, error) {
 }
 
 func cgroupRoots() ([]string, error) {
-	all, err := mountPoints()
+	all, err := mountinfo.GetMounts(nil)
 	if err != nil {
 		return nil, err
 	}
 	var out []string
 	for _, m := range all {
-		if m.fstype == "cgroup" || m.fstype == "cgroup2" {
-			out = append(out, m.path)
+		if m.FSType == "cgroup" || m.FSType == "cgroup2" {
+			out = append(out, m.Mountpoint)
 		}
 	}
 	return out, nil

@@ -3,18 +3,18 @@
 package hostplace
 
 import (
-	"bytes"
 	"fmt"
 	"os"
 	"path"
 	"strconv"
 	"strings"
 
+	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 )
 
-// Place names a file or folder by what it is, not by a path: the kubelet gives one
-// container a volume and another the same volume, or a folder of it, by a mount of its
+// Place names a file or directory by what it is, not by a path: the kubelet gives one
+// container a volume and another the same volume, or a directory in it, by a mount of its
 // own.
 type Place struct {
 	Dev, Ino uint64
@@ -38,12 +38,9 @@ func (p Place) Within(other Place) (below string, ok bool) {
 	return below, true
 }
 
-// Table is the daemon's table of mounts, by their numbers, read when it is needed; see
-// mountinfo in proc_pid_mountinfo(5). Its zero value is ready; it is not safe for
-// concurrent use, and for one moment only.
-type Table map[string]mountPoint
-
-type mountPoint struct{ root, point string }
+// Table is the daemon's table of mounts, by their numbers, read when it is needed. Its
+// zero value is ready; it is not safe for concurrent use, and for one moment only.
+type Table map[int]*mountinfo.Info
 
 // Of finds an open file.
 func (t *Table) Of(f *os.File) (Place, error) {
@@ -52,7 +49,7 @@ func (t *Table) Of(f *os.File) (Place, error) {
 		return Place{}, fmt.Errorf("look at %s: %w", f.Name(), err)
 	}
 	p := Place{Dev: st.Dev, Ino: st.Ino}
-	p.Path, _ = t.pathIn(f) // without it, folders of it are not recognized
+	p.Path, _ = t.pathIn(f) // without it, directories in it are not recognized
 	return p, nil
 }
 
@@ -67,10 +64,12 @@ func (t *Table) pathIn(f *os.File) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	var id string
+	id := -1
 	for line := range strings.Lines(string(info)) {
 		if v, ok := strings.CutPrefix(line, "mnt_id:"); ok {
-			id = strings.TrimSpace(v)
+			if id, err = strconv.Atoi(strings.TrimSpace(v)); err != nil {
+				return "", fmt.Errorf("read number of the mount of %s: %w", name, err)
+			}
 		}
 	}
 	if *t == nil {
@@ -79,24 +78,24 @@ func (t *Table) pathIn(f *os.File) (string, error) {
 		}
 	}
 	m, ok := (*t)[id]
-	rel, below := strings.CutPrefix(name, strings.TrimSuffix(m.point, "/"))
-	if !ok || !below || rel != "" && rel[0] != '/' {
-		return "", fmt.Errorf("mount %q of %s: %w", id, name, os.ErrNotExist)
+	if !ok {
+		return "", fmt.Errorf("mount %d of %s: %w", id, name, os.ErrNotExist)
 	}
-	return path.Join(m.root, rel), nil
+	rel, below := strings.CutPrefix(name, strings.TrimSuffix(m.Mountpoint, "/"))
+	if !below || rel != "" && rel[0] != '/' {
+		return "", fmt.Errorf("%s is not below its mount at %s: %w", name, m.Mountpoint, os.ErrNotExist)
+	}
+	return path.Join(m.Root, rel), nil
 }
 
 func read() (Table, error) {
-	b, err := os.ReadFile("/proc/self/mountinfo")
+	mounts, err := mountinfo.GetMounts(nil)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("list mounts: %w", err)
 	}
-	table := Table{}
-	unescape := strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)
-	for line := range bytes.Lines(b) {
-		if f := strings.Fields(string(line)); len(f) > 4 {
-			table[f[0]] = mountPoint{root: unescape.Replace(f[3]), point: unescape.Replace(f[4])}
-		}
+	table := make(Table, len(mounts))
+	for _, m := range mounts {
+		table[m.ID] = m
 	}
 	return table, nil
 }

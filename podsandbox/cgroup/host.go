@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"github.com/containerd/cgroups/v3"
+	"github.com/moby/sys/mountinfo"
 )
 
 // host is how a node mounts its control groups.
@@ -38,8 +39,8 @@ var thisHost = sync.OnceValue(func() *host {
 	case cgroups.Unified:
 		h.version, h.mounts = 2, []mount{{dir: "/sys/fs/cgroup"}}
 	case cgroups.Legacy, cgroups.Hybrid:
-		raw, err := os.ReadFile("/proc/self/mountinfo")
-		if h.mounts = parseMounts(string(raw)); err == nil && len(h.mounts) > 0 {
+		mounts, err := mountinfo.GetMounts(mountinfo.FSTypeFilter("cgroup"))
+		if h.mounts = hierarchies(mounts); err == nil && len(h.mounts) > 0 {
 			h.version = 1
 		}
 	}
@@ -53,24 +54,19 @@ func Mode() (version int, systemd bool) {
 	return h.version, h.systemd
 }
 
-// parseMounts finds the v1 hierarchies in mountinfo, each once.
-func parseMounts(mountinfo string) (mounts []mount) {
+// hierarchies finds the v1 hierarchies among the mounts of that kind, each once.
+func hierarchies(all []*mountinfo.Info) (mounts []mount) {
 	seen := map[string]bool{}
-	for line := range strings.Lines(mountinfo) {
-		head, tail, ok := strings.Cut(line, " - ")
-		from, kind := strings.Fields(head), strings.Fields(tail)
-		if !ok || len(from) < 6 || len(kind) < 3 || kind[0] != "cgroup" {
-			continue
-		}
+	for _, m := range all {
 		var names []string
-		for option := range strings.SplitSeq(kind[2], ",") {
+		for option := range strings.SplitSeq(m.VFSOptions, ",") {
 			if name, named := strings.CutPrefix(option, "name="); named || isController(option) {
 				names = append(names, name)
 			}
 		}
 		if key := strings.Join(names, ","); len(names) > 0 && !seen[key] {
 			seen[key] = true
-			mounts = append(mounts, mount{dir: from[4], controllers: names})
+			mounts = append(mounts, mount{dir: m.Mountpoint, controllers: names})
 		}
 	}
 	return mounts

@@ -4,9 +4,11 @@ import (
 	"errors"
 	"path"
 	"reflect"
+	"strings"
 	"testing"
 
 	"github.com/containerd/errdefs"
+	"github.com/moby/sys/mountinfo"
 )
 
 func TestLocate(t *testing.T) {
@@ -63,21 +65,24 @@ func FuzzLocate(f *testing.F) {
 	})
 }
 
-func TestParseMounts(t *testing.T) {
+func TestHierarchies(t *testing.T) {
 	const info = `31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw,mode=755
 32 31 0:29 / /sys/fs/cgroup/cpu,cpuacct rw,relatime shared:9 - cgroup cgroup rw,cpu,cpuacct
 35 31 0:32 / /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory
 36 31 0:32 / /other/memory rw,relatime - cgroup cgroup rw,memory
 40 31 0:37 / /sys/fs/cgroup/systemd rw,relatime - cgroup cgroup rw,xattr,name=systemd
 41 31 0:38 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw
-garbage - cgroup
 `
 	want := []mount{
 		{"/sys/fs/cgroup/cpu,cpuacct", []string{"cpu", "cpuacct"}},
 		{"/sys/fs/cgroup/memory", []string{"memory"}},
 		{"/sys/fs/cgroup/systemd", []string{"systemd"}},
 	}
-	if got := parseMounts(info); !reflect.DeepEqual(got, want) {
+	mounts, err := mountinfo.GetMountsFromReader(strings.NewReader(info), mountinfo.FSTypeFilter("cgroup"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := hierarchies(mounts); !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
 }
