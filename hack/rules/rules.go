@@ -3,7 +3,8 @@
 // package says what it owns. Its tests run them on the repository, and on small
 // wrong trees under testdata, so that a rule which finds nothing is known to work.
 //
-// It reads sources only, by syntax: no build, no network, no cache. A rule is a
+// The rules read sources only, by syntax: no build, no network, no cache. What the
+// programs link is compared beside them, with the go command. A rule is a
 // function from a folder to the findings in it; none means the rule is kept.
 package rules
 
