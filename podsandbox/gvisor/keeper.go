@@ -249,8 +249,8 @@ func (k *keeper) receive(flags int) (m keeperMessage, err error) {
 
 // close lets go of this daemon's copies; the sandbox process has its own.
 func (k *keeper) close() {
-	closing := func() error { k.in.Close(); k.hold.Close(); return nil }
-	if err := k.do(closing); err != nil {
+	closing := func() { k.in.Close(); k.hold.Close() }
+	if err := k.do(func() error { closing(); return nil }); err != nil {
 		go closing() // waits for what the lost operation still does with them
 	}
 }

@@ -69,7 +69,7 @@ func writeProgram(src io.Reader, hash, path string) error {
 	if err != nil {
 		return err
 	}
-	defer t.Cleanup()
+	defer func() { _ = t.Cleanup() }()
 	sum := sha256.New()
 	if _, err := io.Copy(io.MultiWriter(t, sum), src); err != nil {
 		return err

@@ -37,7 +37,8 @@ func (s *Streams) Stdio() ([3]*os.File, error) {
 			continue
 		}
 		path := filepath.Join(s.cfg.Dir, name)
-		fd, err := -1, error(nil)
+		var fd int
+		var err error
 		if name == stdinName {
 			fd, err = openStdin(path)
 		} else {

@@ -67,7 +67,7 @@ func bootOnce(ctx context.Context, o Options) (err error) {
 	if err := network.CreateNamespace(netns); err != nil {
 		return err
 	}
-	defer network.RemoveNamespace(netns)
+	defer func() { _ = network.RemoveNamespace(netns) }()
 	cfg := engine.Config{ID: "check", Dir: filepath.Join(dir, "sandbox"), Hostname: "check", NetNS: netns}
 	if err := os.Mkdir(cfg.Dir, 0o700); err != nil {
 		return fmt.Errorf("make folder: %w", err)

@@ -79,7 +79,7 @@ func drain(w io.Writer, r source, last <-chan struct{}, silence time.Duration) e
 	go func() {
 		select {
 		case <-last:
-			r.SetReadDeadline(time.Now().Add(silence))
+			_ = r.SetReadDeadline(time.Now().Add(silence))
 		case <-stop:
 		}
 	}()
@@ -102,7 +102,7 @@ func drain(w io.Writer, r source, last <-chan struct{}, silence time.Duration) e
 		case <-last:
 			// A deadline that passed while this did not read says nothing.
 			waited = n == 0 && err != nil
-			r.SetReadDeadline(time.Now().Add(silence))
+			_ = r.SetReadDeadline(time.Now().Add(silence))
 		default:
 		}
 	}

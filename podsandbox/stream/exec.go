@@ -169,9 +169,9 @@ func (s *session) copyInput(ctx context.Context) {
 	switch {
 	case s.client.In == nil:
 	case s.terminal != nil:
-		io.Copy(s.terminal.Typist(signal), s.client.In)
+		_, _ = io.Copy(s.terminal.Typist(signal), s.client.In)
 	default:
-		io.Copy(s.in, s.client.In)
+		_, _ = io.Copy(s.in, s.client.In)
 		s.in.Close()
 	}
 }

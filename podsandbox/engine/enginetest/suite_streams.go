@@ -44,7 +44,7 @@ func (b bench) prints(r io.Reader, want string) {
 func (b bench) silent(r *os.File) {
 	b.Helper()
 	b.must(r.SetReadDeadline(time.Now().Add(50 * time.Millisecond)))
-	defer r.SetReadDeadline(time.Now().Add(patience))
+	defer func() { b.must(r.SetReadDeadline(time.Now().Add(patience))) }()
 	if n, err := r.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
 		b.Errorf("read %d bytes and %v, want an open end with nothing in it", n, err)
 	}
