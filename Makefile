@@ -36,7 +36,7 @@ help: ## list the targets
 version: # of what is built from this tree
 	@echo '$(VERSION)'
 
-setup: ## install what is missing: Debian packages, CNI plugins, crictl, staticcheck, checklocks (root for packages)
+setup: ## install what is missing: Debian packages, CNI plugins, crictl, golangci-lint, checklocks (root for packages)
 	@hack/setup.sh
 
 build: sentry ## bin/cri-sandbox, with the sentry program inside
@@ -53,13 +53,13 @@ race: sentry ## bin/race/cri-sandbox, the daemon with the race detector, for tes
 # The manager of pods is not annotated yet.
 CHECKLOCKS_NOT := /podsandbox$$
 
-lint: setup sentry ## gofmt, go vet, staticcheck, checklocks, house rules
+lint: setup sentry ## gofmt, go vet, golangci-lint, checklocks, house rules
 	@bad=$$(find . -name '*.go' -not -path '*/testdata/*' -not -path './bin/*' -not -name '*_generated.go' -exec gofmt -s -l {} +); \
 	if [[ -n "$$bad" ]]; then printf 'gofmt -s -w is needed for:\n%s\n' "$$bad"; exit 1; fi
 	go vet ./...
 	cd podsandbox/sentry && go vet ./...
-	bin/staticcheck ./...
-	cd podsandbox/sentry && ../../bin/staticcheck ./...
+	bin/golangci-lint run ./...
+	cd podsandbox/sentry && ../../bin/golangci-lint run ./...
 	go vet -vettool=$(CURDIR)/bin/checklocks -wrappers=false $$(go list ./... | grep -v '$(CHECKLOCKS_NOT)')
 	go test ./hack/rules
 

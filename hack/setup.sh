@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
 # Installs what building, testing and the demo need beyond Go, git and make:
 #
-#   hack/setup.sh             Debian packages, the CNI plugins, crictl, staticcheck, checklocks
+#   hack/setup.sh             Debian packages, the CNI plugins, crictl, golangci-lint, checklocks
 #   hack/setup.sh critest     critest, too
 #   hack/setup.sh kubelet     the kubelet, too; minutes, the first time
 #   hack/setup.sh containerd  containerd's integration tests, too; minutes, the first time
 #   hack/setup.sh apps        the applications of the end-to-end tests, too: an archive of
 #                             Debian packages, 70 MB to download; nothing is installed
 #
-# The programs are built from the versions in hack/tools/go.mod (and, of the last two,
-# the go.mod in a folder of theirs there) into bin/cni and bin/. What is there already, of the
-# same version, is left alone: then this takes a fraction of a second and needs
-# neither root nor a network.
+# The programs are built from the versions in hack/tools/go.mod (golangci-lint, the
+# kubelet and containerd's tests each have a go.mod of their own in a directory there)
+# into bin/cni and bin/. What is there already, of the same version, is left alone: then
+# this takes a fraction of a second and needs neither root nor a network.
 set -euo pipefail
 
 cd "$(dirname "$0")/.."
@@ -166,6 +166,20 @@ build_checker() {
 	echo "$stamp" >"$stamps/$1"
 }
 
+# A module of its own: as its authors say, its checkers are tested in the versions
+# that it asks for.
+build_golangci_lint() {
+	local stamp version
+	stamp=$({ cat hack/tools/golangci-lint/go.mod hack/tools/golangci-lint/go.sum; go env GOVERSION GOOS GOARCH; } | sha256sum | cut -d' ' -f1)
+	current golangci-lint "$root/bin/golangci-lint" && return
+	version=$(cd hack/tools/golangci-lint && go list -m -f '{{.Version}}' github.com/golangci/golangci-lint/v2)
+	say "building golangci-lint $version"
+	(cd hack/tools/golangci-lint && go build -trimpath -ldflags "-s -w -X main.version=$version" \
+		-o "$root/bin/golangci-lint.new" github.com/golangci/golangci-lint/v2/cmd/golangci-lint)
+	replace "$root/bin/golangci-lint"
+	echo "$stamp" >"$stamps/golangci-lint"
+}
+
 # A module of its own: Kubernetes as a dependency needs a replacement for each of
 # its parts, and other versions than the other tools.
 build_kubelet() {
@@ -249,8 +263,8 @@ pack_apps() {
 
 build_plugins
 build_crictl
-build_checker staticcheck honnef.co/go/tools cmd/staticcheck
 build_checker checklocks gvisor.dev/gvisor tools/checklocks/cmd/checklocks
+build_golangci_lint
 for extra; do
 	case $extra in
 	critest) build_critest && unpack_busybox ;;

@@ -14,7 +14,7 @@ import (
 var topLevel = []string{
 	"CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "Makefile", "README.md",
 	"cmd", "cri", "docs", "go.mod", "go.sum", "hack", "image", "internal", "network", "podsandbox",
-	"staticcheck.conf", "test",
+	"test",
 }
 
 // only are folders with exactly one thing in them.

@@ -1,11 +1,11 @@
-// Package rules holds the house rules of this repository that a compiler does
-// not: which package may import what, what the top level looks like, that a
-// package says what it owns. Its tests run them on the repository, and on small
+// Package rules holds the house rules of this repository that neither a compiler nor
+// golangci-lint has: which package may import what, what the top level looks like,
+// that a package says what it owns. Its tests run them on the repository, and on small
 // wrong trees under testdata, so that a rule which finds nothing is known to work.
 //
 // The rules read sources only, by syntax: no build, no network, no cache. What the
-// programs link is compared beside them, with the go command. A rule is a
-// function from a folder to the findings in it; none means the rule is kept.
+// programs link is compared beside them, with the go command. A rule is a function
+// from a directory to the findings in it; none means the rule is kept.
 package rules
 
 import (
@@ -44,11 +44,9 @@ type Rule func(root string) ([]Finding, error)
 // All are the rules by name.
 var All = map[string]Rule{
 	"package-comment": PackageComments,
-	"package-name":    PackageNames,
 	"imports":         Imports,
 	"layout":          Layout,
 	"machine-path":    MachinePaths,
-	"function-length": FunctionLengths,
 	"promises":        Promises,
 }
 
