@@ -279,8 +279,8 @@ func checkDocument(desc ocispec.Descriptor) error {
 	if !images.IsIndexType(desc.MediaType) && !images.IsManifestType(desc.MediaType) && !images.IsConfigType(desc.MediaType) {
 		return fmt.Errorf("%q is no type of a container image: %w", desc.MediaType, errdefs.ErrInvalidArgument)
 	}
-	if desc.Size > maxDocument {
-		return fmt.Errorf("%s of %d bytes is larger than %d: %w", desc.MediaType, desc.Size, maxDocument, errdefs.ErrInvalidArgument)
+	if desc.Size < 0 || desc.Size > maxDocument {
+		return fmt.Errorf("%s of %d bytes is not between 0 and %d: %w", desc.MediaType, desc.Size, maxDocument, errdefs.ErrInvalidArgument)
 	}
 	return nil
 }

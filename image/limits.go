@@ -89,10 +89,10 @@ func (b *budget) manifest(layers []ocispec.Descriptor) error {
 		if l.Size < 0 || l.Size > b.limits.UnpackedBytes {
 			return fmt.Errorf("layer %s of %d bytes is larger than %d: %w", l.Digest, l.Size, b.limits.UnpackedBytes, errdefs.ErrInvalidArgument)
 		}
-		// No overflow: few layers, each below the limit.
-		if sum += l.Size; sum > b.limits.UnpackedBytes {
+		if l.Size > b.limits.UnpackedBytes-sum {
 			return fmt.Errorf("its layers are larger than %d bytes: %w", b.limits.UnpackedBytes, errdefs.ErrInvalidArgument)
 		}
+		sum += l.Size
 	}
 	return nil
 }
@@ -103,10 +103,24 @@ func (b *budget) entry(h *tar.Header) error {
 	if n := b.files.Add(1); n > b.limits.Files {
 		return fmt.Errorf("the image has more than %d files", b.limits.Files)
 	}
-	if h.Size < 0 || h.Size > b.limits.UnpackedBytes || b.stated.Add(h.Size) > b.limits.UnpackedBytes {
+	if !within(&b.stated, h.Size, b.limits.UnpackedBytes) {
 		return b.tooLarge()
 	}
 	return nil
+}
+
+// within adds n to a sum unless that would exceed the limit, which may be the highest
+// number there is.
+func within(sum *atomic.Int64, n, limit int64) bool {
+	for {
+		old := sum.Load()
+		if n < 0 || n > limit-old {
+			return false
+		}
+		if sum.CompareAndSwap(old, old+n) {
+			return true
+		}
+	}
 }
 
 func (b *budget) tooLarge() error {
@@ -126,7 +140,7 @@ type countingReader struct {
 func (c *countingReader) Read(p []byte) (int, error) {
 	n, err := c.r.Read(p)
 	c.n += int64(n)
-	if c.budget.unpacked.Add(int64(n)) > c.budget.limits.UnpackedBytes {
+	if !within(&c.budget.unpacked, int64(n), c.budget.limits.UnpackedBytes) {
 		return n, c.budget.tooLarge()
 	}
 	return n, err

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"fmt"
+	"math"
 	"net/http"
 	"path"
 	"strings"
@@ -21,6 +22,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/klauspost/compress/zstd"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
 // sparseFile is a tar archive of one file of a size, all of it a hole. The
@@ -56,6 +58,36 @@ func wideZstd(blob []byte) []byte {
 	_ = w.Flush()
 	_ = w.Close()
 	return buf.Bytes()
+}
+
+// Sums stay below a limit that leaves no room for one more item above it.
+func TestLimitsWithoutOverflow(t *testing.T) {
+	const most = math.MaxInt64
+	layer := ocispec.Descriptor{Size: most - 1}
+	b := newBudget(Limits{UnpackedBytes: most, Files: most, Layers: MaxLayers})
+	if err := b.manifest([]ocispec.Descriptor{layer, {Size: 1}}); err != nil {
+		t.Errorf("layers at the limit: %v", err)
+	}
+	for _, more := range [][]ocispec.Descriptor{{layer, layer}, {layer, layer, layer, layer}, {layer, {Size: 2}}, {{Size: -1}}} {
+		if err := b.manifest(more); !errdefs.IsInvalidArgument(err) {
+			t.Errorf("layers %v: %v", more, err)
+		}
+	}
+	if err := b.entry(&tar.Header{Size: most - 1}); err != nil {
+		t.Errorf("entry at the limit: %v", err)
+	}
+	for range 3 {
+		if err := b.entry(&tar.Header{Size: most - 1}); err == nil {
+			t.Error("an entry above the limit is let in")
+		}
+	}
+	b.unpacked.Store(most - 1)
+	if _, err := b.reader(strings.NewReader("xy")).Read(make([]byte, 2)); err == nil {
+		t.Error("bytes above the limit are let in")
+	}
+	if err := checkDocument(ocispec.Descriptor{MediaType: ocispec.MediaTypeImageConfig, Size: -1}); !errdefs.IsInvalidArgument(err) {
+		t.Errorf("config of a negative size: %v", err)
+	}
 }
 
 func TestLimits(t *testing.T) {
