@@ -16,12 +16,14 @@ import (
 type gcLock struct {
 	mu sync.Mutex
 
-	// attached are the pods that this process attaches or has attached.
-	attached map[string]struct{}
-
-	attaching int         // calls of Attach under way
-	running   bool        // a GC runs, in any of its parts
-	plugins   *collection // the part of it in which plugins collect, or nil
+	// The pods that this process attaches or has attached.
+	attached map[string]struct{} // +checklocks:mu
+	// Calls of Attach under way.
+	attaching int // +checklocks:mu
+	// A GC runs, in any of its parts.
+	running bool // +checklocks:mu
+	// The part of it in which plugins collect, or nil.
+	plugins *collection // +checklocks:mu
 }
 
 // collection is one run of the plugins' GC.

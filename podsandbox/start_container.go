@@ -85,9 +85,9 @@ func (m *Manager) startInSandbox(ctx context.Context, sandbox engine.Sandbox, c 
 		return err
 	}
 	if c.Resources() != shown {
-		c.Updating().Lock()
+		c.Updating.Lock()
 		err := resources.Show(ctx, c, sandbox)
-		c.Updating().Unlock()
+		c.Updating.Unlock()
 		if err != nil {
 			klog.ErrorS(err, "Failed to show a container its limits", "container", c.ID())
 		}

@@ -89,6 +89,8 @@ func newBrokenOutOnce(t testing.TB, e *Engine, answer answerer) (b *brokenOut, e
 			conn.Close()
 		}
 		calls.Wait()
+		b.mu.Lock()
+		defer b.mu.Unlock()
 		for _, files := range b.sent {
 			closeAll(files)
 		}

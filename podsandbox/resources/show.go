@@ -35,9 +35,9 @@ func (r *Controller) ShowAll(p *state.Pod, sandbox engine.Sandbox) {
 			continue
 		}
 		ctx, cancel := context.WithTimeout(r.work.Life(), r.timeout)
-		c.Updating().Lock()
+		c.Updating.Lock()
 		err := Show(ctx, c, sandbox)
-		c.Updating().Unlock()
+		c.Updating.Unlock()
 		cancel()
 		if err != nil {
 			klog.ErrorS(err, "Failed to show a container its limits", "container", c.ID())

@@ -59,8 +59,8 @@ func (r *Controller) update(ctx context.Context, c *state.Container, change *run
 	if err := roomInContainer(ctx, c, sandbox, change.GetMemoryLimitInBytes()); err != nil {
 		return err
 	}
-	c.Updating().Lock()
-	defer c.Updating().Unlock()
+	c.Updating.Lock()
+	defer c.Updating.Unlock()
 	before, err := resizeContainer(c, change)
 	if err != nil {
 		return err

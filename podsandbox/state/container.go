@@ -25,12 +25,14 @@ type Container struct {
 	// StopNotice is for telling plugins once that it has ended.
 	StopNotice sync.Once
 
+	// Updating is held across an update of its resources, the call to the sandbox
+	// included, so that updates of this container do not overlap.
+	Updating sync.Mutex
+
 	creating chan struct{} // closed when its creation has ended, well or not
 
 	ended     chan struct{} // closed when the status says Exited
 	endedOnce sync.Once
-
-	updating sync.Mutex
 
 	layerOnce sync.Once
 	layer     bool // see HasLayer
@@ -93,10 +95,6 @@ func (c *Container) Ended() <-chan struct{} { return c.ended }
 
 // MarkEnded closes Ended. It is idempotent.
 func (c *Container) MarkEnded() { c.endedOnce.Do(func() { close(c.ended) }) }
-
-// Updating is held across an update of its resources, the call to the sandbox included,
-// so that updates of this container do not overlap.
-func (c *Container) Updating() sync.Locker { return &c.updating }
 
 // Resources are those that were updated last; nil when the request had none. They are
 // not to be changed.

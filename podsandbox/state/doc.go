@@ -11,7 +11,7 @@
 //
 //	Pod.exclusive        over the taking over and the ending of a sandbox as a whole;
 //	                     waiting for it ends with a context
-//	Container.updating   over an update of the container's resources, the call to its
+//	Container.Updating   over an update of the container's resources, the call to its
 //	                     sandbox included
 //	Size                 over what changes the size of the pod's cgroup: records and
 //	                     control files

@@ -68,7 +68,7 @@ func inParallel[T, R any](in []T, f func(T) R) []R {
 			return nil
 		})
 	}
-	g.Wait()
+	_ = g.Wait() // its functions return no error
 	return out
 }
 
