@@ -40,14 +40,9 @@ func (m *Manager) sandboxDied(p *state.Pod) {
 	klog.InfoS("Sandbox process ended unexpectedly", "pod", p.ID(), "why", message)
 	if err != nil {
 		klog.ErrorS(err, "Failed to record the end of a sandbox; it will be tried again", "pod", p.ID())
-		m.persistLater("pod "+p.ID(), p.Persist)
+		m.work.Retry("record pod "+p.ID(), m.opts.Timeouts.Sandbox, func(context.Context) error { return p.Persist() })
 	}
 	m.endCreated(p)
-}
-
-// persistLater writes a record that is not on the disk yet, as soon as that is possible.
-func (m *Manager) persistLater(what string, persist func() error) {
-	m.work.Retry("record "+what, m.opts.Timeouts.Sandbox, func(context.Context) error { return persist() })
 }
 
 // endCreated ends the containers of a dead pod that were never started: nobody
@@ -65,8 +60,12 @@ func (m *Manager) endCreated(p *state.Pod) {
 func (m *Manager) endSandbox(ctx context.Context, p *state.Pod) error {
 	ctx, cancel := context.WithTimeout(ctx, m.opts.Timeouts.Sandbox)
 	defer cancel()
+	adopted := p.Sandbox() != nil
 	if err := m.host.kill(ctx, p); err != nil {
 		return fmt.Errorf("end sandbox: %w", err)
+	}
+	if !adopted { // nobody waits for its containers
+		m.endMembers(ctx, p, true, endedWithPod)
 	}
 	for _, c := range p.Containers() {
 		if err := m.awaitEnd(ctx, c); err != nil {
@@ -95,4 +94,25 @@ func (m *Manager) awaitEnd(ctx context.Context, c *state.Container) error {
 		}
 	}
 	return nil
+}
+
+// endMembers brings the containers of a pod without a sandbox to their end, as ended says.
+// What their streams still hold is written to the log first, where there are any. What
+// cannot be deleted now of those whose creation or removal was cut off goes with the pod.
+func (m *Manager) endMembers(ctx context.Context, p *state.Pod, streams bool, ended func(*state.Container) end) {
+	for _, c := range p.Containers() {
+		switch c.Phase() {
+		case lifecycle.Creating, lifecycle.Removing:
+			if err := m.deleteContainer(ctx, c); err != nil {
+				klog.ErrorS(err, "Failed to finish the removal of a container", "container", c.ID())
+			}
+		case lifecycle.Created, lifecycle.Starting, lifecycle.Running:
+			if streams {
+				if err := m.Streams.Reopen(c); err != nil {
+					klog.ErrorS(err, "Failed to read what an ended container wrote", "container", c.ID())
+				}
+			}
+			m.containerEnded(c, ended(c))
+		}
+	}
 }

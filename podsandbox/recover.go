@@ -106,19 +106,19 @@ func (m *takeover) takeOver(ctx context.Context, p *state.Pod) error {
 	st := p.Status()
 	switch {
 	case st.Phase == lifecycle.Removing:
-		m.endMembers(ctx, p)
+		m.endMembers(ctx, p, true, endedWithPod)
 		m.finish("remove pod "+p.ID(), func(ctx context.Context) error { return m.RemovePodSandbox(ctx, p.ID()) })
 	case st.Phase == lifecycle.Creating, st.Abandoned:
 		m.undoLater(p)
 	case st.Phase == lifecycle.Stopping:
-		m.endMembers(ctx, p)
+		m.endMembers(ctx, p, true, endedWithPod)
 		m.finish("stop pod "+p.ID(), func(ctx context.Context) error { return m.StopPodSandbox(ctx, p.ID()) })
 	case st.Phase == lifecycle.Stopped:
-		m.endMembers(ctx, p)
+		m.endMembers(ctx, p, true, endedWithPod)
 	case st.BootID != m.bootID:
 		err = m.endAfterReboot(ctx, p)
 	case st.Phase == lifecycle.Dead:
-		m.endMembers(ctx, p)
+		m.endMembers(ctx, p, true, endedWithPod)
 	default:
 		err = m.adopt(ctx, p)
 	}
@@ -160,7 +160,7 @@ func (m *takeover) adopt(ctx context.Context, p *state.Pod) error {
 		if err := e.Reap(ctx, p.ID()); err != nil {
 			return fmt.Errorf("end what is left of its sandbox: %w", err)
 		}
-		m.endMembers(ctx, p)
+		m.endMembers(ctx, p, true, endedWithPod)
 		m.sandboxDied(p)
 		return nil
 	}
@@ -182,30 +182,6 @@ func (m *takeover) adopt(ctx context.Context, p *state.Pod) error {
 	return nil
 }
 
-// endMembers brings the containers of a pod without a sandbox to their end. What their
-// streams still hold is written to the log first.
-func (m *takeover) endMembers(ctx context.Context, p *state.Pod) {
-	for _, c := range p.Containers() {
-		switch c.Phase() {
-		case lifecycle.Creating, lifecycle.Removing:
-			m.deleteRest(ctx, c)
-		case lifecycle.Created, lifecycle.Starting, lifecycle.Running:
-			if err := m.Streams.Reopen(c); err != nil {
-				klog.ErrorS(err, "Failed to read what an ended container wrote", "container", c.ID())
-			}
-			m.containerEnded(c, endedWithPod(c))
-		}
-	}
-}
-
-// deleteRest deletes a container whose creation or removal was cut off. What cannot be
-// deleted now goes with its pod.
-func (m *takeover) deleteRest(ctx context.Context, c *state.Container) {
-	if err := m.deleteContainer(ctx, c); err != nil {
-		klog.ErrorS(err, "Failed to finish the removal of a container", "container", c.ID())
-	}
-}
-
 // endAfterReboot records that a pod of an earlier boot is dead, and lets it give back
 // its addresses.
 func (m *takeover) endAfterReboot(ctx context.Context, p *state.Pod) error {
@@ -213,14 +189,9 @@ func (m *takeover) endAfterReboot(ctx context.Context, p *state.Pod) error {
 	if st := p.Status(); st.BootID == "" { // of a status that was lost
 		why = st.Message
 	}
-	for _, c := range p.Containers() {
-		switch c.Phase() {
-		case lifecycle.Creating, lifecycle.Removing:
-			m.deleteRest(ctx, c)
-		case lifecycle.Created, lifecycle.Starting, lifecycle.Running:
-			m.containerEnded(c, end{at: time.Now(), code: 255, reason: state.ReasonUnknown, message: why})
-		}
-	}
+	m.endMembers(ctx, p, false, func(*state.Container) end {
+		return end{at: time.Now(), code: 255, reason: state.ReasonUnknown, message: why}
+	})
 	err := p.ForceTransition(lifecycle.Died, func(st *record.PodStatus) { st.Message = why })
 	if err != nil && !errors.Is(err, record.ErrNotPersisted) {
 		return err

@@ -13,6 +13,7 @@
 package fakenode
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -45,13 +46,19 @@ import (
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/layout"
 )
 
-// Node is a daemon and what it stands on. Its exported fields do not change.
+// Node is a daemon and what it stands on. Its exported fields do not change, but for
+// those that say so.
 type Node struct {
 	Dir          string
 	CgroupParent string
 	Engine       *enginetest.Engine
 	Client       *testenv.Client
 	Images       []string // references that its registry has
+
+	// Boots and Network take the place of Engine and of the node's own network, for tests
+	// of what goes wrong with them. They count from the next Start on.
+	Boots   engine.Engine
+	Network network.Network
 
 	undo   cleanup.Cleanup // of what outlives the daemon
 	daemon *daemon         // nil while it is down
@@ -163,9 +170,13 @@ func (n *Node) Start(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("open network: %w", err)
 	}
+	var boots engine.Engine = n.Engine
+	if n.Boots != nil {
+		boots = n.Boots
+	}
 	d.pods, err = podsandbox.New(podsandbox.Options{
 		Paths:   layout.Paths{Root: root, State: state},
-		Engines: engine.Handlers{"": n.Engine, "gvisor": n.Engine}, Images: d.images, CNI: network.Host{},
+		Engines: engine.Handlers{"": boots, "gvisor": boots}, Images: d.images, CNI: cmp.Or[network.Network](n.Network, network.Host{}),
 		SeccompRoot: filepath.Join(n.Dir, "seccomp"),
 	})
 	if err != nil {
