@@ -238,8 +238,9 @@ func (n crashNode) next(d death) error {
 	if d.then != "" {
 		n.env.Use(n.armed, fmt.Sprintf("CRI_SANDBOX_CRASH_AT=%s#%d", d.then, d.thenN))
 		// What a container has printed by then, and so what there is to do, differs.
-		if _, err := n.env.Start(n.ctx); err == nil {
-			n.Logf("%v: the next daemon was ready before", d)
+		// Nor does it wait for what it does in the background.
+		if _, err := n.env.Start(n.ctx); err == nil && !n.hasDied() {
+			n.Logf("%v: the next daemon did not get there", d)
 		}
 		if err := n.env.Kill(); err != nil {
 			return err
@@ -249,7 +250,17 @@ func (n crashNode) next(d death) error {
 	if _, err := n.env.Start(n.ctx); err != nil {
 		return fmt.Errorf("the next daemon: %w", err)
 	}
-	return n.settled()
+	return n.becomesSettled()
+}
+
+// becomesSettled waits for what a daemon finishes after it is ready.
+func (n crashNode) becomesSettled() error {
+	for deadline := time.Now().Add(limit); ; time.Sleep(10 * time.Millisecond) {
+		err := n.settled()
+		if err == nil || time.Now().After(deadline) {
+			return err
+		}
+	}
 }
 
 // liveThrough makes the calls. One that fails because the daemon died is made
@@ -298,7 +309,7 @@ func (n crashNode) settled() error {
 		id := filepath.Base(dir)
 		rec, err := readPodRecord(n.env, id)
 		if err != nil {
-			return err
+			return fmt.Errorf("pod %s has just gone, or its record: %w", id, err)
 		}
 		r, err := n.runtime().PodSandboxStatus(n.ctx, &runtimeapi.PodSandboxStatusRequest{PodSandboxId: id})
 		if err != nil {

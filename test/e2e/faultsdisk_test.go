@@ -161,8 +161,8 @@ func TestRecordsThatCannotBeWritten(t *testing.T) {
 	k.notReady(dead)
 	k.eventually("the daemon says that it cannot record an end", func() bool {
 		log := readFile(k, k.env.DaemonLog())
-		return strings.Contains(log, "Record the end of a container; it will be tried again") &&
-			strings.Contains(log, "Record the end of a sandbox; it will be tried again")
+		return strings.Contains(log, "Failed to record the end of a container; it will be tried again") &&
+			strings.Contains(log, "Failed to record the end of a sandbox; it will be tried again")
 	})
 	k.exec(stays, "true")
 	setWritable(k, records(k.env))

@@ -145,7 +145,7 @@ func stagedPrograms(k kit) []string {
 // that there was, as a node has them after an upgrade and a reboot, or an upgrade
 // during which all sandboxes ended.
 func TestADaemonStartsOnEarlierRecords(t *testing.T) {
-	versions, err := filepath.Glob(filepath.Join(node.Repo, "podsandbox", "record", "testdata", "v*"))
+	versions, err := filepath.Glob(filepath.Join(node.Repo, "podsandbox", "state", "record", "testdata", "v*"))
 	if err != nil || len(versions) == 0 {
 		t.Fatalf("golden records: %v, %v", versions, err)
 	}
