@@ -6,8 +6,9 @@
 // sandbox, in the order of the calls:
 //
 //	Boot ──> Sandbox.StartRoot ──> Create ──> Start ──> Wait … Destroy ──> Kill
-//	            │                     └ any number of containers, in any order ┘
-//	            └ network has been configured in Config.NetNS by now
+//	 │          │                     └ any number of containers, in any order ┘
+//	 │          └ network has been configured in Config.NetNS by now
+//	 └ or Prepare, before the pod is known, and Bind, when it is; see machine.go
 //
 // After a restart of the daemon, Adopt with the saved Process takes Boot's place
 // and StartRoot is not called again; containers are known to the sandbox by their
@@ -16,10 +17,12 @@
 // Errors are classified with github.com/containerd/errdefs: NotFound (the
 // container is not in the sandbox), Unavailable (the sandbox process is gone),
 // DeadlineExceeded (the sandbox does not answer), FailedPrecondition and
-// InvalidArgument (the caller's order or input).
+// InvalidArgument (the caller's order or input). They name what failed inside; the caller
+// names the call and the object that it was made for: Boot returns "create start pipe:
+// …" and not "boot sandbox ID: create start pipe: …".
 //
 // All methods are safe for concurrent use. A context bounds the wait for the
-// answer. After an error from Boot, Create or Start nothing of that step is left.
+// answer. After an error from Prepare, Boot, Create or Start nothing of that step is left.
 package engine
 
 import (
@@ -58,8 +61,11 @@ type Engine interface {
 	// Errors as of Validate.
 	ValidateSpec(before, after *specs.Spec) error
 
-	// Boot starts a sandbox process and returns when it answers calls. It has
-	// no network and no process yet.
+	// Prepare starts a sandbox process that belongs to no pod yet, and returns when it
+	// answers calls. It has no network and no process yet.
+	Prepare(ctx context.Context, m Machine) (Prepared, error)
+
+	// Boot is Prepare of a machine as the pod is to have it, and Bind.
 	Boot(ctx context.Context, cfg Config) (Sandbox, error)
 
 	// Adopt takes over a sandbox that an earlier daemon booted. A process that

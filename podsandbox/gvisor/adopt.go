@@ -23,11 +23,14 @@ const adoptPatience = 2 * time.Second
 // program that this engine or an earlier one staged, and be the one that listens on
 // the sandbox's socket. None of it depends on what the process says of itself.
 func (e *Engine) Adopt(ctx context.Context, cfg engine.Config, p engine.Process) (engine.Sandbox, error) {
-	if err := checkConfig(cfg); err != nil {
+	if err := checkMachine(cfg.Machine()); err != nil {
 		return nil, fmt.Errorf("adopt sandbox %s: %w", cfg.ID, err)
 	}
 	s := e.newSandbox(cfg)
 	var err error
+	if s.root, err = readRootID(cfg); err != nil {
+		return nil, err
+	}
 	if s.proc, err = openProcess(p); err != nil {
 		return nil, fmt.Errorf("adopt sandbox %s: %w", cfg.ID, err)
 	}
@@ -64,7 +67,7 @@ func (s *Sandbox) greet(ctx context.Context) error {
 		return fmt.Errorf("process %d listens on its socket, not process %d: %w", listener, s.proc.pid, errdefs.ErrNotFound)
 	}
 	var state int
-	if err := s.control.call(ctx, methodState, s.cfg.ID, &state); err != nil {
+	if err := s.control.call(ctx, methodState, s.root, &state); err != nil {
 		return s.explain(err)
 	}
 	return nil

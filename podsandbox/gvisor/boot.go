@@ -11,61 +11,23 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-	"gvisor.dev/gvisor/pkg/cleanup"
 
 	"github.com/containerd/errdefs"
-	"github.com/cri-sandbox/cri-sandbox/internal/crashpoint"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
 )
 
 // Boot implements engine.Engine.
 func (e *Engine) Boot(ctx context.Context, cfg engine.Config) (engine.Sandbox, error) {
-	s, err := e.boot(ctx, cfg)
-	if err != nil {
-		return nil, fmt.Errorf("boot sandbox %s: %w", cfg.ID, err)
-	}
-	return s, nil
-}
-
-func (e *Engine) boot(ctx context.Context, cfg engine.Config) (*Sandbox, error) {
-	if err := checkConfig(cfg); err != nil {
-		return nil, err
-	}
-	s := e.newSandbox(cfg)
-	cu := cleanup.Make(func() {})
-	defer cu.Clean()
-
-	var netns *os.File
-	if cfg.NetNS != "" {
-		var err error
-		if netns, err = os.Open(cfg.NetNS); err != nil {
-			return nil, fmt.Errorf("open network namespace: %w: %w", err, errdefs.ErrInvalidArgument)
-		}
-		defer netns.Close()
-	}
-	crashpoint.Here("before sandbox spawn")
-	booted, err := s.spawn(netns)
+	p, err := e.Prepare(ctx, cfg.Machine())
 	if err != nil {
 		return nil, err
 	}
-	crashpoint.Here("after sandbox spawn")
-	defer booted.Close()
-	cu.Add(func() {
-		_ = s.proc.signal(unix.SIGKILL)
-		<-s.proc.done
-		s.release()
-	})
-	if err := s.awaitBooted(ctx, booted); err != nil {
-		return nil, err
-	}
-	crashpoint.Here("after sandbox boot")
-	cu.Release()
-	return s, nil
+	return p.Bind(ctx, cfg)
 }
 
 // spawn forks the boot process. It returns the pipe on which the process says
-// that it is ready.
-func (s *Sandbox) spawn(netns *os.File) (*os.File, error) {
+// that it is ready. After an error, release closes what it has opened.
+func (s *Sandbox) spawn(m engine.Machine, netns *os.File) (*os.File, error) {
 	d := newDonation(s.engine.null)
 	defer d.close()
 	var err error
@@ -88,14 +50,14 @@ func (s *Sandbox) spawn(netns *os.File) (*os.File, error) {
 		d.flag("--net-raw")
 	}
 	d.flag("boot", "--bundle=/", "--setup-root", "--apply-caps=true", "--gofer-mount-confs=erofs:none")
-	d.flag(s.sizeFlags()...)
+	d.flag(s.engine.sizeFlags(m)...)
 
 	control, err := bindControlSocket(string(s.control))
 	if err != nil {
 		return nil, err
 	}
 	d.give("controller-fd", control)
-	spec, err := specFile(rootSpec(s.cfg))
+	spec, err := specFile(rootSpec(m.Hostname))
 	if err != nil {
 		return nil, err
 	}
@@ -112,13 +74,12 @@ func (s *Sandbox) spawn(netns *os.File) (*os.File, error) {
 	d.give("start-sync-fd", ready)
 
 	b := birth{
-		program: s.engine.program, argv0: bootName, id: s.cfg.ID,
-		netns: netns, cgroups: s.cfg.CgroupPaths, oom: s.cfg.OOMScoreAdj,
-		hostUser: s.hostNetwork(), ids: s.cfg.IDs,
+		program: s.engine.program, argv0: bootName, id: m.ID,
+		netns: netns, cgroups: m.CgroupPaths, oom: m.OOMScoreAdj,
+		hostUser: m.HostNetwork, ids: m.IDs,
 	}
 	if s.proc, err = b.fork(d); err != nil {
 		booted.Close()
-		s.release()
 		return nil, err
 	}
 	return booted, nil
@@ -127,13 +88,8 @@ func (s *Sandbox) spawn(netns *os.File) (*os.File, error) {
 // configFlags adds gVisor's configuration, which boot and gofer share, and the
 // log descriptors. The stderr of either goes to its panic log and nowhere else.
 func (s *Sandbox) configFlags(d *donation, panicLog *os.File, debugLog string) error {
-	// All of these must agree with containerConf, and network=host is the one
-	// that weakens the isolation. Why allow-suid is on: docs/architecture.md.
-	d.flag("--root="+s.cfg.Dir, "--ignore-cgroups=true", "--platform=systrap",
-		"--oci-seccomp", "--allow-suid", "--in-sandbox-cgroup=v2")
-	if s.hostNetwork() {
-		d.flag("--network=host")
-	}
+	d.flag("--root=" + s.cfg.Dir)
+	d.flag(s.settings().flags()...)
 	d.lend("panic-log-fd", panicLog)
 	if s.engine.opts.Debug {
 		f, err := openLog(filepath.Join(s.cfg.Dir, debugLog))
@@ -148,17 +104,17 @@ func (s *Sandbox) configFlags(d *donation, panicLog *os.File, debugLog string) e
 
 // sizeFlags tells the Sentry how large its machine is. Without limits it is as
 // large as the host.
-func (s *Sandbox) sizeFlags() []string {
-	host := s.engine.hostMemory
+func (e *Engine) sizeFlags(m engine.Machine) []string {
+	host := e.hostMemory
 	memory := host
-	if l := uint64(s.cfg.MemoryLimit); s.cfg.MemoryLimit > 0 && l < host {
+	if l := uint64(m.MemoryLimit); m.MemoryLimit > 0 && l < host {
 		memory = l
 	}
 	flags := []string{
 		"--total-host-memory=" + strconv.FormatUint(host, 10),
 		"--total-memory=" + strconv.FormatUint(memory, 10),
 	}
-	if quota, period := s.cfg.CPUQuota, s.cfg.CPUPeriod; quota > 0 && period > 0 {
+	if quota, period := m.CPUQuota, m.CPUPeriod; quota > 0 && period > 0 {
 		// Two at least: the Sentry's own helpers would starve its task on one.
 		cpus := max(2, int(math.Ceil(float64(quota)/float64(period))))
 		flags = append(flags, "--cpu-num="+strconv.Itoa(min(cpus, runtime.NumCPU())),

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"slices"
-	"strings"
 	"time"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -24,13 +23,6 @@ const cleanupTimeout = 10 * time.Second
 // Create implements engine.Sandbox. The container's place in the sandbox itself
 // is taken at Start, because the terminal travels with it.
 func (s *Sandbox) Create(ctx context.Context, c engine.Container) error {
-	if err := s.create(ctx, c); err != nil {
-		return fmt.Errorf("create container %s: %w", c.ID, err)
-	}
-	return nil
-}
-
-func (s *Sandbox) create(ctx context.Context, c engine.Container) error {
 	entry := s.container(c.ID)
 	entry.mu.Lock()
 	defer entry.mu.Unlock()
@@ -94,13 +86,6 @@ func (p *preparedSpec) messageFiles() int {
 
 // Start implements engine.Sandbox.
 func (s *Sandbox) Start(ctx context.Context, c engine.Container) error {
-	if err := s.start(ctx, c); err != nil {
-		return fmt.Errorf("start container %s: %w", c.ID, err)
-	}
-	return nil
-}
-
-func (s *Sandbox) start(ctx context.Context, c engine.Container) error {
 	stdio, err := stdioOf(c)
 	if err != nil {
 		return err
@@ -222,7 +207,7 @@ func (g *gofer) startArgs(c engine.Container, stdio []*os.File) (startArgs, star
 	spec := *p.spec
 	root := *spec.Root
 	spec.Mounts, spec.Root, root.Path = g.mounts, &root, "/" // not the host's to know
-	args := startArgs{Spec: &spec, Conf: confOf(p), CID: c.ID, GoferMountConfs: p.confs}
+	args := startArgs{Spec: &spec, Conf: p.settings.ofContainer(p), CID: c.ID, GoferMountConfs: p.confs}
 	var files startFiles
 	cu := cleanup.Make(func() { closeAll(files.own) })
 	defer cu.Clean()
@@ -247,19 +232,6 @@ func (g *gofer) startArgs(c engine.Container, stdio []*os.File) (startArgs, star
 	cu.Release()
 	return args, files, nil
 }
-
-// confOf is a container's configuration. It must agree with configFlags.
-func confOf(p *preparedSpec) containerConf {
-	return containerConf{
-		Platform: "systrap", DirectFS: true, FileAccessMounts: 1, DCache: -1,
-		OCISeccomp: true, EnableRaw: hasNetRaw(p.spec.Process), InSandboxCgroup: 1,
-		OverrideProcs: strings.Join(p.emptyProcFiles, ","),
-	}
-}
-
-// hasNetRaw tells whether raw sockets are among a process's capabilities. gVisor
-// takes that one away where they are not turned on.
-func hasNetRaw(p *specs.Process) bool { return hasCapability(p, "CAP_NET_RAW") }
 
 // hasCapability tells whether a process has a capability, or can come to have it.
 func hasCapability(p *specs.Process, name string) bool {
@@ -331,7 +303,7 @@ func (s *Sandbox) Destroy(ctx context.Context, id string) error {
 			err = classify(s.control.call(ctx, methodDestroy, id, nil))
 		}
 		if err != nil && !errors.Is(err, errdefs.ErrNotFound) && !s.proc.ended() {
-			return fmt.Errorf("destroy container %s: %w", id, err)
+			return err
 		}
 	}
 	crashpoint.Here("after container destroy")
@@ -339,12 +311,12 @@ func (s *Sandbox) Destroy(ctx context.Context, id string) error {
 	if s.retireGofer(entry) {
 		// It ends by itself when the last container that has joined a volume has.
 	} else if err := entry.stopGofer(ctx, s.proc.ended()); err != nil {
-		return fmt.Errorf("destroy container %s: %w", id, err)
+		return err
 	}
 	crashpoint.Here("after gofer stop")
 	if s.keeper != nil && !s.proc.ended() {
 		if err := s.keeper.drop(heldBy(id)); err != nil {
-			return fmt.Errorf("destroy container %s: %w", id, err)
+			return err
 		}
 	}
 	s.forget(entry)

@@ -45,7 +45,7 @@ func sent() map[string]any {
 				Mounts:  []specs.Mount{{Destination: "/vol", Type: "bind", Source: "/src", Options: []string{"ro"}}},
 				Linux:   &specs.Linux{Namespaces: []specs.LinuxNamespace{{Type: specs.PIDNamespace}}},
 			},
-			Conf: confOf(&preparedSpec{
+			Conf: settingsOf(false).ofContainer(&preparedSpec{
 				spec:           &specs.Spec{Process: &specs.Process{Capabilities: &specs.LinuxCapabilities{Bounding: []string{"CAP_NET_RAW"}}}},
 				emptyProcFiles: []string{"meminfo", "stat"},
 			}),
@@ -66,6 +66,7 @@ func sent() map[string]any {
 		"log":         logArgs{SetLevel: true, Level: "debug"},
 		"heap":        heapArgs{Delay: 7},
 		"profile":     profileArgs{Duration: 7},
+		"settings":    settingsOf(true).flags(),
 		"conf_flags":  confList([]mountConf{{Lower: lowerLisafs}, {Lower: lowerErofs}, {Lower: lowerLisafs, Upper: upperFile}}),
 	}
 }

@@ -3,7 +3,6 @@ package gvisor
 import (
 	"context"
 	"encoding/binary"
-	"fmt"
 	"math"
 	"strconv"
 
@@ -24,7 +23,7 @@ func (s *Sandbox) Descriptors(ctx context.Context, ids []string) (map[string]eng
 	defer cancel()
 	counts, err := s.descriptors(ctx, ids)
 	if err != nil {
-		return nil, fmt.Errorf("count descriptors of sandbox %s: %w", s.cfg.ID, err)
+		return nil, err
 	}
 	return counts, nil
 }

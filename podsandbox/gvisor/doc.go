@@ -2,8 +2,9 @@
 // processes (gVisor's Sentry) and their gofers, and speaks to their control
 // sockets. It implements the contract of package podsandbox/engine.
 //
-// It owns the processes of a sandbox, what they are born with, and the rewriting
-// of an OCI spec into what the Sentry obeys. It does not own records, root file
+// It owns the processes of a sandbox, what they are born with, what gVisor cannot give
+// and is refused (validate*.go), and the rewriting of an OCI spec into what the Sentry
+// obeys. It does not own records, root file
 // systems, network namespaces, cgroups, or the reading of a container's output.
 // Nothing of the Sentry is linked: the program that is started is built from the
 // nested module podsandbox/sentry, embedded, and staged under a name with its
@@ -23,7 +24,7 @@
 //     happens on threads that end with their task.
 //   - No call outlives its context; without a deadline, calls are bounded by a
 //     minute. Wait alone is parked until the container ends.
-//   - After a failed Boot, Create or Start nothing of it is left.
+//   - After a failed Prepare, Boot, Create or Start nothing of it is left.
 //
 // Lock order: container.mu, container.execSlot, Sandbox.mu. Sandbox.mu is never
 // held across a call to the sandbox. The locks of a container are: they order the
@@ -33,6 +34,7 @@
 //
 //	<StateDir>/bin/cri-sandbox-sentry-<hash>  the staged program
 //	<Config.Dir>/control.sock                 the Sentry's control socket
+//	<Config.Dir>/root-id                      the root container's id, where it is not the sandbox's
 //	<Config.Dir>/empty                        what a masked file shows
 //	<Config.Dir>/interfaces.json              the network interfaces that the sandbox was started with
 //	<Config.Dir>/panic.log                    stderr of Sentry and gofers, once one has failed

@@ -61,6 +61,8 @@ type Engine struct {
 	mounts     *os.File // the program that changes mounts
 	setCgroup  *os.File // the program that sets what containers see of their limits
 
+	setHostname *os.File // the program that sets the host name
+
 	gateOnce sync.Once
 	gate     *os.File // file system of the gate; valid after gateOnce
 	gateErr  error    // valid after gateOnce
@@ -152,13 +154,16 @@ func (e *Engine) prepare() error {
 	if e.setCgroup, err = memoryFile("set cgroup", guest.SetCgroup()); err != nil {
 		return err
 	}
+	if e.setHostname, err = memoryFile("set hostname", guest.SetHostname()); err != nil {
+		return err
+	}
 	return nil
 }
 
 // Close releases what the engine holds open. Sandboxes go on; none may be booted
 // or started in afterwards.
 func (e *Engine) Close() {
-	for _, f := range []*os.File{e.null, e.emptyNetNS, e.rootImage, e.setFiles, e.setCgroup, e.mounts, e.gate} {
+	for _, f := range []*os.File{e.null, e.emptyNetNS, e.rootImage, e.setFiles, e.setCgroup, e.setHostname, e.mounts, e.gate} {
 		if f != nil {
 			f.Close()
 		}
@@ -166,14 +171,14 @@ func (e *Engine) Close() {
 	e.procSys.close()
 }
 
-func checkConfig(cfg engine.Config) error {
+func checkMachine(m engine.Machine) error {
 	switch {
-	case cfg.ID == "" || filepath.Base(cfg.ID) != cfg.ID:
-		return fmt.Errorf("sandbox id %q is not a file name: %w", cfg.ID, errdefs.ErrInvalidArgument)
-	case cfg.NetNS == "" && !cfg.IDs.IsZero():
+	case m.ID == "" || filepath.Base(m.ID) != m.ID:
+		return fmt.Errorf("sandbox id %q is not a file name: %w", m.ID, errdefs.ErrInvalidArgument)
+	case m.HostNetwork && !m.IDs.IsZero():
 		return fmt.Errorf("a sandbox on the host's network is in the host's user namespace: %w", errdefs.ErrInvalidArgument)
-	case !filepath.IsAbs(cfg.Dir):
-		return fmt.Errorf("folder %q is not absolute: %w", cfg.Dir, errdefs.ErrInvalidArgument)
+	case !filepath.IsAbs(m.Dir):
+		return fmt.Errorf("directory %q is not absolute: %w", m.Dir, errdefs.ErrInvalidArgument)
 	}
 	return nil
 }

@@ -3,7 +3,6 @@ package gvisor
 import (
 	"context"
 	"encoding/binary"
-	"fmt"
 	"math"
 	"strconv"
 
@@ -17,7 +16,7 @@ import (
 func (s *Sandbox) Inodes(ctx context.Context, ids []string) (map[string]uint64, error) {
 	counts, err := s.inodes(ctx, ids)
 	if err != nil {
-		return nil, fmt.Errorf("count inodes of sandbox %s: %w", s.cfg.ID, err)
+		return nil, err
 	}
 	return counts, nil
 }

@@ -122,10 +122,7 @@ func (s *Sandbox) Update(ctx context.Context, id string, r *specs.LinuxResources
 	if r == nil {
 		r = &specs.LinuxResources{}
 	}
-	if err := s.setCgroup(ctx, id, limitsOf(r)); err != nil {
-		return fmt.Errorf("container %s: %w", id, err)
-	}
-	return nil
+	return s.setCgroup(ctx, id, limitsOf(r))
 }
 
 // setCgroup writes to the files of a container's cgroup; no file is the cgroup

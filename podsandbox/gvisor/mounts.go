@@ -19,7 +19,8 @@ import (
 
 // preparedSpec is a container's spec in the form that gofer and Sentry obey.
 type preparedSpec struct {
-	spec *specs.Spec
+	spec     *specs.Spec
+	settings settings // of the sandbox
 	// confs says how the root and each bind or image mount is served, in the
 	// order of the spec; images are the files of the image mounts, in that order.
 	confs   []mountConf
@@ -70,7 +71,7 @@ func (s *Sandbox) prepareSpec(ctx context.Context, c engine.Container) (*prepare
 	}
 	spec.Mounts = mounts
 	p := &preparedSpec{
-		spec: &spec, ids: s.cfg.IDs, gated: len(c.Writes.Memory) > 0, sockets: c.HostSockets, seed: c.Writes.Seed, fifos: c.Writes.FIFOs,
+		spec: &spec, settings: s.settings(), ids: s.cfg.IDs, gated: len(c.Writes.Memory) > 0, sockets: c.HostSockets, seed: c.Writes.Seed, fifos: c.Writes.FIFOs,
 		layers: map[string]engine.Layer{}, below: map[string]string{},
 	}
 	if layer, ok := c.Writes.Layers["/"]; ok {

@@ -26,7 +26,7 @@ func TestRightsFollowFromTheSpec(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if conf := confOf(p); conf.EnableRaw != tc.raw {
+		if conf := p.settings.ofContainer(p); conf.EnableRaw != tc.raw {
 			t.Errorf("%s: %+v", name, conf)
 		}
 	}

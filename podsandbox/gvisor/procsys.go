@@ -154,7 +154,7 @@ func (s *Sandbox) readFile(ctx context.Context, name string) ([]byte, error) {
 		return nil, err
 	}
 	defer out.Close()
-	if err := s.control.call(ctx, methodReadFile, readFileArgs{ContainerID: s.cfg.ID, Path: name}, nil, out); err != nil {
+	if err := s.control.call(ctx, methodReadFile, readFileArgs{ContainerID: s.root, Path: name}, nil, out); err != nil {
 		return nil, s.explain(err)
 	}
 	return io.ReadAll(io.NewSectionReader(out, 0, 1<<16))

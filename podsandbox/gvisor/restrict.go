@@ -179,7 +179,7 @@ func (s *Sandbox) askKind(ctx context.Context, target string) (pathKind, error) 
 		return absent, err
 	}
 	defer out.Close()
-	err = s.control.call(ctx, methodReadFile, readFileArgs{ContainerID: s.cfg.ID, Path: target, Size: 1}, nil, out)
+	err = s.control.call(ctx, methodReadFile, readFileArgs{ContainerID: s.root, Path: target, Size: 1}, nil, out)
 	switch {
 	case err == nil:
 		return file, nil

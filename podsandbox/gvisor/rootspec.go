@@ -17,11 +17,11 @@ const (
 
 // rootSpec is the spec of the root container: the pause program on its own
 // image, and what holds for the whole pod.
-func rootSpec(cfg engine.Config) *specs.Spec {
+func rootSpec(hostname string) *specs.Spec {
 	all := capability.All
 	return &specs.Spec{
 		Version:  specs.Version,
-		Hostname: cfg.Hostname,
+		Hostname: hostname,
 		Root:     &specs.Root{Path: "/", Readonly: true},
 		Process: &specs.Process{
 			Args: []string{"/pause"},

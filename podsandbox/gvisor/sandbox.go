@@ -23,6 +23,9 @@ const controlSocketName = "control.sock"
 type Sandbox struct {
 	engine  *Engine
 	cfg     engine.Config
+	onHost  bool   // its network
+	root    string // id of the root container, which is the machine's; see prepare.go
+	rename  bool   // the root container has to be told the pod's host name
 	control controlSocket
 	proc    *process
 	ring    *os.File // pin ring; nil without one and after an adoption
@@ -82,6 +85,8 @@ func (e *Engine) newSandbox(cfg engine.Config) *Sandbox {
 	return &Sandbox{
 		engine:     e,
 		cfg:        cfg,
+		onHost:     cfg.NetNS == "",
+		root:       cfg.ID,
 		control:    controlSocket(filepath.Join(cfg.Dir, controlSocketName)),
 		containers: map[string]*container{},
 		sharing:    make(chan struct{}, 1),
@@ -89,7 +94,9 @@ func (e *Engine) newSandbox(cfg engine.Config) *Sandbox {
 	}
 }
 
-func (s *Sandbox) hostNetwork() bool { return s.cfg.NetNS == "" }
+func (s *Sandbox) hostNetwork() bool { return s.onHost }
+
+func (s *Sandbox) settings() settings { return settingsOf(s.onHost) }
 
 // Process implements engine.Sandbox.
 func (s *Sandbox) Process() engine.Process { return s.proc.identity() }
@@ -155,23 +162,21 @@ func (s *Sandbox) diedWithin(ctx context.Context, d time.Duration) bool {
 
 // StartRoot implements engine.Sandbox.
 func (s *Sandbox) StartRoot(ctx context.Context) error {
-	if err := s.startRoot(ctx); err != nil {
-		return fmt.Errorf("start sandbox %s: %w", s.cfg.ID, err)
-	}
-	return nil
-}
-
-func (s *Sandbox) startRoot(ctx context.Context) error {
 	if !s.hostNetwork() {
 		if err := s.configureNetwork(ctx); err != nil {
 			return err
 		}
 	}
 	crashpoint.Here("before sandbox start")
-	if err := s.control.call(ctx, methodStartRoot, s.cfg.ID, nil); err != nil {
+	if err := s.control.call(ctx, methodStartRoot, s.root, nil); err != nil {
 		return s.explain(err)
 	}
 	crashpoint.Here("after sandbox start")
+	if s.rename {
+		if err := s.setHostname(ctx); err != nil {
+			return err
+		}
+	}
 	return s.setSysctls(ctx)
 }
 
@@ -179,13 +184,10 @@ func (s *Sandbox) startRoot(ctx context.Context) error {
 func (s *Sandbox) Wait(ctx context.Context, id string) (engine.ExitStatus, error) {
 	entry := s.container(id) // known from now on, also after an adoption
 	status, err := s.wait(ctx, methodWait, id)
-	if err != nil {
-		if errdefs.IsNotFound(err) {
-			s.forgetUnknown(entry)
-		}
-		return status, fmt.Errorf("wait for container %s: %w", id, err)
+	if errdefs.IsNotFound(err) {
+		s.forgetUnknown(entry)
 	}
-	return status, nil
+	return status, err
 }
 
 // wait parks a call that returns a wait status. The end of the sandbox is
@@ -230,19 +232,13 @@ func exitStatus(ws unix.WaitStatus) engine.ExitStatus {
 
 // Signal implements engine.Sandbox.
 func (s *Sandbox) Signal(ctx context.Context, id string, sig int, all bool) error {
-	var err error
 	switch {
 	case all && sig == int(unix.SIGKILL):
-		err = s.killAll(ctx, id)
+		return s.killAll(ctx, id)
 	case all:
-		err = s.signal(ctx, signalArgs{CID: id, Signo: int32(sig), Mode: signalAll})
-	default:
-		err = s.signal(ctx, signalArgs{CID: id, Signo: int32(sig), Mode: signalProcess})
+		return s.signal(ctx, signalArgs{CID: id, Signo: int32(sig), Mode: signalAll})
 	}
-	if err != nil {
-		return fmt.Errorf("signal container %s: %w", id, err)
-	}
-	return nil
+	return s.signal(ctx, signalArgs{CID: id, Signo: int32(sig), Mode: signalProcess})
 }
 
 // SetOOMScoreAdj implements engine.OOMScorer. A child's pid is not given away before
@@ -251,23 +247,20 @@ func (s *Sandbox) SetOOMScoreAdj(score int) error {
 	if s.proc.ended() {
 		return nil
 	}
-	if err := setOOMScoreAdj(s.proc.pid, score); err != nil {
-		return fmt.Errorf("set OOM score of sandbox %s: %w", s.cfg.ID, err)
-	}
-	return nil
+	return setOOMScoreAdj(s.proc.pid, score)
 }
 
 // Kill implements engine.Sandbox.
 func (s *Sandbox) Kill(ctx context.Context) error {
 	crashpoint.Here("before sandbox kill")
 	if err := s.proc.signal(unix.SIGKILL); err != nil {
-		return fmt.Errorf("kill sandbox %s: %w", s.cfg.ID, err)
+		return fmt.Errorf("signal process %d: %w", s.proc.pid, err)
 	}
 	crashpoint.Here("after sandbox kill")
 	select {
 	case <-s.proc.done:
 	case <-ctx.Done():
-		return fmt.Errorf("kill sandbox %s: %w", s.cfg.ID, ctx.Err())
+		return fmt.Errorf("wait for the end of process %d: %w", s.proc.pid, ctx.Err())
 	}
 	s.mu.Lock()
 	left := make([]*container, 0, len(s.containers)+len(s.retired))
@@ -284,7 +277,7 @@ func (s *Sandbox) Kill(ctx context.Context) error {
 		err := c.stopGofer(ctx, true)
 		c.mu.Unlock()
 		if err != nil {
-			return fmt.Errorf("kill sandbox %s: %w", s.cfg.ID, err)
+			return err
 		}
 	}
 	s.release()

@@ -2,7 +2,6 @@ package gvisor
 
 import (
 	"context"
-	"fmt"
 	"math"
 	"strconv"
 	"strings"
@@ -40,7 +39,7 @@ func (s *Sandbox) Stats(ctx context.Context) (map[string]engine.Usage, error) {
 	}
 	var out cgroupResults
 	if err := s.control.call(ctx, methodReadCgroup, args, &out); err != nil {
-		return nil, fmt.Errorf("read stats of sandbox %s: %w", s.cfg.ID, s.explain(err))
+		return nil, s.explain(err)
 	}
 	now := time.Now()
 	for i, id := range ids {

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"flag"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -88,6 +89,42 @@ func TestContractOfRequests(t *testing.T) {
 	var confs specutils.GoferMountConfFlags
 	if err := confs.Set(decode[string](t, "conf_flags")); err != nil || len(confs) != 3 || !confs[1].ShouldUseErofs() || confs[0].ShouldUseOverlayfs() || !confs[2].ShouldUseOverlayfs() {
 		t.Errorf("conf flags: %v, %v", confs, err)
+	}
+}
+
+// What a container is started with is what the Sentry and the gofers were started with,
+// but for what each container has of its own.
+func TestContractOfSettings(t *testing.T) {
+	flags := flag.NewFlagSet("settings", flag.ContinueOnError)
+	config.RegisterFlags(flags)
+	if err := flags.Parse(decode[[]string](t, "settings")); err != nil || flags.NArg() > 0 {
+		t.Fatalf("%v, %q are no flags", err, flags.Args())
+	}
+	conf, err := config.NewFromFlags(flags)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !conf.AllowSUID || conf.Network != config.NetworkHost {
+		t.Errorf("flags: %+v", conf)
+	}
+	var start struct{ Conf map[string]any }
+	if err := json.Unmarshal(readContract(t, "start"), &start); err != nil {
+		t.Fatal(err)
+	}
+	delete(start.Conf, "EnableRaw")
+	delete(start.Conf, "OverrideProcs")
+	b, err := json.Marshal(conf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var byFlags map[string]any
+	if err := json.Unmarshal(b, &byFlags); err != nil {
+		t.Fatal(err)
+	}
+	for name, value := range start.Conf {
+		if !reflect.DeepEqual(byFlags[name], value) {
+			t.Errorf("%s: flags say %v, a container's start %v", name, byFlags[name], value)
+		}
 	}
 }
 

@@ -19,6 +19,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"sync"
 
@@ -67,13 +68,29 @@ func (*Engine) ValidateSpec(before, after *specs.Spec) error { return nil }
 
 // Boot implements engine.Engine.
 func (e *Engine) Boot(ctx context.Context, cfg engine.Config) (engine.Sandbox, error) {
+	p, err := e.Prepare(ctx, cfg.Machine())
+	if err != nil {
+		return nil, err
+	}
+	return p.Bind(ctx, cfg)
+}
+
+// prepared implements engine.Prepared.
+type prepared struct {
+	machine engine.Machine
+	sandbox *sandbox
+}
+
+// Prepare implements engine.Engine.
+func (e *Engine) Prepare(ctx context.Context, m engine.Machine) (engine.Prepared, error) {
+	cfg := engine.Config{ID: m.ID, Dir: m.Dir}
 	if err := e.check(ctx, cfg); err != nil {
-		return nil, fmt.Errorf("boot sandbox %s: %w", cfg.ID, err)
+		return nil, err
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.sandboxes[cfg.ID] != nil {
-		return nil, fmt.Errorf("boot sandbox %s: it runs: %w", cfg.ID, errdefs.ErrAlreadyExists)
+		return nil, fmt.Errorf("it runs: %w", errdefs.ErrAlreadyExists)
 	}
 	e.started++
 	s := &sandbox{
@@ -81,17 +98,58 @@ func (e *Engine) Boot(ctx context.Context, cfg engine.Config) (engine.Sandbox, e
 		process: engine.Process{PID: firstPID + e.started, StartTime: uint64(e.started)},
 	}
 	e.sandboxes[cfg.ID] = s
+	return &prepared{m, s}, nil
+}
+
+// Bind implements engine.Prepared.
+func (p *prepared) Bind(ctx context.Context, cfg engine.Config) (engine.Sandbox, error) {
+	s, e := p.sandbox, p.sandbox.engine
+	if err := e.check(ctx, cfg); err != nil {
+		s.die()
+		return nil, err
+	}
+	want, has := cfg.Machine(), p.machine
+	if want.HostNetwork != has.HostNetwork || !reflect.DeepEqual(want.IDs, has.IDs) || want.MemoryLimit != has.MemoryLimit ||
+		want.CPUQuota != has.CPUQuota || want.CPUPeriod != has.CPUPeriod ||
+		len(want.CgroupPaths) == 0 && len(has.CgroupPaths) > 0 {
+		return nil, fmt.Errorf("it was booted for another kind of pod: %w", errdefs.ErrFailedPrecondition)
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	switch {
+	case s.bound:
+		return nil, fmt.Errorf("it is bound: %w", errdefs.ErrFailedPrecondition)
+	case e.sandboxes[s.cfg.ID] != s:
+		return nil, s.deadError()
+	case cfg.ID != s.cfg.ID && e.sandboxes[cfg.ID] != nil:
+		return nil, fmt.Errorf("there is a sandbox of this id: %w", errdefs.ErrFailedPrecondition)
+	}
+	delete(e.sandboxes, s.cfg.ID)
+	s.cfg, s.bound = cfg, true
+	e.sandboxes[cfg.ID] = s
 	return s, nil
+}
+
+// Discard implements engine.Prepared.
+func (p *prepared) Discard(context.Context) error {
+	e := p.sandbox.engine
+	e.mu.Lock()
+	bound := p.sandbox.bound
+	e.mu.Unlock()
+	if !bound {
+		p.sandbox.die()
+	}
+	return nil
 }
 
 // Adopt implements engine.Engine.
 func (e *Engine) Adopt(ctx context.Context, cfg engine.Config, p engine.Process) (engine.Sandbox, error) {
 	if err := e.check(ctx, cfg); err != nil {
-		return nil, fmt.Errorf("adopt sandbox %s: %w", cfg.ID, err)
+		return nil, err
 	}
 	s := e.find(cfg.ID)
 	if s == nil || s.process != p {
-		return nil, fmt.Errorf("adopt sandbox %s: process %d is not its: %w", cfg.ID, p.PID, errdefs.ErrNotFound)
+		return nil, fmt.Errorf("process %d is not its: %w", p.PID, errdefs.ErrNotFound)
 	}
 	return s, nil
 }
@@ -146,7 +204,9 @@ func (e *Engine) find(id string) *sandbox {
 func (e *Engine) forget(s *sandbox) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	delete(e.sandboxes, s.cfg.ID)
+	if e.sandboxes[s.cfg.ID] == s {
+		delete(e.sandboxes, s.cfg.ID)
+	}
 }
 
 func (e *Engine) check(ctx context.Context, cfg engine.Config) error {
@@ -154,7 +214,7 @@ func (e *Engine) check(ctx context.Context, cfg engine.Config) error {
 		return err
 	}
 	if cfg.ID == "" || cfg.Dir == "" {
-		return fmt.Errorf("no id or no folder: %w", errdefs.ErrInvalidArgument)
+		return fmt.Errorf("no id or no directory: %w", errdefs.ErrInvalidArgument)
 	}
 	if _, err := os.Stat(cfg.Dir); errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument)

@@ -14,7 +14,7 @@ import (
 func (s *sandbox) Exec(ctx context.Context, id string, e engine.Exec) (engine.ExitStatus, error) {
 	c, err := s.startCommand(ctx, id, e)
 	if err != nil {
-		return engine.ExitStatus{}, fmt.Errorf("exec in container %s: %w", id, err)
+		return engine.ExitStatus{}, err
 	}
 	status, err := c.Wait(ctx)
 	if err != nil && ctx.Err() != nil {
@@ -29,7 +29,7 @@ func (s *sandbox) Exec(ctx context.Context, id string, e engine.Exec) (engine.Ex
 func (s *sandbox) StartExec(ctx context.Context, id string, e engine.Exec) (engine.Command, error) {
 	c, err := s.startCommand(ctx, id, e)
 	if err != nil {
-		return nil, fmt.Errorf("exec in container %s: %w", id, err)
+		return nil, err
 	}
 	return c, nil
 }

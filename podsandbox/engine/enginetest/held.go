@@ -66,7 +66,7 @@ func (s *sandbox) Held(id, name string) (*os.File, error) {
 	defer s.mu.Unlock()
 	files := s.held[id][name]
 	if name == "" || len(files) == 0 {
-		return nil, fmt.Errorf("find %s of container %s: it is not held: %w", name, id, errdefs.ErrNotFound)
+		return nil, fmt.Errorf("it is not held: %w", errdefs.ErrNotFound)
 	}
 	return duplicate(files[0])
 }

@@ -81,21 +81,21 @@ func (c *command) Wait(ctx context.Context) (engine.ExitStatus, error) {
 	select {
 	case <-c.ended:
 		if c.sandbox.isDead() {
-			return killed, c.sandbox.deadError("wait for a command in container", c.id)
+			return killed, c.sandbox.deadError()
 		}
 		return c.status, nil
 	case <-ctx.Done():
-		return engine.ExitStatus{}, fmt.Errorf("wait for a command in container %s: %w", c.id, ctx.Err())
+		return engine.ExitStatus{}, ctx.Err()
 	}
 }
 
 // Signal implements engine.Command.
 func (c *command) Signal(ctx context.Context, sig int) error {
 	if c.sandbox.isDead() {
-		return c.sandbox.deadError("signal a command in container", c.id)
+		return c.sandbox.deadError()
 	}
 	if c.hasEnded() {
-		return fmt.Errorf("signal a command in container %s: it has ended: %w", c.id, errdefs.ErrNotFound)
+		return fmt.Errorf("it has ended: %w", errdefs.ErrNotFound)
 	}
 	c.signal(sig)
 	return ctx.Err()

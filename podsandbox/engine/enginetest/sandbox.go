@@ -18,7 +18,8 @@ import (
 // sandbox implements engine.Sandbox.
 type sandbox struct {
 	engine  *Engine
-	cfg     engine.Config
+	cfg     engine.Config // guarded by engine.mu until it is bound
+	bound   bool          // guarded by engine.mu
 	process engine.Process
 	done    chan struct{}
 
@@ -56,8 +57,8 @@ func (s *sandbox) isDead() bool {
 	return s.dead
 }
 
-func (s *sandbox) deadError(what, id string) error {
-	return fmt.Errorf("%s %s: the sandbox process has ended: %w", what, id, errdefs.ErrUnavailable)
+func (s *sandbox) deadError() error {
+	return fmt.Errorf("the sandbox process has ended: %w", errdefs.ErrUnavailable)
 }
 
 // die ends everything in the sandbox, and then the sandbox.
@@ -93,7 +94,7 @@ func (s *sandbox) StartRoot(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.dead {
-		return s.deadError("start sandbox", s.cfg.ID)
+		return s.deadError()
 	}
 	s.root = true
 	return ctx.Err()
@@ -105,14 +106,14 @@ func (s *sandbox) Create(ctx context.Context, c engine.Container) error {
 	defer s.mu.Unlock()
 	switch {
 	case s.dead:
-		return s.deadError("create container", c.ID)
+		return s.deadError()
 	case c.Spec == nil || c.Spec.Process == nil:
-		return fmt.Errorf("create container %s: spec has no process: %w", c.ID, errdefs.ErrInvalidArgument)
+		return fmt.Errorf("spec has no process: %w", errdefs.ErrInvalidArgument)
 	case s.created[c.ID] || s.containers[c.ID] != nil:
-		return fmt.Errorf("create container %s: it was created before: %w", c.ID, errdefs.ErrAlreadyExists)
+		return fmt.Errorf("it was created before: %w", errdefs.ErrAlreadyExists)
 	}
 	if err := ctx.Err(); err != nil {
-		return fmt.Errorf("create container %s: %w", c.ID, err)
+		return err
 	}
 	if s.created == nil {
 		s.created = map[string]bool{}
@@ -126,7 +127,7 @@ func (s *sandbox) Start(ctx context.Context, c engine.Container) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.mayStartLocked(ctx, c); err != nil {
-		return fmt.Errorf("start container %s: %w", c.ID, err)
+		return err
 	}
 	stdout := c.Stdio[1]
 	streams := c.Stdio[1:]
@@ -135,7 +136,7 @@ func (s *sandbox) Start(ctx context.Context, c engine.Container) error {
 	}
 	holds, err := duplicates(c.Hold, streams)
 	if err != nil {
-		return fmt.Errorf("start container %s: %w", c.ID, err)
+		return err
 	}
 	delete(s.created, c.ID)
 	s.held[c.ID] = holds
@@ -149,7 +150,7 @@ func (s *sandbox) Start(ctx context.Context, c engine.Container) error {
 func (s *sandbox) mayStartLocked(ctx context.Context, c engine.Container) error {
 	switch {
 	case s.dead:
-		return fmt.Errorf("the sandbox process has ended: %w", errdefs.ErrUnavailable)
+		return s.deadError()
 	case c.Spec == nil || c.Spec.Process == nil || len(c.Spec.Process.Args) == 0:
 		return fmt.Errorf("spec has no process: %w", errdefs.ErrInvalidArgument)
 	case c.Stdio[0] == nil || !c.Spec.Process.Terminal && (c.Stdio[1] == nil || c.Stdio[2] == nil):
@@ -180,7 +181,7 @@ func (s *sandbox) Recover(_ context.Context, c engine.Container) (bool, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.dead {
-		return false, s.deadError("recover container", c.ID)
+		return false, s.deadError()
 	}
 	return s.containers[c.ID] != nil, nil
 }
@@ -188,10 +189,10 @@ func (s *sandbox) Recover(_ context.Context, c engine.Container) (bool, error) {
 // Update implements engine.Sandbox. No process of the fake looks at its limits.
 func (s *sandbox) Update(_ context.Context, id string, _ *specs.LinuxResources) error {
 	if s.isDead() {
-		return s.deadError("update container", id)
+		return s.deadError()
 	}
 	if _, err := s.find(id); err != nil {
-		return fmt.Errorf("update container %s: %w", id, err)
+		return err
 	}
 	return nil
 }
@@ -201,17 +202,17 @@ func (s *sandbox) Wait(ctx context.Context, id string) (engine.ExitStatus, error
 	p, err := s.find(id)
 	if err != nil {
 		if s.isDead() {
-			return killed, s.deadError("wait for container", id)
+			return killed, s.deadError()
 		}
-		return engine.ExitStatus{}, fmt.Errorf("wait for container %s: %w", id, err)
+		return engine.ExitStatus{}, err
 	}
 	select {
 	case <-p.ended:
 	case <-ctx.Done():
-		return engine.ExitStatus{}, fmt.Errorf("wait for container %s: %w", id, ctx.Err())
+		return engine.ExitStatus{}, ctx.Err()
 	}
 	if s.isDead() {
-		return killed, s.deadError("wait for container", id)
+		return killed, s.deadError()
 	}
 	return p.status, nil
 }
@@ -223,9 +224,9 @@ func (s *sandbox) find(id string) (*process, error) {
 		return p, nil
 	}
 	if s.dead {
-		return nil, fmt.Errorf("the sandbox process has ended: %w", errdefs.ErrUnavailable)
+		return nil, s.deadError()
 	}
-	return nil, fmt.Errorf("container %s not found: %w", id, errdefs.ErrNotFound)
+	return nil, fmt.Errorf("it is not in the sandbox: %w", errdefs.ErrNotFound)
 }
 
 // Signal implements engine.Sandbox.
@@ -235,7 +236,7 @@ func (s *sandbox) Signal(ctx context.Context, id string, sig int, all bool) erro
 		err = fmt.Errorf("it has ended: %w", errdefs.ErrNotFound)
 	}
 	if err != nil {
-		return fmt.Errorf("signal container %s: %w", id, err)
+		return err
 	}
 	p.signal(sig)
 	if p.hasEnded() {
@@ -251,18 +252,18 @@ func (s *sandbox) SignalForeground(ctx context.Context, id string, sig int) erro
 		err = fmt.Errorf("no terminal: %w", errdefs.ErrFailedPrecondition)
 	}
 	if err != nil {
-		return fmt.Errorf("signal the terminal of container %s: %w", id, err)
+		return err
 	}
 	p.signal(sig)
 	return ctx.Err()
 }
 
 // DialPort implements engine.PortDialer. Nobody listens.
-func (s *sandbox) DialPort(_ context.Context, port uint16) (net.Conn, error) {
+func (s *sandbox) DialPort(context.Context, uint16) (net.Conn, error) {
 	if s.isDead() {
-		return nil, s.deadError("connect to", s.cfg.ID)
+		return nil, s.deadError()
 	}
-	return nil, fmt.Errorf("connect to port %d: %w: %w", port, unix.ECONNREFUSED, errdefs.ErrFailedPrecondition)
+	return nil, fmt.Errorf("%w: %w", unix.ECONNREFUSED, errdefs.ErrFailedPrecondition)
 }
 
 // Destroy implements engine.Sandbox.
@@ -288,7 +289,7 @@ func (s *sandbox) Stats(context.Context) (map[string]engine.Usage, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.dead {
-		return nil, s.deadError("read the usage of sandbox", s.cfg.ID)
+		return nil, s.deadError()
 	}
 	use := map[string]engine.Usage{}
 	for id, p := range s.containers {
@@ -304,7 +305,7 @@ func (s *sandbox) Descriptors(_ context.Context, ids []string) (map[string]engin
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.dead {
-		return nil, s.deadError("count descriptors of sandbox", s.cfg.ID)
+		return nil, s.deadError()
 	}
 	counts := map[string]engine.Descriptors{}
 	for _, id := range ids {
@@ -320,7 +321,7 @@ func (s *sandbox) Inodes(_ context.Context, ids []string) (map[string]uint64, er
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.dead {
-		return nil, s.deadError("count inodes of sandbox", s.cfg.ID)
+		return nil, s.deadError()
 	}
 	counts := map[string]uint64{}
 	for _, id := range ids {

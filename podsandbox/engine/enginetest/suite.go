@@ -36,6 +36,11 @@ func Run(t *testing.T, s Subject) {
 		"Validate":          testValidate,
 		"ValidateSpec":      testValidateSpec,
 		"Config":            testConfig,
+		"Prepare":           testPrepare,
+		"PrepareAsIs":       testPrepareAsIs,
+		"BindRefuses":       testBindRefuses,
+		"BindDead":          testBindDead,
+		"Discard":           testDiscard,
 		"Order":             testOrder,
 		"ExitStatus":        testExitStatus,
 		"UnknownContainer":  testUnknownContainer,
@@ -90,10 +95,16 @@ func (b bench) sandbox() node {
 
 func (b bench) booted() node {
 	b.Helper()
-	n := node{bench: b, engine: b.s.Engine(b), cfg: b.s.Config(b)}
-	var err error
-	n.Sandbox, err = n.engine.Boot(b.ctx(), n.cfg)
+	e, cfg := b.s.Engine(b), b.s.Config(b)
+	sb, err := e.Boot(b.ctx(), cfg)
 	b.must(err)
+	return b.node(e, cfg, sb)
+}
+
+// node takes a sandbox over, and kills it after the test.
+func (b bench) node(e engine.Engine, cfg engine.Config, sb engine.Sandbox) node {
+	b.Helper()
+	n := node{Sandbox: sb, bench: b, engine: e, cfg: cfg}
 	b.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -35,6 +36,7 @@ func TestProgramsAreELF(t *testing.T) {
 	for name, program := range map[string][]byte{
 		"pause": Pause(), "set files": SetFiles(), "connect": Connect(80), "count inodes": CountInodes(),
 		"count descriptors": CountDescriptors(), "set cgroup": SetCgroup(), "gate": Gate(), "mounts": Mounts(),
+		"set hostname": SetHostname(),
 	} {
 		f, err := elf.NewFile(bytes.NewReader(program))
 		if err != nil {
@@ -358,4 +360,28 @@ func newestDescriptor(t *testing.T, p *os.Process) int {
 	}
 	t.Cleanup(func() { unix.Close(fd) })
 	return fd
+}
+
+// The program runs on Linux as in the Sentry, in namespaces of its own.
+func TestSetHostname(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root")
+	}
+	program := filepath.Join(t.TempDir(), "set-hostname")
+	if err := os.WriteFile(program, SetHostname(), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	run := func(flags uintptr, script string) (string, error) {
+		cmd := exec.Command("/bin/sh", "-c", script, "sh", program)
+		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: flags}
+		out, err := cmd.CombinedOutput()
+		return strings.TrimSpace(string(out)), err
+	}
+	const name = "a-host.of.many-letters"
+	if out, err := run(syscall.CLONE_NEWUTS, `"$1" `+name+` && uname -n`); err != nil || out != name {
+		t.Errorf("%q, %v", out, err)
+	}
+	if out, err := run(syscall.CLONE_NEWUTS, `"$1" `+strings.Repeat("a", 65)+`; echo $?`); err != nil || out != "22" {
+		t.Errorf("too long: %q, %v, want EINVAL", out, err)
+	}
 }
