@@ -83,7 +83,7 @@ type Engine interface {
 // pod's record and can be built again after a restart.
 type Config struct {
 	ID  string // sandbox id, unique on the node
-	Dir string // the engine's own folder of this sandbox; exists; removed by the caller
+	Dir string // the engine's own directory of this sandbox; exists; removed by the caller
 
 	Hostname string
 	Sysctls  map[string]string
@@ -99,7 +99,7 @@ type Config struct {
 	// InvalidArgument.
 	IDs idmap.Mapping
 
-	// CgroupPaths are absolute folders that the sandbox process and its helpers
+	// CgroupPaths are absolute directories that the sandbox process and its helpers
 	// are born in: on cgroup v1 one for each controller, on v2 exactly one.
 	// Empty means the daemon's own cgroup.
 	CgroupPaths []string
@@ -234,13 +234,13 @@ type Writes struct {
 // first container that has it, and the same for all. The host has none of its files.
 type MemoryVolume struct {
 	Name  string `json:"name"`            // of the volume, unique in the pod; a file name
-	Below string `json:"below,omitempty"` // the folder of it that the container has; made if there is none
+	Below string `json:"below,omitempty"` // the directory of it that the container has; made if there is none
 
 	// Bytes and Inodes are how many there may be; zero is no limit.
 	Bytes  uint64 `json:"bytes,omitempty"`
 	Inodes uint64 `json:"inodes,omitempty"`
 
-	// Mode, UID and GID, of the container, are those of the volume and of each folder
+	// Mode, UID and GID, of the container, are those of the volume and of each directory
 	// on the way to Below that is made.
 	Mode uint32 `json:"mode"` // the last 12 bits of st_mode; inode(7)
 	UID  uint32 `json:"uid"`
@@ -261,9 +261,9 @@ type Layer struct {
 	Inodes uint64 `json:"inodes,omitempty"`
 }
 
-// SeedEntry is a file or folder of the container's root (uid 0, gid 0 of the
+// SeedEntry is a file or directory of the container's root (uid 0, gid 0 of the
 // container). It takes the place of a file of the image, unless it is optional; a
-// folder that the image has stays as it is.
+// directory that the image has stays as it is.
 type SeedEntry struct {
 	Path     string      `json:"path"` // absolute and clean; links of the image are followed up to its last element
 	Mode     os.FileMode `json:"mode"` // permissions, os.ModeDir

@@ -25,7 +25,7 @@ const (
 
 // Options configure an Engine.
 type Options struct {
-	// StateDir is the engine's folder; it is created.
+	// StateDir is the engine's directory; it is created.
 	StateDir string
 	// ProgramDir is where the sandbox program is staged; it is created. Programs
 	// must be allowed to run from there, which on many distributions they are not
@@ -105,12 +105,12 @@ func New(opts Options) (*Engine, error) {
 		e.opts.ProgramDir = filepath.Join(opts.StateDir, "bin")
 	}
 	if opts.StateDir == "" {
-		return nil, fmt.Errorf("create gVisor engine: no state folder: %w", errdefs.ErrInvalidArgument)
+		return nil, fmt.Errorf("no state directory: %w", errdefs.ErrInvalidArgument)
 	}
 	cu := cleanup.Make(func() { e.Close() })
 	defer cu.Clean()
 	if err := e.prepare(); err != nil {
-		return nil, fmt.Errorf("create gVisor engine: %w", err)
+		return nil, err
 	}
 	cu.Release()
 	return e, nil
@@ -124,7 +124,7 @@ func (e *Engine) prepare() error {
 	}
 	var err error
 	if err := os.MkdirAll(e.opts.StateDir, 0o700); err != nil {
-		return fmt.Errorf("create folder: %w", err)
+		return fmt.Errorf("create state directory: %w", err)
 	}
 	if e.program, err = stageProgram(e.opts.ProgramDir); err != nil {
 		return err

@@ -60,7 +60,7 @@ func bootOnce(ctx context.Context, o Options) (err error) {
 	defer os.RemoveAll(programs)
 	e, err := gvisor.New(gvisor.Options{StateDir: dir, ProgramDir: programs})
 	if err != nil {
-		return err
+		return fmt.Errorf("open gVisor engine: %w", err)
 	}
 	defer e.Close()
 	netns := filepath.Join(dir, "netns")
@@ -74,7 +74,7 @@ func bootOnce(ctx context.Context, o Options) (err error) {
 	}
 	s, err := e.Boot(ctx, cfg)
 	if err != nil {
-		return err
+		return fmt.Errorf("boot sandbox: %w", err)
 	}
 	defer func() {
 		killCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)

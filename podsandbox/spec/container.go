@@ -25,7 +25,7 @@ type Input struct {
 	// Container.Mounts as sent.
 	Mounts []*runtimeapi.Mount
 
-	// Volumes maps destinations that ImageVolumes named to folders on the host, for
+	// Volumes maps destinations that ImageVolumes named to directories on the host, for
 	// those that are mounts.
 	Volumes map[string]string
 
@@ -43,7 +43,7 @@ type Input struct {
 	// Devices are the nodes that Devices made of the request's.
 	Devices []specs.LinuxDevice
 
-	// SeccompRoot is the folder of localhost profiles that are given by a
+	// SeccompRoot is the directory of localhost profiles that are given by a
 	// relative path. The kubelet sends absolute ones.
 	SeccompRoot string
 }

@@ -104,7 +104,7 @@ func bind(source, destination, access string) specs.Mount {
 func depth(p string) int { return strings.Count(p, "/") }
 
 // ImageVolumes lists the destinations, clean and in order, at which the container is
-// to have a folder that it can write to, with what the image has there: in its root
+// to have a directory that it can write to, with what the image has there: in its root
 // file system, or as a mount in Input.Volumes. A mount of the request takes a
 // volume's place.
 // At or below what every container has mounted, an image gets none.

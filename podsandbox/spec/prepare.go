@@ -14,15 +14,15 @@ import (
 )
 
 // PrepareMounts resolves the links in the sources of a request's mounts, and makes
-// a source that does not exist as a folder. It returns copies for Input.Mounts.
-// A folder that was made stays, also after an error, since it may be in use.
+// a source that does not exist as a directory. It returns copies for Input.Mounts.
+// A directory that was made stays, also after an error, since it may be in use.
 //
 // The interface's text would have a missing source refused; but a hostPath volume
 // of the type "" is defined by Kubernetes to be made on use, the kubelet leaves
 // that to the runtime, and the other runtimes do it.
 //
 // Errors name the source: ErrInvalidArgument (not absolute), ErrFailedPrecondition
-// (a link to nowhere or in a circle, a parent that is no folder, a read-only file
+// (a link to nowhere or in a circle, a parent that is no directory, a read-only file
 // system), ErrPermissionDenied, ErrResourceExhausted (a full disk).
 func PrepareMounts(mounts []*runtimeapi.Mount) ([]*runtimeapi.Mount, error) {
 	out := make([]*runtimeapi.Mount, 0, len(mounts))

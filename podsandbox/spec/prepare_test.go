@@ -30,7 +30,7 @@ func TestPrepareMounts(t *testing.T) {
 		"file":               {at("file"), at("file"), want{}},
 		"link":               {at("link"), at("file"), want{}},
 		"link in the middle": {at("parent/file"), at("file"), want{}},
-		"absent":             {at("new/folder"), at("new/folder"), want{}},
+		"absent":             {at("new/directory"), at("new/directory"), want{}},
 		"absent behind link": {at("parent/other"), at("other"), want{}},
 		"link to nowhere":    {at("nowhere"), "", want{errdefs.ErrFailedPrecondition, "link to nowhere"}},
 		"circle":             {at("circle"), "", want{errdefs.ErrFailedPrecondition, "circle"}},

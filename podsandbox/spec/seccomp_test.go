@@ -88,7 +88,7 @@ func TestSeccompForms(t *testing.T) {
 		"climbing":          {local("sub/../../x"), "", false, bad("below")},
 		"absent":            {local("none.json"), "", false, bad("not on this node")},
 		"broken":            {local("broken.json"), "", false, bad("broken.json")},
-		"folder":            {local("sub"), "", false, bad("regular")},
+		"directory":         {local("sub"), "", false, bad("regular")},
 		"FIFO":              {local("fifo"), "", false, bad("regular")},
 		"link":              {local("link"), "", true, want{}},
 		"link to a FIFO":    {local("to-fifo"), "", false, bad("regular")},

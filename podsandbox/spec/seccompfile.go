@@ -16,7 +16,7 @@ func readSeccomp(root, ref string) ([]byte, error) {
 	name := ref
 	if !filepath.IsAbs(name) {
 		if root == "" || !filepath.IsLocal(name) {
-			return nil, invalidf("seccomp profile %q must be an absolute path, or one below the folder of profiles", ref)
+			return nil, invalidf("seccomp profile %q must be an absolute path, or one below the directory of profiles", ref)
 		}
 		name = filepath.Join(root, name)
 	}

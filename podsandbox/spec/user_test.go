@@ -170,7 +170,7 @@ func TestResolveUserHostileFiles(t *testing.T) {
 		_, err := ResolveUser(root, "alice", nil)
 		bad("not a regular file").check(t, err)
 	})
-	t.Run("folder", func(t *testing.T) {
+	t.Run("directory", func(t *testing.T) {
 		root, passwd := fresh(t)
 		if err := os.Mkdir(passwd, 0o755); err != nil {
 			t.Fatal(err)

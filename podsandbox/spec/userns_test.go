@@ -84,7 +84,7 @@ func TestValidateMappedMounts(t *testing.T) {
 		mount *runtimeapi.Mount
 		want  want
 	}{
-		"folder":                   {&runtimeapi.Mount{HostPath: "/a", UidMappings: good, GidMappings: good}, want{}},
+		"directory":                {&runtimeapi.Mount{HostPath: "/a", UidMappings: good, GidMappings: good}, want{}},
 		"other than the pod's":     {&runtimeapi.Mount{HostPath: "/a", UidMappings: other, GidMappings: other}, want{}},
 		"users alone":              {&runtimeapi.Mount{HostPath: "/a", UidMappings: good}, bad("alone")},
 		"empty range":              {&runtimeapi.Mount{HostPath: "/a", UidMappings: ranges([3]uint32{}), GidMappings: good}, bad("empty")},

@@ -39,7 +39,7 @@ func checkResources(what string, res *runtimeapi.LinuxContainerResources) error 
 		}
 	}
 	for _, file := range sortedKeys(res.GetUnified()) {
-		// These become file names in a cgroup folder of the host.
+		// These become file names in a cgroup directory of the host.
 		if err := checkName(what+": cgroup file", file); err != nil {
 			return err
 		}

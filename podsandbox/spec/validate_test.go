@@ -177,7 +177,7 @@ func TestValidateContainer(t *testing.T) {
 		"no log path":               {func(c container) { c.LogPath = "" }, ok},
 		"absolute log path":         {func(c container) { c.LogPath = "/etc/passwd" }, bad("relative")},
 		"climbing log path":         {func(c container) { c.LogPath = "a/../../b" }, bad("below")},
-		"log path is the folder":    {func(c container) { c.LogPath = "./" }, bad("below")},
+		"log path is the directory": {func(c container) { c.LogPath = "./" }, bad("below")},
 		"unknown signal":            {func(c container) { c.StopSignal = 99 }, bad("signal 99")},
 		"windows":                   {func(c container) { c.Windows = &runtimeapi.WindowsContainerConfig{} }, bad("Windows")},
 		"user and name":             {func(c container) { sc(c).RunAsUser = &runtimeapi.Int64Value{}; sc(c).RunAsUsername = "a" }, bad("both")},

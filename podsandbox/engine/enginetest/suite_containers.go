@@ -14,8 +14,8 @@ import (
 func testConfig(b bench) {
 	e := b.s.Engine(b)
 	for what, change := range map[string]func(*engine.Config){
-		"no id":     func(c *engine.Config) { c.ID = "" },
-		"no folder": func(c *engine.Config) { c.Dir = "" },
+		"no id":        func(c *engine.Config) { c.ID = "" },
+		"no directory": func(c *engine.Config) { c.Dir = "" },
 	} {
 		cfg := b.s.Config(b)
 		change(&cfg)
