@@ -38,9 +38,6 @@ import (
 
 // Engine starts and adopts sandboxes.
 type Engine interface {
-	// Name is what the engine is called in messages.
-	Name() string
-
 	// Capabilities says what the engine can. The answer does not change.
 	Capabilities() Capabilities
 

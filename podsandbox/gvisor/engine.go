@@ -84,9 +84,6 @@ func (e *Engine) onHost(f func() error) error {
 
 var _ engine.Engine = (*Engine)(nil)
 
-// Name implements engine.Engine.
-func (*Engine) Name() string { return "gvisor" }
-
 // Capabilities implements engine.Engine. All of it holds for an application kernel that
 // is one process of the host.
 func (*Engine) Capabilities() engine.Capabilities {

@@ -23,8 +23,9 @@ import (
 type prepared struct {
 	machine engine.Machine
 
-	mu      sync.Mutex // held across Bind and Discard
-	sandbox *Sandbox   // guarded by mu; nil once it is bound or discarded
+	mu sync.Mutex // held across Bind and Discard
+	// sandbox is nil once it is bound or discarded.
+	sandbox *Sandbox // +checklocks:mu
 }
 
 // Prepare implements engine.Engine. The root container gets the machine's id: nothing
@@ -89,19 +90,20 @@ func (s *Sandbox) end() {
 
 // Bind implements engine.Prepared.
 func (p *prepared) Bind(_ context.Context, cfg engine.Config) (engine.Sandbox, error) {
+	m := p.machine
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s := p.sandbox
 	if s == nil {
 		return nil, fmt.Errorf("it is bound or discarded already: %w", errdefs.ErrFailedPrecondition)
 	}
-	if err := s.engine.checkBinding(p.machine, cfg); err != nil {
+	if err := s.engine.checkBinding(m, cfg); err != nil {
 		return nil, err
 	}
 	p.sandbox = nil
 	err := s.requireAlive()
 	if err == nil {
-		err = s.bind(p.machine, cfg)
+		err = s.bind(m, cfg)
 	}
 	if err != nil {
 		s.end()

@@ -48,9 +48,6 @@ var _ engine.Engine = (*Engine)(nil)
 // New returns a node without sandboxes.
 func New() *Engine { return &Engine{sandboxes: map[string]*sandbox{}} }
 
-// Name implements engine.Engine.
-func (*Engine) Name() string { return "test" }
-
 // Capabilities implements engine.Engine: whatever can be pretended where nothing is
 // looked at.
 func (*Engine) Capabilities() engine.Capabilities {
