@@ -36,6 +36,10 @@ func (tr *transcript) name(id, place string) {
 	tr.names[id] = fmt.Sprintf("<%s, no. %d>", place, tr.count[place])
 }
 
+// grow adds to a file of the container and to one that its pod shares, and says what
+// is in them by now.
+const grow = "id; echo a line >> /grown; cat /grown; echo a line >> /dev/shm/grown; cat /dev/shm/grown"
+
 // write adds the answers of a step, and what there is after it.
 func (r *run) write(ctx context.Context, answers []answer) {
 	known := r.known()
@@ -58,6 +62,14 @@ func (r *run) write(ctx context.Context, answers []answer) {
 		for j, ctr := range known.ctrs[i] {
 			resp, err := r.Runtime.ContainerStatus(ctx, &runtimeapi.ContainerStatusRequest{ContainerId: ctr})
 			fmt.Fprintf(&b, "status of container %d of pod %d: %s\n", j, i, r.plain(resp, err))
+		}
+	}
+	for i, p := range r.states[0].Pods {
+		for j, c := range p.Ctrs {
+			if c.Phase == running {
+				resp, err := r.exec(ctx, known.ctrs[i][j], grow, 0)
+				fmt.Fprintf(&b, "in container %d of pod %d: %s\n", j, i, r.plain(resp, err))
+			}
 		}
 	}
 	pods, err := r.Runtime.ListPodSandbox(ctx, &runtimeapi.ListPodSandboxRequest{})

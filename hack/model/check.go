@@ -138,15 +138,20 @@ func (plan Plan) run(ctx context.Context, t testing.TB, p Program) error {
 	return err
 }
 
-// on runs something on a fresh target. What is wrong with that counts more than a
-// difference, which it may be the cause of.
+// on runs something on a fresh target. A fault of the daemon's own counts more than the
+// difference that it made.
 func on(ctx context.Context, t testing.TB, fresh func(testing.TB) (Target, func() error), do func(context.Context, Target) error) error {
 	target, closeTarget := fresh(t)
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
 	defer cancel()
 	err := do(ctx, target)
-	if cerr := closeTarget(); cerr != nil {
-		err = errors.Join(cerr, err)
+	if target.Fault != nil {
+		if fault := target.Fault(); fault != nil {
+			err = fmt.Errorf("%w\nIts program ended with: %v", fault, err)
+		}
+	}
+	if cerr := closeTarget(); err == nil {
+		err = cerr
 	}
 	return err
 }

@@ -36,6 +36,10 @@ type Target struct {
 	// Own are texts of this node alone, such as its name, in what it answers.
 	Own []string
 
+	// Fault, if set, says what the daemon tells of that is wrong whatever it answers, such
+	// as a data race. No smaller program is looked for then.
+	Fault func() error
+
 	// Patience is how long the runtime may take to show what it has answered.
 	Patience time.Duration
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -133,11 +132,12 @@ func modelTarget(t testing.TB, env *testenv.Env, pod func(*testenv.Env, int) *ru
 				return nil, nil
 			},
 			Own:      []string{env.Name, env.Registry},
+			Fault:    func() error { return races(env) },
 			Patience: 30 * time.Second,
 		}, func() error {
 			ctx, cancel := context.WithTimeout(context.Background(), limit)
 			defer cancel()
-			return errors.Join(races(env), clean(ctx))
+			return clean(ctx)
 		}
 }
 
