@@ -3,15 +3,15 @@ package fakenode
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"time"
 
-	"github.com/moby/sys/mountinfo"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/cri-sandbox/cri-sandbox/hack/testenv"
 )
 
 // RemoveAll removes all pods, whoever made them.
@@ -62,7 +62,7 @@ func (n *Node) look() ([]string, error) {
 			left = append(left, kind+" "+e.Name())
 		}
 	}
-	mounts, err := n.mounts()
+	mounts, err := testenv.MountsBelow(n.Dir)
 	if err != nil {
 		return nil, err
 	}
@@ -72,53 +72,11 @@ func (n *Node) look() ([]string, error) {
 			left = append(left, "mount "+m)
 		}
 	}
-	for _, g := range n.cgroups() {
+	cgroups, err := testenv.Cgroups(n.CgroupParent)
+	for _, g := range cgroups {
 		if filepath.Base(g) != strings.TrimPrefix(n.CgroupParent, "/") {
 			left = append(left, "cgroup "+g)
 		}
 	}
-	return left, nil
-}
-
-func (n *Node) mounts() ([]string, error) {
-	mounts, err := mountinfo.GetMounts(nil)
-	if err != nil {
-		return nil, err
-	}
-	var out []string
-	for _, m := range mounts {
-		if n.Dir != "" && strings.HasPrefix(m.Mountpoint, n.Dir+"/") {
-			out = append(out, m.Mountpoint)
-		}
-	}
-	return out, nil
-}
-
-// cgroups are the node's, parents first.
-func (n *Node) cgroups() []string {
-	tops, _ := filepath.Glob("/sys/fs/cgroup/*" + n.CgroupParent) // v1
-	if _, err := os.Stat("/sys/fs/cgroup" + n.CgroupParent); err == nil {
-		tops = append(tops, "/sys/fs/cgroup"+n.CgroupParent)
-	}
-	var out []string
-	for _, top := range tops {
-		filepath.WalkDir(top, func(path string, d fs.DirEntry, err error) error {
-			if err == nil && d.IsDir() {
-				out = append(out, path)
-			}
-			return nil // gone meanwhile
-		})
-	}
-	return out
-}
-
-func (n *Node) removeCgroups() error {
-	all := n.cgroups()
-	var errs []error
-	for i := len(all) - 1; i >= 0; i-- {
-		if err := os.Remove(all[i]); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			errs = append(errs, fmt.Errorf("remove cgroup: %w", err))
-		}
-	}
-	return errors.Join(errs...)
+	return left, err
 }

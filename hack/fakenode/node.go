@@ -30,7 +30,6 @@ import (
 
 	"github.com/google/go-containerregistry/pkg/registry"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/cleanup"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
@@ -261,7 +260,7 @@ func (n *Node) Close() error {
 	}
 	errs = append(errs, n.unmount())
 	n.undo.Clean()
-	errs = append(errs, n.removeCgroups())
+	errs = append(errs, testenv.RemoveCgroups(n.CgroupParent))
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("close node: %w", err)
 	}
@@ -271,15 +270,8 @@ func (n *Node) Close() error {
 // unmount takes off what a test that failed left mounted: RemoveAll must not walk
 // into it.
 func (n *Node) unmount() error {
-	mounts, err := n.mounts()
-	if err != nil {
-		return err
+	if n.Dir == "" { // it was never made
+		return nil
 	}
-	var errs []error
-	for i := len(mounts) - 1; i >= 0; i-- {
-		if err := unix.Unmount(mounts[i], unix.MNT_DETACH); err != nil {
-			errs = append(errs, fmt.Errorf("unmount %s: %w", mounts[i], err))
-		}
-	}
-	return errors.Join(errs...)
+	return testenv.UnmountBelow(n.Dir)
 }

@@ -82,14 +82,17 @@ func (e *Env) pids() ([]int, error) {
 	return out, nil
 }
 
-func (e *Env) mounts() ([]string, error) {
+func (e *Env) mounts() ([]string, error) { return MountsBelow(e.Dir) }
+
+// MountsBelow lists mount points in the order of mounting.
+func MountsBelow(dir string) ([]string, error) {
 	all, err := mountinfo.GetMounts(nil)
 	if err != nil {
 		return nil, err
 	}
 	var out []string
 	for _, m := range all {
-		if strings.HasPrefix(m.Mountpoint, e.Dir+"/") {
+		if strings.HasPrefix(m.Mountpoint, dir+"/") {
 			out = append(out, m.Mountpoint)
 		}
 	}
@@ -137,28 +140,22 @@ func (e *Env) leases() ([]string, error) {
 // cgroups lists the folders below the environment's parent in every hierarchy,
 // and those anywhere below the daemon's default parent that carry a known id.
 func (e *Env) cgroups() ([]string, error) {
-	roots, err := cgroupRoots()
-	if err != nil {
-		return nil, err
-	}
 	ids := []string{}
 	if e.Client != nil {
 		ids = e.Client.IDs()
 	}
 	var out []string
-	for _, root := range roots {
-		for _, parent := range []string{e.CgroupParent, "/cri-sandbox"} {
-			top := filepath.Join(root, parent)
-			filepath.WalkDir(top, func(path string, d fs.DirEntry, err error) error {
-				if err != nil || !d.IsDir() || path == top {
-					return nil // gone meanwhile
-				}
-				known := slices.ContainsFunc(ids, func(id string) bool { return strings.Contains(d.Name(), id) })
-				if parent == e.CgroupParent || known {
-					out = append(out, path)
-				}
-				return nil
-			})
+	for _, parent := range []string{e.CgroupParent, "/cri-sandbox"} {
+		all, err := Cgroups(parent)
+		if err != nil {
+			return nil, err
+		}
+		for _, path := range all {
+			name := filepath.Base(path)
+			known := slices.ContainsFunc(ids, func(id string) bool { return strings.Contains(name, id) })
+			if known || parent == e.CgroupParent && name != filepath.Base(parent) {
+				out = append(out, path)
+			}
 		}
 	}
 	return out, nil

@@ -22,10 +22,10 @@ import (
 func (e *Env) sweep() error {
 	return errors.Join(
 		e.killProcesses(),
-		e.unmountAll(),
+		UnmountBelow(e.Dir),
 		e.removeBridge(),
 		e.removeRules(),
-		e.removeCgroups(),
+		e.RemoveCgroups(),
 	)
 }
 
@@ -63,8 +63,9 @@ func (e *Env) killOne(pid int) {
 	}
 }
 
-func (e *Env) unmountAll() error {
-	paths, err := e.mounts()
+// UnmountBelow takes off whatever is mounted below a folder.
+func UnmountBelow(dir string) error {
+	paths, err := MountsBelow(dir)
 	if err != nil {
 		return fmt.Errorf("unmount: %w", err)
 	}
@@ -123,28 +124,61 @@ func (e *Env) removeRules() error {
 	return errors.Join(errs...)
 }
 
-// removeCgroups removes the parent and what is below it, in every hierarchy.
-func (e *Env) removeCgroups() error {
+// MakeCgroups makes the parent, in every hierarchy; otherwise the first pod does. A
+// kubelet wants to find it.
+func (e *Env) MakeCgroups() error {
 	roots, err := cgroupRoots()
 	if err != nil {
-		return fmt.Errorf("remove cgroups: %w", err)
+		return fmt.Errorf("make cgroups: %w", err)
 	}
-	var errs []error
 	for _, root := range roots {
-		var dirs []string
-		filepath.WalkDir(filepath.Join(root, e.CgroupParent), func(path string, d fs.DirEntry, err error) error {
-			if err == nil && d.IsDir() {
-				dirs = append(dirs, path)
+		dir := filepath.Join(root, e.CgroupParent)
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return fmt.Errorf("make cgroups: %w", err)
+		}
+		// A new cpuset of v1 has no CPUs, and takes no process.
+		for _, file := range []string{"cpuset.cpus", "cpuset.mems"} {
+			b, err := os.ReadFile(filepath.Join(root, file))
+			if err == nil {
+				err = os.WriteFile(filepath.Join(dir, file), b, 0o644)
 			}
-			return nil
-		})
-		for _, d := range slices.Backward(dirs) {
-			if err := removeCgroup(d); err != nil {
-				errs = append(errs, err)
+			if err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return fmt.Errorf("make cgroups: %w", err)
 			}
 		}
 	}
+	return nil
+}
+
+// RemoveCgroups removes the parent and what is below it, in every hierarchy.
+func (e *Env) RemoveCgroups() error { return RemoveCgroups(e.CgroupParent) }
+
+// RemoveCgroups removes a cgroup and what is below it, in every hierarchy.
+func RemoveCgroups(parent string) error {
+	dirs, err := Cgroups(parent)
+	errs := []error{err}
+	for _, d := range slices.Backward(dirs) {
+		errs = append(errs, removeCgroup(d))
+	}
 	return errors.Join(errs...)
+}
+
+// Cgroups lists a cgroup and those below it, in every hierarchy, parents first.
+func Cgroups(parent string) ([]string, error) {
+	roots, err := cgroupRoots()
+	if err != nil {
+		return nil, fmt.Errorf("list cgroups: %w", err)
+	}
+	var dirs []string
+	for _, root := range roots {
+		filepath.WalkDir(filepath.Join(root, parent), func(path string, d fs.DirEntry, err error) error {
+			if err == nil && d.IsDir() {
+				dirs = append(dirs, path)
+			}
+			return nil // gone meanwhile
+		})
+	}
+	return dirs, nil
 }
 
 // removeCgroup retries for a second: a cgroup is busy until the last process in it
