@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/mutate"
 
 	"github.com/cri-sandbox/cri-sandbox/hack/testenv"
 	"github.com/cri-sandbox/cri-sandbox/hack/testimages"
@@ -70,7 +69,7 @@ func push(ctx context.Context, env *testenv.Env) (list string, err error) {
 	var lines []string
 	for _, i := range images {
 		files := append(slices.Clone(i.files), testimages.File{Path: "marker", Mode: 0o644, Content: []byte(i.key)})
-		img, err := onTop(base, i.config, files)
+		img, err := testimages.OnTop(base, i.config, files)
 		if err != nil {
 			return "", fmt.Errorf("build image %s: %w", i.key, err)
 		}
@@ -85,21 +84,4 @@ func push(ctx context.Context, env *testenv.Env) (list string, err error) {
 		return "", fmt.Errorf("write list of images: %w", err)
 	}
 	return list, nil
-}
-
-// onTop adds a layer to an image and gives it another config.
-func onTop(base v1.Image, config v1.Config, files []testimages.File) (v1.Image, error) {
-	top, err := testimages.Image(config, files)
-	if err != nil {
-		return nil, err
-	}
-	layers, err := top.Layers()
-	if err != nil {
-		return nil, err
-	}
-	img, err := mutate.AppendLayers(base, layers...)
-	if err != nil {
-		return nil, err
-	}
-	return mutate.Config(img, config)
 }

@@ -27,11 +27,13 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 
+	"github.com/cri-sandbox/cri-sandbox/hack/conformance"
+	"github.com/cri-sandbox/cri-sandbox/hack/steps"
 	"github.com/cri-sandbox/cri-sandbox/hack/testenv"
 )
 
@@ -50,12 +52,7 @@ const runc = `#!/bin/sh
 `
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := run(ctx, os.Args[1:]); err != nil {
-		fmt.Fprintln(os.Stderr, "containerd:", err)
-		os.Exit(1)
-	}
+	steps.Main("containerd", time.Hour, func(ctx context.Context) error { return run(ctx, os.Args[1:]) })
 }
 
 func run(ctx context.Context, args []string) (err error) {
@@ -74,13 +71,13 @@ func run(ctx context.Context, args []string) (err error) {
 	}
 	all, suiteErr := suite(ctx, env, program, list, args)
 	if suiteErr != nil {
-		keepLog(env)
+		conformance.KeepLog(env, "containerd-integration")
 	}
 	var pageErr error
 	if len(args) == 0 { // a choice of tests says nothing of the others
-		pageErr = writeConformance(env.Repo, all)
+		pageErr = containerdSuite.Write(env.Repo, all)
 	}
-	return errors.Join(suiteErr, pageErr, leftovers(ctx, env))
+	return errors.Join(suiteErr, pageErr, conformance.Leftovers(ctx, env))
 }
 
 // patch copies the tests with other paths in them.
@@ -115,7 +112,7 @@ func stretch(path string, length int) (string, error) {
 }
 
 // suite runs the tests and returns their results.
-func suite(ctx context.Context, env *testenv.Env, program, list string, args []string) ([]result, error) {
+func suite(ctx context.Context, env *testenv.Env, program, list string, args []string) ([]conformance.Result, error) {
 	bin := filepath.Join(env.Dir, "bin")
 	if err := os.MkdirAll(bin, 0o755); err != nil {
 		return nil, fmt.Errorf("run tests: %w", err)
@@ -144,27 +141,4 @@ func suite(ctx context.Context, env *testenv.Env, program, list string, args []s
 		return all, fmt.Errorf("run tests: they have not come to their end: %v", err)
 	}
 	return all, nil
-}
-
-// leftovers removes the images that the tests pulled and looks for what is left.
-func leftovers(ctx context.Context, env *testenv.Env) error {
-	if _, err := env.Crictl(ctx, "rmp", "-fa"); err != nil {
-		return err
-	}
-	if _, err := env.Crictl(ctx, "rmi", "-a"); err != nil {
-		return err
-	}
-	return env.Audit(ctx)
-}
-
-// keepLog saves the daemon's log from the folder that is about to be removed.
-func keepLog(env *testenv.Env) {
-	b, err := os.ReadFile(env.DaemonLog())
-	if err != nil {
-		return
-	}
-	path := filepath.Join(os.TempDir(), "containerd-integration-daemon.log")
-	if os.WriteFile(path, b, 0o644) == nil {
-		fmt.Fprintln(os.Stderr, "the daemon's log is in", path)
-	}
 }

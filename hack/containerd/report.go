@@ -1,22 +1,13 @@
 package main
 
 import (
-	"cmp"
 	"fmt"
-	"path/filepath"
 	"regexp"
-	"runtime"
 	"slices"
 	"strings"
-	"time"
 
-	"golang.org/x/sys/unix"
-
-	"github.com/cri-sandbox/cri-sandbox/hack/page"
+	"github.com/cri-sandbox/cri-sandbox/hack/conformance"
 )
-
-// result is what became of a test.
-type result struct{ name, state, why string }
 
 var (
 	resultLine = regexp.MustCompile(`^ *--- (PASS|FAIL|SKIP): (\S+) \(`)
@@ -27,8 +18,8 @@ var states = map[string]string{"PASS": "passed", "FAIL": "failed", "SKIP": "skip
 
 // results reads what the tests print with -test.v. A test that has parts is told as
 // one, unless a part of it failed or was skipped.
-func results(out string) []result {
-	var all []result
+func results(out string) []conformance.Result {
+	var all []conformance.Result
 	var last string // said by a test before its result
 	for line := range strings.Lines(out) {
 		line = strings.TrimRight(line, "\n")
@@ -43,38 +34,37 @@ func results(out string) []result {
 			}
 			continue
 		}
-		r := result{name: m[2], state: states[m[1]]}
+		r := conformance.Result{Name: m[2], State: states[m[1]]}
 		switch m[1] {
 		case "SKIP":
-			r.why = last
+			r.Why = last
 		case "FAIL":
-			if why := difference(r.name); why != "" {
-				r.state, r.why = "differs", why
+			if why := difference(r.Name); why != "" {
+				r.State, r.Why = "differs", why
 			}
 		}
-		if r.state != "passed" || !strings.Contains(r.name, "/") {
+		if r.State != "passed" || !strings.Contains(r.Name, "/") {
 			all = append(all, r)
 		}
 	}
 	ran := slices.Clone(all)
-	all = slices.DeleteFunc(all, func(r result) bool { // its parts say it
-		return slices.ContainsFunc(ran, func(part result) bool { return strings.HasPrefix(part.name, r.name+"/") })
+	all = slices.DeleteFunc(all, func(r conformance.Result) bool { // its parts say it
+		return slices.ContainsFunc(ran, func(part conformance.Result) bool { return strings.HasPrefix(part.Name, r.Name+"/") })
 	})
 	for _, g := range skips {
 		for _, t := range g.tests {
-			all = append(all, result{t, "left out", g.why})
+			all = append(all, conformance.Result{Name: t, State: "left out", Why: g.why})
 		}
 	}
-	slices.SortStableFunc(all, func(a, b result) int { return cmp.Compare(a.name, b.name) })
 	return all
 }
 
 // failed names the tests that failed and should not have.
-func failed(all []result) error {
+func failed(all []conformance.Result) error {
 	var names []string
 	for _, r := range all {
-		if r.state == "failed" {
-			names = append(names, r.name)
+		if r.State == "failed" {
+			names = append(names, r.Name)
 		}
 	}
 	if len(names) > 0 {
@@ -83,38 +73,10 @@ func failed(all []result) error {
 	return nil
 }
 
-// table is the results as a section of the documentation.
-func table(all []result, version, kernel string, day time.Time) string {
-	count := map[string]int{}
-	for _, r := range all {
-		count[r.state]++
-	}
-	var b strings.Builder
-	fmt.Fprintf(&b, `%s, Linux %s, %s, containerd %s: **%d passed, %d failed, %d differ, %d skipped by themselves, %d left out**.
-
-| test | result | why not |
-|---|---|---|
-`, day.Format(time.DateOnly), kernel, runtime.GOARCH, version, count["passed"], count["failed"], count["differs"], count["skipped"], count["left out"])
-	for _, r := range all {
-		fmt.Fprintf(&b, "| %s | %s | %s |\n", page.Cell(r.name), r.state, page.Cell(r.why))
-	}
-	return b.String()
-}
-
-// writeConformance turns the results into a section of docs/conformance.md.
-func writeConformance(repo string, all []result) error {
-	var u unix.Utsname
-	if err := unix.Uname(&u); err != nil {
-		return fmt.Errorf("read kernel version: %w", err)
-	}
-	version, err := page.Version(filepath.Join(repo, "hack", "tools", "containerd"), "github.com/containerd/containerd/v2")
-	if err != nil {
-		return err
-	}
-	section := table(all, version, unix.ByteSliceToString(u.Release[:]), time.Now())
-	if err := page.Write(filepath.Join(repo, "docs", "conformance.md"), "containerd", section); err != nil {
-		return err
-	}
-	fmt.Println("wrote docs/conformance.md")
-	return nil
+var containerdSuite = conformance.Suite{
+	Section: "containerd", Each: "test", Program: "containerd", Tools: "hack/tools/containerd", Module: "github.com/containerd/containerd/v2",
+	Summary: func(count map[string]int) string {
+		return fmt.Sprintf("%d passed, %d failed, %d differ, %d skipped by themselves, %d left out",
+			count["passed"], count["failed"], count["differs"], count["skipped"], count["left out"])
+	},
 }

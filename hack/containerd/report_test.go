@@ -30,7 +30,7 @@ func TestTheTableSaysWhatBecameOfEveryTest(t *testing.T) {
 	if err := failed(all); err == nil || err.Error() != "failed: TestPodUserNS/volumes_permissions" {
 		t.Errorf("%v", err)
 	}
-	got := table(all, "v1.2.3", "6.1", time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC))
+	got := containerdSuite.Table(all, "v1.2.3", "6.1", time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC))
 	for _, want := range []string{
 		"2026-01-02, Linux 6.1", "containerd v1.2.3: **1 passed, 1 failed, 2 differ, 1 skipped by themselves,",
 		"| TestRuntimeHandler | passed |  |", `| TestImageFSInfo | skipped | not \| here |`,

@@ -11,7 +11,6 @@ import (
 	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
-	"github.com/google/go-containerregistry/pkg/v1/mutate"
 
 	"github.com/cri-sandbox/cri-sandbox/hack/testimages"
 )
@@ -143,7 +142,7 @@ func (b *builder) add(config v1.Config, files []testimages.File, names ...string
 	if b.err != nil {
 		return
 	}
-	img, err := onTop(b.base, config, files)
+	img, err := testimages.OnTop(b.base, config, files)
 	if err != nil {
 		b.err = fmt.Errorf("build image %s: %w", names[0], err)
 		return
@@ -151,23 +150,6 @@ func (b *builder) add(config v1.Config, files []testimages.File, names ...string
 	for _, n := range names {
 		b.out[n] = img
 	}
-}
-
-// onTop adds a layer to an image and gives it another config.
-func onTop(base v1.Image, config v1.Config, files []testimages.File) (v1.Image, error) {
-	top, err := testimages.Image(config, files)
-	if err != nil {
-		return nil, err
-	}
-	layers, err := top.Layers()
-	if err != nil {
-		return nil, err
-	}
-	img, err := mutate.AppendLayers(base, layers...)
-	if err != nil {
-		return nil, err
-	}
-	return mutate.Config(img, config)
 }
 
 // compile builds a static program of this folder.

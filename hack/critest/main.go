@@ -23,11 +23,13 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"slices"
 	"syscall"
+	"time"
 
+	"github.com/cri-sandbox/cri-sandbox/hack/conformance"
+	"github.com/cri-sandbox/cri-sandbox/hack/steps"
 	"github.com/cri-sandbox/cri-sandbox/hack/testenv"
 	"github.com/cri-sandbox/cri-sandbox/hack/testimages"
 )
@@ -40,12 +42,7 @@ var registries = []string{"registry.k8s.io", "k8s.gcr.io", "gcr.io"}
 const config = "[security]\nprivileged_pods = 'sandbox'\n\n[nri]\nrequest_timeout = '30s'\n"
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := run(ctx, os.Args[1:]); err != nil {
-		fmt.Fprintln(os.Stderr, "critest:", err)
-		os.Exit(1)
-	}
+	steps.Main("critest", time.Hour, func(ctx context.Context) error { return run(ctx, os.Args[1:]) })
 }
 
 func run(ctx context.Context, args []string) (err error) {
@@ -74,13 +71,13 @@ func run(ctx context.Context, args []string) (err error) {
 	report := filepath.Join(env.Dir, "critest.json")
 	suiteErr := suite(ctx, env, program, append([]string{"--ginkgo.json-report", report}, args...))
 	if suiteErr != nil {
-		keepLog(env)
+		conformance.KeepLog(env, "critest")
 	}
 	var pageErr error
 	if len(args) == 0 { // a choice of specs says nothing of the others
 		pageErr = writeConformance(env.Repo, report)
 	}
-	return errors.Join(suiteErr, pageErr, leftovers(ctx, env))
+	return errors.Join(suiteErr, pageErr, conformance.Leftovers(ctx, env))
 }
 
 // push pushes the images and returns the digest of the one that is pulled by it.
@@ -158,27 +155,4 @@ func suite(ctx context.Context, env *testenv.Env, program string, args []string)
 		return fmt.Errorf("run suite: %w", err)
 	}
 	return nil
-}
-
-// leftovers removes the images that the suite pulled and looks for what it leaves.
-func leftovers(ctx context.Context, env *testenv.Env) error {
-	if _, err := env.Crictl(ctx, "rmp", "-fa"); err != nil {
-		return err
-	}
-	if _, err := env.Crictl(ctx, "rmi", "-a"); err != nil {
-		return err
-	}
-	return env.Audit(ctx)
-}
-
-// keepLog saves the daemon's log from the folder that is about to be removed.
-func keepLog(env *testenv.Env) {
-	b, err := os.ReadFile(env.DaemonLog())
-	if err != nil {
-		return
-	}
-	path := filepath.Join(os.TempDir(), "critest-daemon.log")
-	if os.WriteFile(path, b, 0o644) == nil {
-		fmt.Fprintln(os.Stderr, "the daemon's log is in", path)
-	}
 }

@@ -1,20 +1,14 @@
 package main
 
 import (
-	"cmp"
 	"encoding/json"
 	"fmt"
 	"os"
-	"path/filepath"
 	"regexp"
-	"runtime"
 	"slices"
 	"strings"
-	"time"
 
-	"golang.org/x/sys/unix"
-
-	"github.com/cri-sandbox/cri-sandbox/hack/page"
+	"github.com/cri-sandbox/cri-sandbox/hack/conformance"
 )
 
 // spec is what is read of a spec in Ginkgo's JSON report.
@@ -50,8 +44,8 @@ func (s spec) reason() string {
 	return "left out by an argument"
 }
 
-// readReport returns the specs of a report, ordered by name.
-func readReport(path string) ([]spec, error) {
+// readReport returns what became of the specs of a report.
+func readReport(path string) ([]conformance.Result, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("read report: %w", err)
@@ -60,54 +54,33 @@ func readReport(path string) ([]spec, error) {
 	if err := json.Unmarshal(data, &suites); err != nil {
 		return nil, fmt.Errorf("decode report: %w", err)
 	}
-	var specs []spec
+	var results []conformance.Result
 	for _, s := range suites {
 		for _, sp := range s.SpecReports {
-			if sp.LeafNodeType == "It" {
-				specs = append(specs, sp)
+			if sp.LeafNodeType != "It" {
+				continue
 			}
+			if sp.State != "passed" && sp.State != "skipped" {
+				sp.State = "failed" // or panicked, or timed out
+			}
+			results = append(results, conformance.Result{Name: strings.TrimPrefix(sp.name(), "[k8s.io] "), State: sp.State, Why: sp.reason()})
 		}
 	}
-	slices.SortStableFunc(specs, func(a, b spec) int { return cmp.Compare(a.name(), b.name()) })
-	return specs, nil
+	return results, nil
 }
 
-// table is the report as a section of the documentation.
-func table(specs []spec, version, kernel string, day time.Time) string {
-	count := map[string]int{}
-	for _, s := range specs {
-		count[s.State]++
-	}
-	var b strings.Builder
-	fmt.Fprintf(&b, `%s, Linux %s, %s, critest %s: **%d passed, %d failed, %d skipped** of %d.
-
-| spec | result | why not |
-|---|---|---|
-`, day.Format(time.DateOnly), kernel, runtime.GOARCH, version, count["passed"], len(specs)-count["passed"]-count["skipped"], count["skipped"], len(specs))
-	for _, s := range specs {
-		fmt.Fprintf(&b, "| %s | %s | %s |\n", page.Cell(strings.TrimPrefix(s.name(), "[k8s.io] ")), s.State, page.Cell(s.reason()))
-	}
-	return b.String()
+var suiteOfCritest = conformance.Suite{
+	Section: "critest", Each: "spec", Program: "critest", Tools: "hack/tools", Module: "sigs.k8s.io/cri-tools",
+	Summary: func(count map[string]int) string {
+		return fmt.Sprintf("%d passed, %d failed, %d skipped", count["passed"], count["failed"], count["skipped"])
+	},
 }
 
 // writeConformance turns the suite's report into docs/conformance.md.
 func writeConformance(repo, report string) error {
-	specs, err := readReport(report)
+	results, err := readReport(report)
 	if err != nil {
 		return err
 	}
-	var u unix.Utsname
-	if err := unix.Uname(&u); err != nil {
-		return fmt.Errorf("read kernel version: %w", err)
-	}
-	version, err := page.Version(filepath.Join(repo, "hack", "tools"), "sigs.k8s.io/cri-tools")
-	if err != nil {
-		return err
-	}
-	section := table(specs, version, unix.ByteSliceToString(u.Release[:]), time.Now())
-	if err := page.Write(filepath.Join(repo, "docs", "conformance.md"), "critest", section); err != nil {
-		return err
-	}
-	fmt.Println("wrote docs/conformance.md")
-	return nil
+	return suiteOfCritest.Write(repo, results)
 }

@@ -13,25 +13,13 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/signal"
-	"syscall"
 	"time"
 
 	"github.com/cri-sandbox/cri-sandbox/hack/steps"
 	"github.com/cri-sandbox/cri-sandbox/hack/testenv"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	// A hung step must end in the clean-up, not in a hung terminal.
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
-	defer cancel()
-	if err := run(ctx); err != nil {
-		fmt.Fprintf(os.Stderr, "\ndemo: %v\n", err)
-		os.Exit(1)
-	}
-}
+func main() { steps.Main("demo", 5*time.Minute, run) }
 
 func run(ctx context.Context) (err error) {
 	d := &demo{}
@@ -54,5 +42,5 @@ func (d *demo) start(ctx context.Context) (string, error) {
 		return "", err
 	}
 	d.env = env
-	return fmt.Sprintf("socket %s\nregistry %s, pods in %s on bridge %s", env.Endpoint, env.Registry, env.Subnet, env.Name), nil
+	return env.String(), nil
 }

@@ -1,13 +1,29 @@
-// Package steps runs what a person watches: one line a step, with its time, and
+// Package steps is of programs that a person watches: one line a step, with its time, and
 // what it has to show below. It knows nothing of nodes.
 package steps
 
 import (
 	"context"
 	"fmt"
+	"os"
+	"os/signal"
 	"strings"
+	"syscall"
 	"time"
 )
+
+// Main runs a program that a signal or the limit ends in order: a hung step must end in
+// the clean-up, not in a hung terminal.
+func Main(name string, limit time.Duration, run func(ctx context.Context) error) {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	if err := run(ctx); err != nil {
+		fmt.Fprintf(os.Stderr, "\n%s: %v\n", name, err)
+		os.Exit(1)
+	}
+}
 
 // Step is one line. Do returns what is to be shown below it.
 type Step struct {

@@ -38,6 +38,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"gvisor.dev/gvisor/pkg/cleanup"
@@ -216,6 +217,26 @@ func (e *Env) makeDirs() error {
 		}
 	}
 	return nil
+}
+
+// String tells people where to look.
+func (e *Env) String() string {
+	return fmt.Sprintf("socket %s\nregistry %s, pods in %s on bridge %s", e.Endpoint, e.Registry, e.Subnet, e.Name)
+}
+
+// End is Close, and looks whether it has left anything. It says what it has looked for.
+func (e *Env) End() (string, error) {
+	if err := e.Close(); err != nil {
+		return "", err
+	}
+	o, err := e.Observe()
+	if err != nil {
+		return "", err
+	}
+	if left := o.Since(Observation{}); len(left) > 0 {
+		return "", fmt.Errorf("left behind: %s", strings.Join(left, ", "))
+	}
+	return o.String(), nil
 }
 
 // Close stops the daemon and removes all that the environment and its pods left

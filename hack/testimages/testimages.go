@@ -171,6 +171,11 @@ type File struct {
 func Image(config v1.Config, files []File) (v1.Image, error) {
 	base := mutate.MediaType(empty.Image, types.OCIManifestSchema1)
 	base = mutate.ConfigMediaType(base, types.OCIConfigJSON)
+	return OnTop(base, config, files)
+}
+
+// OnTop adds a layer to an image and gives it another config.
+func OnTop(base v1.Image, config v1.Config, files []File) (v1.Image, error) {
 	return build(base, config, layer(files))
 }
 

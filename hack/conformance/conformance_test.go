@@ -1,4 +1,4 @@
-package page
+package conformance
 
 import "testing"
 
@@ -13,7 +13,7 @@ func TestASectionIsReplacedAndNothingElse(t *testing.T) {
 			t.Errorf("%q became %q", text, got)
 		}
 	}
-	if got := Cell("a|b\nc"); got != `a\|b` {
+	if got := cell("a|b\nc"); got != `a\|b` {
 		t.Errorf("cell %q", got)
 	}
 }
