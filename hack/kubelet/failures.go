@@ -16,33 +16,8 @@ import (
 	"github.com/cri-sandbox/cri-sandbox/hack/steps"
 )
 
-// crash sees the container in back-off and started again, with its exit code and
-// its last words.
-func (w *walk) crash(ctx context.Context) (string, error) {
-	backoff := false
-	p, err := w.run(ctx, "crash", func(p *pod) error {
-		c := p.container("crash")
-		if c.State.Waiting != nil && c.State.Waiting.Reason == "CrashLoopBackOff" {
-			backoff = true
-		}
-		if !backoff || c.RestartCount < 2 || c.LastState.Terminated == nil {
-			return errors.New("no CrashLoopBackOff and two restarts yet")
-		}
-		return nil
-	})
-	if err != nil {
-		return "", err
-	}
-	last := p.container("crash").LastState.Terminated
-	if last.ExitCode != 3 || last.Reason != "Error" || last.Message != "the reason\n" {
-		return "", fmt.Errorf("the last end is reported as %+v", *last)
-	}
-	_, err = w.logHas(ctx, "crash", url.Values{"previous": {"true"}}, "no more of it")
-	return fmt.Sprintf("%d restarts, exit code %d, termination message %q", p.container("crash").RestartCount, last.ExitCode, last.Message), err
-}
-
-// sick sees the container whose probe fails killed and started again, and its
-// neighbour left alone.
+// sick sees the container whose probe fails killed and started again, with its last
+// words, and its neighbour left alone.
 func (w *walk) sick(ctx context.Context) (string, error) {
 	p, err := w.run(ctx, "sick", func(p *pod) error {
 		if c := p.container("sick"); c.RestartCount < 1 || c.State.Running == nil {
@@ -58,33 +33,11 @@ func (w *walk) sick(ctx context.Context) (string, error) {
 	if last == nil || last.ExitCode != 137 && last.ExitCode != 143 || p.container("well").RestartCount != 0 {
 		return "", fmt.Errorf("last end %+v, neighbour restarted %d times", last, p.container("well").RestartCount)
 	}
-	return fmt.Sprintf("exit code %d, one restart", last.ExitCode), nil
-}
-
-func (w *walk) greedy(ctx context.Context) (string, error) {
-	p, err := w.run(ctx, "greedy", func(p *pod) error {
-		c := p.container("greedy")
-		for _, t := range []*struct {
-			ExitCode        int
-			Reason, Message string
-		}{c.State.Terminated, c.LastState.Terminated} {
-			if t == nil {
-				continue
-			}
-			if t.Reason != "OOMKilled" || t.ExitCode != 137 {
-				return fatal{fmt.Errorf("it ended with %+v", *t)}
-			}
-			return nil
-		}
-		return errors.New("it has not ended")
-	})
-	if err != nil {
-		return "", err
+	if last.Message != "the reason\n" {
+		return "", fmt.Errorf("the termination message is %q", last.Message)
 	}
-	if n := p.container("modest").RestartCount; n != 0 {
-		return "", fmt.Errorf("its neighbour was restarted %d times", n)
-	}
-	return "OOMKilled, exit code 137; its neighbour runs on", nil
+	_, err = w.logHas(ctx, "sick", url.Values{"previous": {"true"}}, "fell ill 1")
+	return fmt.Sprintf("exit code %d, one restart, termination message %q", last.ExitCode, last.Message), err
 }
 
 // steady are the pods that no later step disturbs on its own.
@@ -159,19 +112,6 @@ func (w *walk) killDaemon(ctx context.Context) (string, error) {
 	})
 }
 
-// sandboxPID is the pid of a sandbox process on the node, by the verbose status.
-func (w *walk) sandboxPID(ctx context.Context, id string) (int, error) {
-	resp, err := w.env.Client.Runtime.PodSandboxStatus(ctx, &runtimeapi.PodSandboxStatusRequest{PodSandboxId: id, Verbose: true})
-	if err != nil {
-		return 0, fmt.Errorf("get status of sandbox: %w", err)
-	}
-	var info struct{ Pid int }
-	if err := json.Unmarshal([]byte(resp.Info["info"]), &info); err != nil || info.Pid == 0 {
-		return 0, fmt.Errorf("read pid of sandbox in %q: %v", resp.Info["info"], err)
-	}
-	return info.Pid, nil
-}
-
 func (w *walk) killSandbox(ctx context.Context) (string, error) {
 	sandboxes, err := w.sandboxes(ctx)
 	if err != nil {
@@ -181,11 +121,15 @@ func (w *walk) killSandbox(ctx context.Context) (string, error) {
 	if old == nil {
 		return "", errors.New("the pod has no sandbox")
 	}
-	pid, err := w.sandboxPID(ctx, old.Id)
+	resp, err := w.env.Client.Runtime.PodSandboxStatus(ctx, &runtimeapi.PodSandboxStatusRequest{PodSandboxId: old.Id, Verbose: true})
 	if err != nil {
-		return "", err
+		return "", fmt.Errorf("get status of sandbox: %w", err)
 	}
-	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+	var info struct{ Pid int }
+	if err := json.Unmarshal([]byte(resp.Info["info"]), &info); err != nil || info.Pid == 0 {
+		return "", fmt.Errorf("read pid of sandbox in %q: %v", resp.Info["info"], err)
+	}
+	if err := syscall.Kill(info.Pid, syscall.SIGKILL); err != nil {
 		return "", fmt.Errorf("kill sandbox process: %w", err)
 	}
 	var fresh *runtimeapi.PodSandbox

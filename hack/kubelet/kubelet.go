@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	_ "embed"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -21,6 +22,12 @@ import (
 
 // nodeName is the kubelet's name for its node; static pods have it as a suffix.
 const nodeName = "node"
+
+// tunables are what a kubelet sets on its node, below /proc/sys.
+const tunables = "vm/overcommit_memory vm/panic_on_oom kernel/panic kernel/panic_on_oops kernel/keys/root_maxkeys kernel/keys/root_maxbytes"
+
+//go:embed cover.sh
+var cover string
 
 // kubelet is the kubelet's process and its folders.
 type kubelet struct {
@@ -52,22 +59,12 @@ func newKubelet(env *testenv.Env) (*kubelet, error) {
 	if err := unix.Mount("", k.root(), "", unix.MS_SHARED, ""); err != nil {
 		return nil, fmt.Errorf("share kubelet's root: %w", err)
 	}
-	port, err := freePort()
+	l, err := net.Listen("tcp", "127.0.0.1:0") // nobody listens there now
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("find free port: %w", err)
 	}
-	k.port = port
-	return k, makeCgroups(env.CgroupParent)
-}
-
-// freePort finds one that nobody listens on now.
-func freePort() (int, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, fmt.Errorf("find free port: %w", err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port, nil
+	k.port = l.Addr().(*net.TCPAddr).Port
+	return k, errors.Join(l.Close(), env.MakeCgroups())
 }
 
 // config is a KubeletConfiguration. The upper part is what docs/kubernetes.md
@@ -80,12 +77,13 @@ func (k *kubelet) config(more map[string]any) map[string]any {
 		"failCgroupV1":             false,
 		"featureGates":             map[string]bool{"PodAndContainerStatsFromCRI": true},
 
-		"staticPodPath":  k.manifests(),
-		"podLogsDir":     k.env.LogDir,
-		"address":        "127.0.0.1",
-		"port":           k.port,
-		"healthzPort":    0,
-		"cgroupRoot":     k.cgroupRoot(),
+		"staticPodPath": k.manifests(),
+		"podLogsDir":    k.env.LogDir,
+		"address":       "127.0.0.1",
+		"port":          k.port,
+		"healthzPort":   0,
+		// The environment's cgroup in the kubelet's form, which knows of no suffix.
+		"cgroupRoot":     "/" + k.env.Name,
 		"authentication": map[string]any{"anonymous": map[string]any{"enabled": true}, "webhook": map[string]any{"enabled": false}},
 		"authorization":  map[string]any{"mode": "AlwaysAllow"},
 
@@ -96,21 +94,14 @@ func (k *kubelet) config(more map[string]any) map[string]any {
 		"evictionHard":                map[string]string{"memory.available": "1Mi", "nodefs.available": "1%", "imagefs.available": "1%"},
 		"imageGCHighThresholdPercent": 100,
 
-		"fileCheckFrequency":          "1s",
-		"syncFrequency":               "5s",
-		"volumeStatsAggPeriod":        "5s",
-		"containerLogMaxSize":         "64Ki",
-		"containerLogMaxFiles":        3,
-		"containerLogMonitorInterval": "3s",
-		"crashLoopBackOff":            map[string]any{"maxContainerRestartPeriod": "2s"},
+		"fileCheckFrequency":   "1s",
+		"syncFrequency":        "5s",
+		"volumeStatsAggPeriod": "5s",
+		"crashLoopBackOff":     map[string]any{"maxContainerRestartPeriod": "2s"},
 	}
 	maps.Copy(c, more)
 	return c
 }
-
-// cgroupRoot is the environment's cgroup in the kubelet's form, which does not
-// know of systemd's suffix.
-func (k *kubelet) cgroupRoot() string { return "/" + k.env.Name }
 
 // start runs a kubelet with more in its configuration and waits until it serves.
 // Whatever an earlier one has left in its folders is this one's.
@@ -145,18 +136,15 @@ func (k *kubelet) start(ctx context.Context, more map[string]any) error {
 }
 
 func (k *kubelet) spawn(config string) error {
-	self, err := os.Executable()
-	if err != nil {
-		return err
-	}
 	log, err := os.OpenFile(k.log(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		return err
 	}
 	defer log.Close()
-	cmd := exec.Command(self, privateVerb, k.root(), k.program(),
+	cmd := exec.Command("/bin/sh", "-c", cover, "kubelet", k.program(),
 		"--config", config, "--root-dir", k.root(), "--cert-dir", filepath.Join(k.env.Dir, "pki"),
 		"--hostname-override", nodeName, "--v", "2")
+	cmd.Env = append(os.Environ(), "TUNABLES="+tunables)
 	cmd.Stdout, cmd.Stderr = log, log
 	// Not Unshareflags: with these Go makes every mount private, also those that
 	// have to be shared.
@@ -180,14 +168,13 @@ func (k *kubelet) stop(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	k.cmd.Process.Signal(syscall.SIGTERM)
+	defer func() { k.cmd = nil }()
 	select {
 	case <-k.done:
-		k.cmd = nil
 		return nil
 	case <-ctx.Done():
 		k.cmd.Process.Kill()
 		<-k.done
-		k.cmd = nil
 		return errors.New("stop kubelet: it had to be killed")
 	}
 }
@@ -206,4 +193,12 @@ func (k *kubelet) logTail(n int) string {
 		}
 	}
 	return strings.Join(lines[max(0, len(lines)-n):], "")
+}
+
+// nodesOwn describes what cover.sh protects: whether there are the kubelet's folders on
+// the node, links to logs of this kubelet's pods in them, and the values of the tunables.
+func nodesOwn() string {
+	out, _ := exec.Command("/bin/sh", "-c", `ls -d /var/lib/kubelet /var/log/containers /var/log/pods /var/log/*/*-`+nodeName+`_default_*
+		for name in `+tunables+`; do echo "$name"; cat "/proc/sys/$name"; done`).CombinedOutput() // some are absent
+	return string(out)
 }

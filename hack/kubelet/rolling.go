@@ -12,21 +12,6 @@ import (
 // rollingPods is how many pods are replaced at once.
 const rollingPods = 10
 
-// rollingManifest is a web server as Deployments have it. Its version is in its
-// environment.
-const rollingManifest = `apiVersion: v1
-kind: Pod
-metadata: {name: %[1]s, namespace: default}
-spec:
-  terminationGracePeriodSeconds: 10
-  containers:
-  - name: web
-    image: %[3]s
-    args: ["8080"]
-    env: [{name: VERSION, value: "%[2]d"}]
-    readinessProbe: {httpGet: {path: /, port: 8080}, periodSeconds: 1, timeoutSeconds: 5}
-`
-
 // rolling replaces pods as an update of a Deployment does, all of them at once: new ones
 // are made, and the ones before removed when those are ready. It tells how long either
 // took. (A static pod that changes under its name would tell of the kubelet alone, which
@@ -36,7 +21,7 @@ func (w *walk) rolling(ctx context.Context) (string, error) {
 	for version := range 3 {
 		start := time.Now()
 		for i := range rollingPods {
-			if err := w.putRolling(i, version); err != nil {
+			if err := w.put("rolling", rollingName(i, version), version); err != nil {
 				return "", err
 			}
 		}
@@ -84,13 +69,3 @@ func (w *walk) removeRolling(ctx context.Context, version int) (time.Duration, e
 }
 
 func rollingName(i, version int) string { return fmt.Sprintf("rolling-%d-%d", version, i) }
-
-func (w *walk) putRolling(i, version int) error {
-	name := rollingName(i, version)
-	text := fmt.Sprintf(rollingManifest, name, version, w.env.Images["web"])
-	temporary := filepath.Join(w.env.Dir, name+".yaml")
-	if err := os.WriteFile(temporary, []byte(text), 0o644); err != nil {
-		return fmt.Errorf("write manifest: %w", err)
-	}
-	return os.Rename(temporary, filepath.Join(w.kubelet.manifests(), name+".yaml"))
-}

@@ -5,153 +5,106 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/netip"
 	"slices"
 	"strings"
 )
 
-func parseAddr(s string) netip.Addr {
-	a, _ := netip.ParseAddr(s) // the zero Addr is in no subnet
-	return a
+// usage is a part of what /stats/summary says.
+type usage map[string]any
+
+// number finds one by its path, such as memory.rssBytes; 0 when it is absent.
+func (u usage) number(path string) float64 {
+	at, rest, deeper := strings.Cut(path, ".")
+	if deeper {
+		below, _ := u[at].(map[string]any)
+		return usage(below).number(rest)
+	}
+	n, _ := u[at].(float64)
+	return n
 }
 
-// usage is what the walk reads of /stats/summary.
-type usage struct {
-	CPU     *struct{ UsageNanoCores, UsageCoreNanoSeconds *uint64 }
-	Memory  *struct{ UsageBytes, WorkingSetBytes, RSSBytes, PageFaults *uint64 }
-	Rootfs  *struct{ UsedBytes, CapacityBytes *uint64 }
-	Network *struct {
-		Name             string
-		RxBytes, TxBytes *uint64
+// summary is what the kubelet reads of the pod app: all but what its volumes hold comes
+// from the daemon's statistics.
+type summary struct {
+	Pods []struct {
+		PodRef     struct{ Name string }
+		Network    struct{ Name string }
+		Containers []usage
+		Volume     []usage
 	}
 }
 
-type podUsage struct {
-	PodRef struct{ Name string }
-	usage
-	Containers []struct {
-		Name string
-		usage
-	}
-	Volume       []struct{ Name string }
-	ProcessStats *struct {
-		ProcessCount *uint64 `json:"process_count"`
-	} `json:"process_stats"`
-	EphemeralStorage *struct{ UsedBytes *uint64 } `json:"ephemeral-storage"`
-}
-
-func known(name string, numbers ...*uint64) error {
-	for i, n := range numbers {
-		if n == nil || *n == 0 {
-			return fmt.Errorf("%s: number %d is absent or 0", name, i+1)
+// known checks that none of the numbers is absent or 0.
+func known(of string, u usage, paths ...string) error {
+	for _, path := range paths {
+		if u.number(path) == 0 {
+			return fmt.Errorf("%s of %s is absent or 0", path, of)
 		}
 	}
 	return nil
 }
 
-// complete says what is missing for the pod app.
-func (p *podUsage) complete() error {
-	switch {
-	case p.CPU == nil || p.Memory == nil || p.Network == nil || p.ProcessStats == nil || p.EphemeralStorage == nil:
-		return errors.New("CPU, memory, network, processes or storage of the pod is missing")
-	case len(p.Containers) != 3 || len(p.Volume) < 3:
-		return fmt.Errorf("%d containers and %d volumes", len(p.Containers), len(p.Volume))
-	case p.Network.Name != "eth0":
-		return fmt.Errorf("the interface is %q", p.Network.Name)
+// appSummary says what is missing of the pod app.
+func appSummary(text string) error {
+	var s summary
+	var all struct{ Pods []usage }
+	if err := errors.Join(json.Unmarshal([]byte(text), &s), json.Unmarshal([]byte(text), &all)); err != nil {
+		return fatal{fmt.Errorf("decode summary: %w", err)}
 	}
-	errs := []error{
-		known("CPU of the pod", p.CPU.UsageNanoCores, p.CPU.UsageCoreNanoSeconds),
-		known("memory of the pod", p.Memory.UsageBytes, p.Memory.WorkingSetBytes, p.Memory.RSSBytes),
-		known("network", p.Network.RxBytes, p.Network.TxBytes),
-		known("processes", p.ProcessStats.ProcessCount),
-	}
-	for _, c := range p.Containers {
-		if c.CPU == nil || c.Memory == nil || c.Rootfs == nil {
-			errs = append(errs, fmt.Errorf("CPU, memory or rootfs of container %s is missing", c.Name))
+	for i, p := range s.Pods {
+		if p.PodRef.Name != "app-"+nodeName {
 			continue
 		}
-		errs = append(errs, known("CPU of "+c.Name, c.CPU.UsageCoreNanoSeconds), known("memory of "+c.Name, c.Memory.WorkingSetBytes),
-			known("rootfs of "+c.Name, c.Rootfs.CapacityBytes, c.Rootfs.UsedBytes))
+		if len(p.Containers) != 3 || len(p.Volume) < 3 || p.Network.Name != "eth0" {
+			return fmt.Errorf("%d containers, %d volumes, interface %q", len(p.Containers), len(p.Volume), p.Network.Name)
+		}
+		errs := []error{known("the pod", all.Pods[i], "cpu.usageNanoCores", "cpu.usageCoreNanoSeconds", "memory.usageBytes", "memory.workingSetBytes",
+			"memory.rssBytes", "network.rxBytes", "network.txBytes", "process_stats.process_count", "ephemeral-storage.usedBytes")}
+		for _, c := range p.Containers {
+			errs = append(errs, known(fmt.Sprint("container ", c["name"]), c, "cpu.usageCoreNanoSeconds", "memory.workingSetBytes", "rootfs.capacityBytes", "rootfs.usedBytes"))
+		}
+		return errors.Join(errs...)
 	}
-	return errors.Join(errs...)
+	return errors.New("the pod is not in the summary")
 }
 
-func (w *walk) summary(ctx context.Context) (string, error) {
-	var found *podUsage
+// series are those that dashboards of Kubernetes are made from.
+var series = map[string][]string{
+	"/metrics/cadvisor": {
+		"container_cpu_usage_seconds_total", "container_memory_working_set_bytes", "container_memory_rss",
+		"container_memory_usage_bytes", "container_network_receive_bytes_total", "container_network_transmit_bytes_total",
+		"container_fs_usage_bytes", "container_spec_memory_limit_bytes", "container_oom_events_total",
+		"container_processes", "container_threads", "container_start_time_seconds",
+	},
+	"/metrics/resource": {
+		"container_cpu_usage_seconds_total", "container_memory_working_set_bytes", "pod_cpu_usage_seconds_total", "pod_memory_working_set_bytes",
+	},
+}
+
+func (w *walk) stats(ctx context.Context) (string, error) {
 	// The kubelet measures volumes in the background, and a rate takes two looks.
 	err := poll(ctx, func() error {
 		text, err := w.kubelet.get(ctx, "/stats/summary", nil)
 		if err != nil {
 			return err
 		}
-		var s struct{ Pods []podUsage }
-		if err := json.Unmarshal([]byte(text), &s); err != nil {
-			return fatal{fmt.Errorf("decode summary: %w", err)}
-		}
-		i := slices.IndexFunc(s.Pods, func(p podUsage) bool { return p.PodRef.Name == "app-"+nodeName })
-		if i < 0 {
-			return errors.New("the pod is not in the summary")
-		}
-		found = &s.Pods[i]
-		return found.complete()
+		return appSummary(text)
 	})
 	if err != nil {
-		b, _ := json.MarshalIndent(found, "", " ")
-		return string(b), err
-	}
-	return fmt.Sprintf("app: %d millicores, working set %d MiB, %d processes, %s received %d and sent %d bytes",
-		*found.CPU.UsageNanoCores/1e6, *found.Memory.WorkingSetBytes>>20, *found.ProcessStats.ProcessCount,
-		found.Network.Name, *found.Network.RxBytes, *found.Network.TxBytes), nil
-}
-
-// metrics looks for the series that dashboards of Kubernetes are made from.
-func (w *walk) metrics(ctx context.Context) (string, error) {
-	text, err := w.kubelet.get(ctx, "/metrics/cadvisor", nil)
-	if err != nil {
 		return "", err
 	}
-	pod := `namespace="default",pod="app-` + nodeName + `"`
-	var missing []string
-	for _, name := range []string{
-		"container_cpu_usage_seconds_total", "container_memory_working_set_bytes", "container_memory_rss",
-		"container_memory_usage_bytes", "container_network_receive_bytes_total", "container_network_transmit_bytes_total",
-		"container_fs_usage_bytes", "container_spec_memory_limit_bytes", "container_oom_events_total",
-		"container_processes", "container_threads", "container_start_time_seconds",
-	} {
-		if !hasSeries(text, name, pod) {
-			missing = append(missing, name)
+	labels := `namespace="default",pod="app-` + nodeName + `"`
+	for path, names := range series {
+		text, err := w.kubelet.get(ctx, path, nil)
+		if err != nil {
+			return "", err
+		}
+		lines := slices.DeleteFunc(strings.Split(text, "\n"), func(line string) bool { return !strings.Contains(line, labels) })
+		for _, name := range names {
+			if !slices.ContainsFunc(lines, func(line string) bool { return strings.HasPrefix(line, name+"{") }) {
+				return "", fmt.Errorf("%s has no %s for the pod; it has\n%s", path, name, strings.Join(lines, "\n"))
+			}
 		}
 	}
-	if len(missing) > 0 {
-		return "", fmt.Errorf("/metrics/cadvisor has no %s for the pod; it has\n%s", strings.Join(missing, ", "), grep(text, pod))
-	}
-	resource, err := w.kubelet.get(ctx, "/metrics/resource", nil)
-	if err != nil {
-		return "", err
-	}
-	for _, name := range []string{"container_cpu_usage_seconds_total", "container_memory_working_set_bytes", "pod_cpu_usage_seconds_total", "pod_memory_working_set_bytes"} {
-		if !hasSeries(resource, name, pod) {
-			return resource, fmt.Errorf("/metrics/resource has no %s for the pod", name)
-		}
-	}
-	return fmt.Sprintf("%d series of the pod", strings.Count(grep(text, pod), "\n")), nil
-}
-
-func hasSeries(text, name, labels string) bool {
-	for line := range strings.Lines(text) {
-		if strings.HasPrefix(line, name+"{") && strings.Contains(line, labels) {
-			return true
-		}
-	}
-	return false
-}
-
-func grep(text, words string) string {
-	var out strings.Builder
-	for line := range strings.Lines(text) {
-		if strings.Contains(line, words) {
-			out.WriteString(line)
-		}
-	}
-	return out.String()
+	return "app: CPU, memory, processes, eth0 and storage, and the series of dashboards", nil
 }

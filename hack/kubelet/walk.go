@@ -41,12 +41,8 @@ func (w *walk) steps() []steps.Step {
 		{Title: "a pod with user ids of its own", Do: w.private},
 		{Title: "a pod on the node's network runs to its end", Do: w.job},
 		{Title: "ten pods are replaced at once, twice", Do: w.rolling},
-		{Title: "/stats/summary: CPU, memory, network, volumes", Do: w.summary},
-		{Title: "/metrics/cadvisor and /metrics/resource", Do: w.metrics},
-		{Title: "a container that ends is started again, with back-off", Do: w.crash},
+		{Title: "/stats/summary, /metrics/cadvisor and /metrics/resource", Do: w.stats},
 		{Title: "a failed liveness probe restarts one container", Do: w.sick},
-		{Title: "a container over its memory limit is OOMKilled", Do: w.greedy},
-		{Title: "the kubelet turns a log over, and no line is lost", Do: w.chatty},
 		{Title: "kill -9 the daemon and start it again: no pod is touched", Do: w.killDaemon},
 		{Title: "kill -9 a sandbox process: the kubelet makes another sandbox", Do: w.killSandbox},
 		{Title: "restart the kubelet with EventedPLEG and streamed lists: no pod is touched", Do: w.restartKubelet},
@@ -74,9 +70,7 @@ func (w *walk) close(failed bool) error {
 		errs = append(errs, w.kubelet.stop(ctx), w.note(ctx))
 	}
 	// It sweeps the mounts and cgroups, too.
-	errs = append(errs, w.env.Close())
-	w.env = nil
-	return errors.Join(errs...)
+	return errors.Join(append(errs, w.env.Close())...)
 }
 
 // note makes the environment know the pods that the kubelet made.
@@ -102,44 +96,39 @@ func (w *walk) startNode(ctx context.Context) (string, error) {
 		return "", err
 	}
 	// What is left at the end is compared with now.
-	if err := env.MarkBaseline(); err != nil {
-		return "", err
-	}
-	return fmt.Sprintf("socket %s\nregistry %s, pods in %s on bridge %s", env.Endpoint, env.Registry, env.Subnet, env.Name), nil
+	return env.String(), env.MarkBaseline()
 }
 
 func (w *walk) startKubelet(ctx context.Context) (string, error) {
-	if err := w.kubelet.start(ctx, nil); err != nil {
-		return "", err
-	}
-	return "API on " + w.kubelet.url("", nil), nil
+	return "API on " + w.kubelet.url("", nil), w.kubelet.start(ctx, nil)
 }
 
-// put hands a manifest to the kubelet.
-func (w *walk) put(name string) error {
-	t, err := template.ParseFS(manifests, "pods/"+name+".yaml")
+// put hands a manifest to the kubelet, as a pod of a name. Of those that come in versions
+// it says which one it is.
+func (w *walk) put(manifest, name string, version int) error {
+	t, err := template.ParseFS(manifests, "pods/"+manifest+".yaml")
 	if err != nil {
 		return fmt.Errorf("read manifest: %w", err)
 	}
 	var text bytes.Buffer
 	err = t.Execute(&text, map[string]any{
-		"Busybox": w.env.Images["busybox"], "Web": w.env.Images["web"],
-		"Host": w.kubelet.host(), "Registry": w.env.Registry, "Lines": chattyLines,
+		"Name": name, "Version": version, "Busybox": w.env.Images["busybox"], "Web": w.env.Images["web"],
+		"Host": w.kubelet.host(), "Registry": w.env.Registry,
 	})
 	if err != nil {
 		return fmt.Errorf("fill manifest: %w", err)
 	}
 	// Renamed into place: the kubelet watches the folder.
-	path := filepath.Join(w.kubelet.manifests(), name+".yaml")
-	if err := os.WriteFile(w.env.Dir+"/"+name+".yaml", text.Bytes(), 0o644); err != nil {
+	temporary := filepath.Join(w.env.Dir, name+".yaml")
+	if err := os.WriteFile(temporary, text.Bytes(), 0o644); err != nil {
 		return fmt.Errorf("write manifest: %w", err)
 	}
-	return os.Rename(w.env.Dir+"/"+name+".yaml", path)
+	return os.Rename(temporary, filepath.Join(w.kubelet.manifests(), name+".yaml"))
 }
 
 // run hands a manifest to the kubelet and waits until good returns nil.
 func (w *walk) run(ctx context.Context, name string, good func(*pod) error) (*pod, error) {
-	if err := w.put(name); err != nil {
+	if err := w.put(name, name, 0); err != nil {
 		return nil, err
 	}
 	return w.kubelet.await(ctx, name, good)
@@ -168,16 +157,4 @@ func wants(text string, words ...string) error {
 		}
 	}
 	return nil
-}
-
-func ready(p *pod) error {
-	if !p.ready() {
-		return errors.New("it is not ready")
-	}
-	return nil
-}
-
-func firstLines(s string, n int) string {
-	lines := strings.SplitAfter(s, "\n")
-	return strings.Join(lines[:min(n, len(lines))], "")
 }
