@@ -33,7 +33,7 @@ func (m metaBlobs) Writer(ctx context.Context, opts ...content.WriterOpt) (conte
 // diskBlobs is the content store that the metadata uses.
 type diskBlobs struct{ content.Store }
 
-// Writer implements content.Ingester. A download whose folder could not be
+// Writer implements content.Ingester. A download whose directory could not be
 // filled in is removed: without its name in it, no collection recognises it.
 func (d diskBlobs) Writer(ctx context.Context, opts ...content.WriterOpt) (content.Writer, error) {
 	var want content.WriterOpts

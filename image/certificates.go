@@ -48,7 +48,7 @@ func textsIn(v any) []string {
 	return nil
 }
 
-// dockerCertificates are the files that the library reads in a folder without a
+// dockerCertificates are the files that the library reads in a directory without a
 // hosts.toml.
 func dockerCertificates(dir string) ([]string, error) {
 	entries, err := os.ReadDir(dir)

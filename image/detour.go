@@ -7,7 +7,7 @@ import (
 	continuity "github.com/containerd/continuity/fs"
 )
 
-// detour is by how much a folder's path is longer than its name in the archive.
+// detour is by how much a directory's path is longer than its name in the archive.
 type detour struct {
 	name  string
 	bytes int

@@ -32,7 +32,7 @@ func TestWhatIsRememberedOfALayerIsBounded(t *testing.T) {
 		return e.headers - before - int64(len(name)+len(link))
 	}
 	if n := check(tar.TypeReg, "short/f", ""); n != 0 {
-		t.Errorf("a file in a folder counts %d bytes more than its name", n)
+		t.Errorf("a file in a directory counts %d bytes more than its name", n)
 	}
 	check(tar.TypeSymlink, "l", long)
 	if err := os.Symlink(long, filepath.Join(root, "l")); err != nil {
@@ -44,7 +44,7 @@ func TestWhatIsRememberedOfALayerIsBounded(t *testing.T) {
 			t.Errorf("a file behind a link counts %d bytes more than its name, not %d", n, extra)
 		}
 	}
-	// A link that takes the place of a folder, through that same folder.
+	// A link that takes the place of a directory, through that same directory.
 	check(tar.TypeSymlink, "short/up", "..")
 	if err := os.Symlink("..", filepath.Join(root, "short", "up")); err != nil {
 		t.Fatal(err)

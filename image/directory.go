@@ -13,26 +13,26 @@ import (
 // depth of the tree.
 const maxOpen = 64
 
-// directory is an open folder of a tree that a container or an image made. Such a
+// directory is an open directory of a tree that a container or an image made. Such a
 // tree is gone through by descriptor: a path leads elsewhere as soon as somebody
 // puts a symbolic link in its way, and ends at PATH_MAX.
 type directory struct {
 	fd   int
 	stat unix.Stat_t
-	buf  *[8 << 10]byte // bounds what is kept of a folder with many entries
+	buf  *[8 << 10]byte // bounds what is kept of a directory with many entries
 	rest []byte         // of buf: entries that next has not given yet
 	pos  int64          // where reading goes on behind the last given entry
 }
 
 var directoryBuffers = sync.Pool{New: func() any { return new([8 << 10]byte) }}
 
-// openDir opens a folder below the one that is open as at, or above it: "..". It
+// openDir opens a directory below the one that is open as at, or above it: "..". It
 // goes through no symbolic link at the end of name, and never to another mount.
 func openDir(at int, name string) (*directory, error) {
 	return openHow(at, name, unix.RESOLVE_NO_XDEV|unix.RESOLVE_NO_SYMLINKS)
 }
 
-// openRoot opens the folder in which a tree begins; its path is our own.
+// openRoot opens the directory in which a tree begins; its path is our own.
 func openRoot(path string) (*directory, error) { return openHow(unix.AT_FDCWD, path, 0) }
 
 func openHow(at int, name string, resolve uint64) (*directory, error) {
@@ -71,7 +71,7 @@ func (d *directory) next() (string, error) {
 			size = int(binary.NativeEndian.Uint16(d.rest[16:]))
 		}
 		if size <= header || size > len(d.rest) {
-			return "", fmt.Errorf("read folder: entry of %d bytes", size)
+			return "", fmt.Errorf("read directory: entry of %d bytes", size)
 		}
 		d.pos = int64(binary.NativeEndian.Uint64(d.rest[8:]))
 		name := unix.ByteSliceToString(d.rest[header:size])

@@ -178,7 +178,7 @@ func TestUsageIsTrueToTheDisk(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		// The snapshotter's two folders are not counted.
+		// The snapshotter's two directories are not counted.
 		if u.Bytes > disk.bytes || disk.bytes-u.Bytes > 16<<10 || disk.inodes-u.Inodes > 4 {
 			t.Errorf("%s: usage %+v, on disk %+v", when, u, *disk)
 		}

@@ -19,17 +19,17 @@
 //
 //	<Root>/
 //	  meta.db              bolt: names, blobs, snapshots, leases; its lock makes
-//	                       the folder the property of one process
-//	  boot                 id of the boot in which the folder was last opened
+//	                       the directory the property of one process
+//	  boot                 id of the boot in which the directory was last opened
 //	  content/             manifests and configs; layers only until unpacked
 //	  overlayfs/           snapshotter: metadata.db, snapshots/<n>/{fs,work}
 //	  rootfs/<key>/        root file system of one container, or a mounted volume
 //	    layer.json         the chain it stands on; written before the mount
 //	    layer-<n>          what its sandbox writes to, or
-//	    fs/ work/          upper and work folder of the overlay mount
+//	    fs/ work/          upper and work directory of the overlay mount
 //	  mapped/<n>/          the layers through a mapping of ids, during one mount
 //	  reserve              space that deletions on a full disk make use of
-//	  empty/               lower folder of images without a layer
+//	  empty/               lower directory of images without a layer
 //	  trash/               writable layers on their way out
 //
 // # Invariants

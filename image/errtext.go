@@ -17,7 +17,7 @@ var urlQuery = regexp.MustCompile(`(https?://[^\s"'?]*\?)[^\s"']*`)
 // errorText is what may be told of an error: without secrets and queries of
 // URLs, in one line of a bounded length. secrets are texts that must not appear.
 func errorText(err error, secrets []string) string {
-	// The unpacker wraps the names of its temporary folders around it, which
+	// The unpacker wraps the names of its temporary directories around it, which
 	// differ each time: no two events would be the same.
 	if bad, ok := errors.AsType[badLayer](err); ok {
 		err = bad

@@ -51,7 +51,7 @@ func (s *Store) pullWith(ctx context.Context, named reference.Named, conn *conne
 		if retryable(classify(cause)) {
 			s.keepForRetry(ctx, named.String())
 		} else {
-			s.discard(ctx, named.String())
+			s.deleteDownloads(ctx, named.String())
 		}
 		return Image{}, err
 	}
@@ -96,16 +96,16 @@ func (s *Store) download(ctx context.Context, fetcher remotes.Fetcher, target oc
 		unpack.WithLimiter(s.downloads),
 		unpack.WithDuplicationSuppressor(&s.unpacking),
 		// No unpack limiter: with one, layers of an image are unpacked at the
-		// same time, and folders that a layer does not list itself lose the
+		// same time, and directories that a layer does not list itself lose the
 		// mode that a layer below gave them.
 	)
 	if err != nil {
 		return fmt.Errorf("prepare unpack: %w", err)
 	}
 	// The unpacker gives up on the first error without waiting for its other
-	// downloads; the gate does.
-	var g gate
-	handler := unpacker.Unpack(g.guard(images.Handlers(
+	// downloads; the group of handlers does.
+	var g handlerGroup
+	handler := unpacker.Unpack(g.add(images.Handlers(
 		images.HandlerFunc(v.before),
 		fetchChecked(s.content, fetcher),
 		images.HandlerFunc(v.after),
@@ -285,13 +285,13 @@ func checkDocument(desc ocispec.Descriptor) error {
 	return nil
 }
 
-// gate counts the handlers at work and lets none in once closed.
-type gate struct {
+// handlerGroup keeps count of the handlers at work and lets none begin once closed.
+type handlerGroup struct {
 	mu     sync.RWMutex // read-locked by each handler at work
 	closed bool         // +checklocks:mu
 }
 
-func (g *gate) guard(h images.Handler) images.Handler {
+func (g *handlerGroup) add(h images.Handler) images.Handler {
 	return images.HandlerFunc(func(ctx context.Context, desc ocispec.Descriptor) ([]ocispec.Descriptor, error) {
 		g.mu.RLock()
 		defer g.mu.RUnlock()
@@ -302,8 +302,8 @@ func (g *gate) guard(h images.Handler) images.Handler {
 	})
 }
 
-// close waits for the handlers at work.
-func (g *gate) close() {
+// close waits for the handlers at work and lets no other begin.
+func (g *handlerGroup) close() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.closed = true

@@ -11,7 +11,7 @@ import (
 
 // A FIFO of an image connects processes of one container, so each container needs its
 // own. To make them without a walk through its files, the names of those that a layer
-// has are noted when it is unpacked, in a file beside the folder of the layer, which
+// has are noted when it is unpacked, in a file beside the directory of the layer, which
 // goes with it.
 
 // fifoList is that file.
@@ -27,7 +27,7 @@ func (e *entries) noteFIFO(h *tar.Header) {
 	}
 }
 
-// writeFIFOs notes them beside the layer's folder.
+// writeFIFOs notes them beside the layer's directory.
 func writeFIFOs(layer string, names []string) error {
 	if len(names) == 0 {
 		return nil

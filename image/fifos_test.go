@@ -26,7 +26,7 @@ func TestFIFOsOfLayers(t *testing.T) {
 	push(t, host+"/many", buildImage(t, v1.Config{}, gzipLayer(many...), gzipLayer(fifo("top"))))
 	push(t, host+"/none", buildImage(t, v1.Config{}, gzipLayer(file("a", "b"))))
 	push(t, host+"/app", buildImage(t, v1.Config{},
-		gzipLayer(folder("run", 0o755), fifo("run/one"), fifo("./run//two"), fifo("run/gone"), file("file", "x")),
+		gzipLayer(dirEntry("run", 0o755), fifo("run/one"), fifo("./run//two"), fifo("run/gone"), file("file", "x")),
 		plainLayer(file("run/.wh.gone", ""), fifo("three"), fifo("run/one"))))
 	app, none, all := mustPull(t, s, host+"/app"), mustPull(t, s, host+"/none"), mustPull(t, s, host+"/many")
 	check := func() {

@@ -205,7 +205,7 @@ type blobReader struct{ *bytes.Reader }
 
 func (blobReader) Close() error { return nil }
 
-// Whatever a layer holds, nothing outside of its folder changes, and what it may
+// Whatever a layer holds, nothing outside of its directory changes, and what it may
 // fill is bounded.
 func FuzzLayer(f *testing.F) {
 	if os.Geteuid() != 0 {
@@ -239,7 +239,7 @@ func FuzzLayer(f *testing.F) {
 		}
 		entries, err := os.ReadDir(base)
 		if err != nil || len(entries) != 3 {
-			t.Errorf("the folder above the layer holds %v, %v", entries, err)
+			t.Errorf("the directory above the layer holds %v, %v", entries, err)
 		}
 		if got := readFile(t, precious); got != "precious" {
 			t.Errorf("the file outside holds %q", got)

@@ -34,7 +34,7 @@ func needRoot(t testing.TB) {
 	}
 }
 
-// newStore opens a store in a new folder and closes it after the test, when it
+// newStore opens a store in a new directory and closes it after the test, when it
 // also takes away what the test left mounted.
 func newStore(t testing.TB, opts Options) *Store {
 	t.Helper()
@@ -123,7 +123,7 @@ func file(name, content string) func(*tar.Writer) {
 	return entry(tar.Header{Name: name, Mode: 0o644}, content)
 }
 
-func folder(name string, mode int64) func(*tar.Writer) {
+func dirEntry(name string, mode int64) func(*tar.Writer) {
 	return entry(tar.Header{Name: name, Mode: mode, Typeflag: tar.TypeDir}, "")
 }
 

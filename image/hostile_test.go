@@ -22,7 +22,7 @@ func hardlink(name, to string) func(*tar.Writer) {
 	return entry(tar.Header{Name: name, Typeflag: tar.TypeLink, Linkname: to, Mode: 0o644}, "")
 }
 
-// victim is a folder that hostile layers aim at.
+// victim is a directory that hostile layers aim at.
 func victim(t *testing.T) (dir string, unharmed func()) {
 	t.Helper()
 	dir = t.TempDir()
@@ -33,12 +33,12 @@ func victim(t *testing.T) (dir string, unharmed func()) {
 	if err := os.Mkdir(filepath.Join(dir, "sub"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	folder, before := lstat(t, dir), lstat(t, precious)
+	parent, before := lstat(t, dir), lstat(t, precious)
 	return dir, func() {
 		t.Helper()
 		entries, err := os.ReadDir(dir)
 		if err != nil || len(entries) != 2 {
-			t.Errorf("the folder outside holds %v, %v", entries, err)
+			t.Errorf("the directory outside holds %v, %v", entries, err)
 		}
 		if got := readFile(t, precious); got != "precious" {
 			t.Errorf("the file outside holds %q", got)
@@ -47,8 +47,8 @@ func victim(t *testing.T) (dir string, unharmed func()) {
 		if after.Mode != before.Mode || after.Uid != before.Uid || after.Nlink != before.Nlink {
 			t.Errorf("the file outside was %+v and is %+v", before, after)
 		}
-		if now := lstat(t, dir); now.Mode != folder.Mode || now.Uid != folder.Uid {
-			t.Errorf("the folder outside was %+v and is %+v", folder, now)
+		if now := lstat(t, dir); now.Mode != parent.Mode || now.Uid != parent.Uid {
+			t.Errorf("the directory outside was %+v and is %+v", parent, now)
 		}
 	}
 }
@@ -69,26 +69,26 @@ func TestHostileLayers(t *testing.T) {
 	}{
 		"write through an absolute link":     {gzipLayer(symlink("a", out), odd("a/precious"), odd("a/new")), false},
 		"write through a relative link":      {gzipLayer(symlink("a", up), odd("a/precious"), odd("a/new")), false},
-		"write through a chain of links":     {gzipLayer(symlink("a", "b"), symlink("b", "c/d"), folder("c", 0o755), symlink("c/d", up), odd("a/precious")), false},
+		"write through a chain of links":     {gzipLayer(symlink("a", "b"), symlink("b", "c/d"), dirEntry("c", 0o755), symlink("c/d", up), odd("a/precious")), false},
 		"write over a link to the file":      {gzipLayer(symlink("a", out+"/precious"), odd("a")), false},
-		"folder becomes a link":              {gzipLayer(folder("a", 0o755), odd("a/x"), symlink("a", out), odd("a/precious")), false},
-		"folder over a link":                 {gzipLayer(symlink("a", out), entry(tar.Header{Name: "a", Typeflag: tar.TypeDir, Mode: 0o777, Uid: 1000}, "")), false},
-		"folder below a link":                {gzipLayer(symlink("a", out), entry(tar.Header{Name: "a/sub", Typeflag: tar.TypeDir, Mode: 0o777, Uid: 1000}, "")), false},
-		"hard link through a link":           {gzipLayer(symlink("a", out), folder("b", 0o755), hardlink("b/x", "a/precious"), odd("b/x")), true},
+		"directory becomes a link":           {gzipLayer(dirEntry("a", 0o755), odd("a/x"), symlink("a", out), odd("a/precious")), false},
+		"directory over a link":              {gzipLayer(symlink("a", out), entry(tar.Header{Name: "a", Typeflag: tar.TypeDir, Mode: 0o777, Uid: 1000}, "")), false},
+		"directory below a link":             {gzipLayer(symlink("a", out), entry(tar.Header{Name: "a/sub", Typeflag: tar.TypeDir, Mode: 0o777, Uid: 1000}, "")), false},
+		"hard link through a link":           {gzipLayer(symlink("a", out), dirEntry("b", 0o755), hardlink("b/x", "a/precious"), odd("b/x")), true},
 		"hard link to a link":                {gzipLayer(symlink("a", out+"/precious"), hardlink("b", "a"), odd("b")), false},
 		"hard link to an absolute path":      {gzipLayer(hardlink("b", out+"/precious"), odd("b")), true},
 		"hard link upwards":                  {gzipLayer(hardlink("b", up+"/precious")), true},
 		"hard link to itself":                {gzipLayer(hardlink("b", "b")), true},
 		"entry upwards":                      {gzipLayer(odd(up + "/new")), true},
-		"entry upwards later":                {gzipLayer(folder("a", 0o755), odd("a/../../new")), true},
+		"entry upwards later":                {gzipLayer(dirEntry("a", 0o755), odd("a/../../new")), true},
 		"whiteout through a link":            {gzipLayer(symlink("a", out), file("a/.wh.precious", "")), false},
-		"opaque folder through a link":       {gzipLayer(symlink("a", out), file("a/.wh..wh..opq", "")), false},
-		"whiteout of the parent":             {gzipLayer(folder("a", 0o755), file("a/.wh...", "")), true},
-		"whiteout of the folder":             {gzipLayer(folder("a", 0o755), file("a/.wh..", "")), true},
+		"opaque directory through a link":    {gzipLayer(symlink("a", out), file("a/.wh..wh..opq", "")), false},
+		"whiteout of the parent":             {gzipLayer(dirEntry("a", 0o755), file("a/.wh...", "")), true},
+		"whiteout of the directory":          {gzipLayer(dirEntry("a", 0o755), file("a/.wh..", "")), true},
 		"whiteout of the root":               {gzipLayer(file(".wh..", "")), true},
 		"whiteout upwards":                   {gzipLayer(file("../.wh.x", "")), true},
 		"links in a circle":                  {gzipLayer(symlink("a", "b"), symlink("b", "a"), odd("a/x")), true},
-		"folder below a file":                {gzipLayer(odd("a"), odd("a/b")), true},
+		"directory below a file":             {gzipLayer(odd("a"), odd("a/b")), true},
 		"long name":                          {gzipLayer(odd(strings.Repeat("n", 300))), true},
 		"long path":                          {gzipLayer(odd(strings.Repeat("n/", 3000) + "x")), true},
 		"name of a megabyte":                 {gzipLayer(odd(strings.Repeat("n", 1<<20-100))), true},
@@ -103,7 +103,7 @@ func TestHostileLayers(t *testing.T) {
 		"a file for the root":                {gzipLayer(odd(".")), false},
 		"a FIFO and a file of the same name": {gzipLayer(entry(tar.Header{Name: "p", Typeflag: tar.TypeFifo, Mode: 0o666}, ""), odd("p")), false},
 	} {
-		for _, below := range [][]*rawLayer{nil, {gzipLayer(folder("a", 0o755), file("a/precious", "below"), file("keep", "x"))}} {
+		for _, below := range [][]*rawLayer{nil, {gzipLayer(dirEntry("a", 0o755), file("a/precious", "below"), file("keep", "x"))}} {
 			t.Run(fmt.Sprintf("%s on %d", name, len(below)), func(t *testing.T) {
 				host := newRegistry(t, nil)
 				s := newStore(t, Options{})
@@ -143,17 +143,17 @@ func overlayEntry(name string) func(*tar.Writer) {
 func TestOverlayAttributesAreDropped(t *testing.T) {
 	host := newRegistry(t, nil)
 	s := newStore(t, Options{})
-	push(t, host+"/app", buildImage(t, v1.Config{}, gzipLayer(folder("a", 0o755), file("a/below", "x")), gzipLayer(overlayEntry("a"))))
+	push(t, host+"/app", buildImage(t, v1.Config{}, gzipLayer(dirEntry("a", 0o755), file("a/below", "x")), gzipLayer(overlayEntry("a"))))
 	root := mounted(t, s, "c", mustPull(t, s, host+"/app"))
 	if !exists(root + "/a/below") {
-		t.Error("a folder became opaque without a whiteout")
+		t.Error("a directory became opaque without a whiteout")
 	}
-	folders, err := filepath.Glob(filepath.Join(s.snapshotsDir(), "*/fs/a"))
-	if err != nil || len(folders) != 2 {
-		t.Fatalf("folders %v, %v", folders, err)
+	directories, err := filepath.Glob(filepath.Join(s.snapshotsDir(), "*/fs/a"))
+	if err != nil || len(directories) != 2 {
+		t.Fatalf("directories %v, %v", directories, err)
 	}
 	kept := false
-	for _, dir := range folders {
+	for _, dir := range directories {
 		list := make([]byte, 1000)
 		n, err := unix.Llistxattr(dir, list)
 		if err != nil || strings.Contains(string(list[:n]), "trusted.overlay.") {

@@ -36,7 +36,7 @@ type Image struct {
 // layers is the read-only part of a root file system.
 type layers struct {
 	chain string   // empty for an image without a layer
-	lower []string // layer folders below overlayfs/snapshots, topmost first
+	lower []string // layer directories below overlayfs/snapshots, topmost first
 	size  uint64   // bytes
 }
 
@@ -159,7 +159,7 @@ func (s *Store) reindex(ctx context.Context, fresh targets) (broken []string, _ 
 				img, err = s.load(ctx, r.Target)
 			}
 			if errdefs.IsNotFound(err) || errdefs.IsInvalidArgument(err) {
-				klog.ErrorS(err, "Image is not complete, its name is dropped", "name", r.Name)
+				klog.ErrorS(err, "Failed to load an image that is not complete; its name is dropped", "name", r.Name)
 				broken = append(broken, r.Name)
 				continue
 			} else if err != nil {
@@ -234,7 +234,7 @@ func (s *Store) load(ctx context.Context, target ocispec.Descriptor) (*Image, er
 }
 
 // openLayers makes sure that the chain of these layers is held, and finds its
-// folders and size.
+// directories and size.
 func (s *Store) openLayers(ctx context.Context, diffIDs []digest.Digest) (layers, error) {
 	if len(diffIDs) == 0 {
 		return layers{}, nil

@@ -18,7 +18,7 @@ import (
 	"github.com/cri-sandbox/cri-sandbox/internal/crashpoint"
 )
 
-// applier unpacks a layer into the folder of a new snapshot. It exists beside
+// applier unpacks a layer into the directory of a new snapshot. It exists beside
 // containerd's own because that one takes no filter: an entry that points out of
 // its layer is turned inwards there, and refused here.
 type applier struct {
@@ -39,7 +39,7 @@ func (a applier) Apply(ctx context.Context, desc ocispec.Descriptor, mounts []mo
 	if _, err := images.DiffCompression(ctx, desc.MediaType); err != nil {
 		return ocispec.Descriptor{}, badLayer{fmt.Errorf("layer type %s is not supported", desc.MediaType)}
 	}
-	dir, parents, err := layerFolders(mounts)
+	dir, parents, err := layerDirs(mounts)
 	if err != nil {
 		return ocispec.Descriptor{}, err
 	}
@@ -61,7 +61,7 @@ func (a applier) Apply(ctx context.Context, desc ocispec.Descriptor, mounts []mo
 	if len(parents) > 0 {
 		opts = append(opts,
 			archive.WithConvertWhiteout(archive.OverlayConvertWhiteout),
-			// A folder that this layer uses without listing it takes mode and
+			// A directory that this layer uses without listing it takes mode and
 			// owner from the layers below. This works only because layers of an
 			// image are unpacked one after the other.
 			archive.WithParents(parents))
@@ -85,9 +85,9 @@ func (a applier) Apply(ctx context.Context, desc ocispec.Descriptor, mounts []mo
 	return ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer, Digest: sum.Digest(), Size: counted.n}, nil
 }
 
-// layerFolders takes the folder to fill, and those of the layers below it, from
+// layerDirs takes the directory to fill, and those of the layers below it, from
 // the snapshotter's answer: a bind mount for the lowest layer, else an overlay.
-func layerFolders(mounts []mount.Mount) (dir string, parents []string, _ error) {
+func layerDirs(mounts []mount.Mount) (dir string, parents []string, _ error) {
 	if len(mounts) == 1 && mounts[0].Type == "bind" {
 		return mounts[0].Source, nil, nil
 	}
@@ -101,7 +101,7 @@ func layerFolders(mounts []mount.Mount) (dir string, parents []string, _ error) 
 		}
 	}
 	if dir == "" {
-		return "", nil, fmt.Errorf("unpack layer: no folder in mounts %v", mounts)
+		return "", nil, fmt.Errorf("unpack layer: no directory in mounts %v", mounts)
 	}
 	return dir, parents, nil
 }

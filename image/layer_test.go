@@ -29,13 +29,13 @@ func exists(path string) bool {
 func TestLayersStack(t *testing.T) {
 	root := rootOf(t,
 		gzipLayer(
-			folder("etc", 0o755), file("etc/gone", "x"), file("etc/kept", "old"), file("etc/changed", "old"),
-			folder("opaque", 0o755), file("opaque/below", "x"),
-			folder("dir", 0o750), file("dir/a", "x"),
+			dirEntry("etc", 0o755), file("etc/gone", "x"), file("etc/kept", "old"), file("etc/changed", "old"),
+			dirEntry("opaque", 0o755), file("opaque/below", "x"),
+			dirEntry("dir", 0o750), file("dir/a", "x"),
 		),
 		zstdLayer(
 			file("etc/.wh.gone", ""), file("etc/changed", "new"),
-			folder("opaque", 0o755), file("opaque/.wh..wh..opq", ""), file("opaque/above", "y"),
+			dirEntry("opaque", 0o755), file("opaque/.wh..wh..opq", ""), file("opaque/above", "y"),
 		),
 		plainLayer(
 			file(".wh.dir", ""), file("dir2/implicit", "z"),
@@ -78,11 +78,11 @@ func TestLayerKeepsAttributes(t *testing.T) {
 	}
 }
 
-// A folder that a later layer uses without listing it keeps the mode it has from
+// A directory that a later layer uses without listing it keeps the mode it has from
 // below. Unpacking layers side by side loses it.
 func TestImplicitFolderKeepsMode(t *testing.T) {
 	root := rootOf(t,
-		gzipLayer(folder("tmp", 0o1777), entry(tar.Header{Name: "home", Typeflag: tar.TypeDir, Mode: 0o700, Uid: 1000, Gid: 1000}, "")),
+		gzipLayer(dirEntry("tmp", 0o1777), entry(tar.Header{Name: "home", Typeflag: tar.TypeDir, Mode: 0o700, Uid: 1000, Gid: 1000}, "")),
 		gzipLayer(file("other", "x")),
 		gzipLayer(file("tmp/file", "x"), file("home/file", "x")),
 	)

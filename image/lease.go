@@ -43,30 +43,30 @@ func (s *Store) release(ctx context.Context, name string) {
 	s.keepForRetry(ctx, name)
 	if err := s.deleteLeases(ctx, s.leasesOf(name)); err != nil {
 		// They expire in time; the image is complete.
-		klog.ErrorS(err, "Downloads of a finished pull stay for now", "image", name)
+		klog.ErrorS(err, "Failed to remove the leases of a finished pull; its downloads stay until they expire", "image", name)
 	}
 	s.sweepSoon()
 }
 
-// discard deletes what a pull and earlier tries for the same name have left. It
+// deleteDownloads deletes what a pull and earlier tries for the same name have left. It
 // returns when the space is free: the disk may be full.
-func (s *Store) discard(ctx context.Context, name string) {
+func (s *Store) deleteDownloads(ctx context.Context, name string) {
 	defer s.reserve.lend()()
 	s.doubtful.Store(true)
 	s.keepForRetry(ctx, name)
 	err := errors.Join(s.deleteLeases(ctx, s.leasesOf(name)), s.sweep(ctx))
 	if err != nil && s.ctx.Err() == nil {
-		klog.ErrorS(err, "Downloads of a failed pull stay for now", "image", name)
+		klog.ErrorS(err, "Failed to remove the downloads of a failed pull; they stay until they expire", "image", name)
 	}
 }
 
-// forgetTries deletes what earlier pulls of these names have left for a retry that
+// deleteEarlierDownloads deletes what earlier pulls of these names have left for a retry that
 // will not come: the image is complete, or goes.
-func (s *Store) forgetTries(ctx context.Context, names []string) {
+func (s *Store) deleteEarlierDownloads(ctx context.Context, names []string) {
 	for _, name := range names {
 		if err := s.deleteLeases(ctx, s.leasesOf(name)); err != nil {
 			// They expire in time.
-			klog.ErrorS(err, "Downloads of an earlier pull stay for now", "image", name)
+			klog.ErrorS(err, "Failed to remove the downloads of an earlier pull; they stay until they expire", "image", name)
 		}
 	}
 }

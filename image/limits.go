@@ -149,7 +149,7 @@ func (c *countingReader) Read(p []byte) (int, error) {
 // entries looks at the entries of one layer, in their order.
 type entries struct {
 	budget  *budget
-	root    string // the folder that the layer is unpacked to
+	root    string // the directory that the layer is unpacked to
 	headers int64  // bytes of names and attributes so far
 	links   bool   // an entry may lie elsewhere than its name says
 	last    detour

@@ -13,14 +13,14 @@ import (
 	"github.com/cri-sandbox/cri-sandbox/internal/idmap"
 )
 
-// withLayers calls f with the folder of all layers, in which their files have the
+// withLayers calls f with the directory of all layers, in which their files have the
 // owners that ids gives them.
 //
-// An overlay mount keeps mounts of its own of the lower folders it is given, with
+// An overlay mount keeps mounts of its own of the lower directories it is given, with
 // their mapping (Linux 5.19), so the mapped copy of the tree is needed during the
 // call of mount(2) alone. It is attached below the root meanwhile: before Linux
-// 6.15 overlay does not take a folder of a tree that is attached nowhere.
-func (s *Store) withLayers(ids idmap.Mapping, f func(folder *os.File) error) error {
+// 6.15 overlay does not take a directory of a tree that is attached nowhere.
+func (s *Store) withLayers(ids idmap.Mapping, f func(dir *os.File) error) error {
 	if ids.IsZero() {
 		return f(s.mounts.layers)
 	}
@@ -36,7 +36,7 @@ func (s *Store) withLayers(ids idmap.Mapping, f func(folder *os.File) error) err
 	defer tree.Close()
 	target, err := os.MkdirTemp(s.mappedDir(), "")
 	if err != nil {
-		return fmt.Errorf("make folder of mapped layers: %w", diskError(err))
+		return fmt.Errorf("make directory of mapped layers: %w", diskError(err))
 	}
 	defer removeMapped(target)
 	crashpoint.Here("before mapped layers")
@@ -44,17 +44,17 @@ func (s *Store) withLayers(ids idmap.Mapping, f func(folder *os.File) error) err
 		return err
 	}
 	crashpoint.Here("after mapped layers")
-	folder, err := openFolder(target)
+	dir, err := openDirFile(target)
 	if err != nil {
 		return err
 	}
-	defer folder.Close()
-	return f(folder)
+	defer dir.Close()
+	return f(dir)
 }
 
 func (s *Store) mappedDir() string { return filepath.Join(s.opts.Root, "mapped") }
 
-// removeMapped takes a mapped copy of the layers away. The folder is removed as
+// removeMapped takes a mapped copy of the layers away. The directory is removed as
 // an empty one only: what is still mounted there are the layers themselves.
 func removeMapped(target string) {
 	err := unmount(target)
@@ -62,7 +62,7 @@ func removeMapped(target string) {
 		err = unix.Rmdir(target)
 	}
 	if err != nil && !errors.Is(err, unix.ENOENT) {
-		klog.ErrorS(err, "Mapped layers stay mounted until the next start", "target", target)
+		klog.ErrorS(err, "Failed to remove mapped layers; they stay mounted until the next start", "target", target)
 	}
 }
 

@@ -14,7 +14,7 @@ import (
 func RootfsOnDisk(root string) ([]string, error) {
 	entries, err := os.ReadDir(filepath.Join(root, "rootfs"))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("list rootfs folders: %w", err)
+		return nil, fmt.Errorf("list rootfs directories: %w", err)
 	}
 	keys := make([]string, 0, len(entries))
 	for _, e := range entries {
@@ -36,7 +36,7 @@ func RemoveRootfs(root, key string) error {
 	return nil
 }
 
-// CheckRoot finds out by a trial mount whether the file system of a folder, which
+// CheckRoot finds out by a trial mount whether the file system of a directory, which
 // exists, can carry the root file systems of containers. It leaves nothing.
 func CheckRoot(dir string) error {
 	probe, err := os.MkdirTemp(dir, ".overlay-")

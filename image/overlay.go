@@ -12,7 +12,7 @@ import (
 )
 
 // mounter makes overlay mounts. All paths it hands to the kernel go through
-// descriptors of the two folders they lie in: they stay short, which leaves room
+// descriptors of the two directories they lie in: they stay short, which leaves room
 // in the one page of mount options for some 140 layers, and a comma or a colon
 // in the root's path cannot break the list.
 type mounter struct {
@@ -22,14 +22,14 @@ type mounter struct {
 }
 
 // newMounter finds out by a trial mount which options the kernel takes, and
-// whether the file system below root can carry an upper folder at all.
+// whether the file system below root can carry an upper directory at all.
 func newMounter(root, layers string) (*mounter, error) {
 	m := &mounter{}
 	var err error
-	if m.root, err = openFolder(root); err != nil {
+	if m.root, err = openDirFile(root); err != nil {
 		return nil, err
 	}
-	if m.layers, err = openFolder(layers); err != nil {
+	if m.layers, err = openDirFile(layers); err != nil {
 		m.close()
 		return nil, err
 	}
@@ -40,10 +40,10 @@ func newMounter(root, layers string) (*mounter, error) {
 	return m, nil
 }
 
-func openFolder(dir string) (*os.File, error) {
+func openDirFile(dir string) (*os.File, error) {
 	f, err := os.OpenFile(dir, os.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, fmt.Errorf("open folder %s: %w", dir, err)
+		return nil, fmt.Errorf("open directory %s: %w", dir, err)
 	}
 	return f, nil
 }
@@ -69,7 +69,7 @@ func (m *mounter) probe() (string, error) {
 		}
 	}
 	// index and metacopy default to what the kernel was built with. An index
-	// would tie an upper folder to the identity of its lower ones, which breaks
+	// would tie an upper directory to the identity of its lower ones, which breaks
 	// when the disk is copied. metacopy would leave the data of a changed file
 	// in the image's layer, so that the writable layer lies about its size.
 	fixed := ""
@@ -98,30 +98,30 @@ func (m *mounter) probe() (string, error) {
 		"use a root on ext4 or xfs, as root, with the overlay module loaded: %w", root, last, errdefs.ErrFailedPrecondition)
 }
 
-// mount joins the layer folders lower (relative to the folder layers, topmost
-// first) and the folder dir (relative to the root, with fs and work in it) at
+// mount joins the layer directories lower (relative to the directory layers, topmost
+// first) and the directory dir (relative to the root, with fs and work in it) at
 // target.
 func (m *mounter) mount(layers *os.File, lower []string, dir, target string) error {
 	root := fmt.Sprintf("/proc/self/fd/%d/", m.root.Fd())
 	list := root + "empty"
 	if len(lower) > 0 {
-		list = inFolder(layers, lower)
+		list = joinPaths(layers, lower)
 	}
 	return m.overlay(target, 0, "lowerdir="+list+",upperdir="+root+dir+"/fs,workdir="+root+dir+"/work"+m.options, len(lower))
 }
 
-// view joins layer folders for reading only.
+// view joins layer directories for reading only.
 func (m *mounter) view(layers *os.File, lower []string, target string) error {
 	if len(lower) == 0 {
 		return unix.Mount("tmpfs", target, "tmpfs", guestFlags|unix.MS_RDONLY, "mode=755")
 	}
-	// Without an upper folder, an overlay has two different lower ones at least.
-	list := inFolder(layers, lower) + ":" + inFolder(m.root, []string{"empty"})
+	// Without an upper directory, an overlay has two different lower ones at least.
+	list := joinPaths(layers, lower) + ":" + joinPaths(m.root, []string{"empty"})
 	return m.overlay(target, unix.MS_RDONLY, "lowerdir="+list, len(lower))
 }
 
-func inFolder(folder *os.File, names []string) string {
-	prefix := fmt.Sprintf("/proc/self/fd/%d/", folder.Fd())
+func joinPaths(dir *os.File, names []string) string {
+	prefix := fmt.Sprintf("/proc/self/fd/%d/", dir.Fd())
 	return prefix + strings.Join(names, ":"+prefix)
 }
 

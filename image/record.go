@@ -30,7 +30,7 @@ func (s *Store) recordKnown(ctx context.Context, named reference.Named, target o
 	img, err := s.recordLocked(ctx, named, target)
 	if err == nil {
 		// Of a pull that was cut off after its names had been recorded.
-		s.forgetTries(ctx, []string{named.String()})
+		s.deleteEarlierDownloads(ctx, []string{named.String()})
 		s.sweepSoon()
 	}
 	return img, err == nil, err

@@ -62,8 +62,8 @@ func (s *Store) recover(ctx context.Context) error {
 }
 
 // removeNamelessDownloads removes what a process left that died between making a
-// download's folder and writing its name into it: a collection goes by that name,
-// and a folder by the name's digest (containerd's plugins/content/local).
+// download's directory and writing its name into it: a collection goes by that name,
+// and a directory by the name's digest (containerd's plugins/content/local).
 func (s *Store) removeNamelessDownloads() error {
 	root := filepath.Join(s.opts.Root, "content", "ingest")
 	entries, err := os.ReadDir(root)
@@ -190,7 +190,7 @@ func (s *Store) readHolds() error {
 		}
 		if err != nil {
 			if !errors.Is(err, os.ErrNotExist) {
-				klog.ErrorS(err, "Record of a writable layer cannot be read, its image layers are not held", "key", key)
+				klog.ErrorS(err, "Failed to read the record of a writable layer; its image layers are not held", "key", key)
 			}
 			continue
 		}

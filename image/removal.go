@@ -25,19 +25,16 @@ func removeTree(path string) error {
 		return fmt.Errorf("open %s: %w", filepath.Dir(path), err)
 	}
 	defer parent.close()
-	if err := (&removal{}).entry(parent, filepath.Base(path)); err != nil {
-		return fmt.Errorf("remove %s: %w", path, err)
-	}
-	return nil
+	return (&removal{}).entry(parent, filepath.Base(path))
 }
 
-// removal is in the last folder of open, the first of which is the tree's root.
+// removal is in the last directory of open, the first of which is the tree's root.
 type removal struct {
 	open  []*directory
-	moved bool // folders have come into the root
+	moved bool // directories have come into the root
 }
 
-// entry removes an entry of a folder, with all that is in it.
+// entry removes an entry of a directory, with all that is in it.
 func (r *removal) entry(dir *directory, name string) error {
 	err := unix.Unlinkat(dir.fd, name, 0)
 	if err == nil || err == unix.ENOENT {
@@ -71,7 +68,7 @@ func (r *removal) entry(dir *directory, name string) error {
 	return cmp.Or(err, error(left))
 }
 
-// lift moves a folder from the greatest depth into the tree's root, where it is
+// lift moves a directory from the greatest depth into the tree's root, where it is
 // removed in its turn.
 func (r *removal) lift(dir *directory, name string) error {
 	if err := unix.Renameat(dir.fd, name, r.open[0].fd, rand.Text()); err != nil {
@@ -81,7 +78,7 @@ func (r *removal) lift(dir *directory, name string) error {
 	return nil
 }
 
-// empty removes the entries of the current folder, and goes on after an error. The
+// empty removes the entries of the current directory, and goes on after an error. The
 // root is gone through again for what was moved there.
 func (r *removal) empty(dir *directory) (first error) {
 	for {

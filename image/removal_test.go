@@ -31,7 +31,7 @@ func withDescriptors(t *testing.T, n int, f func()) {
 }
 
 // A tree of any depth goes with a few descriptors, and with what lies next to the
-// folders of its depths.
+// directories of its depths.
 func TestRemovalOfADeepTree(t *testing.T) {
 	root := t.TempDir()
 	deepTree(t, root, 3000, func(at, level int) {
@@ -66,7 +66,7 @@ func TestRemovalOfAHugeFolder(t *testing.T) {
 		t.Errorf("a second time: %v", err)
 	}
 	if err := removeTree(filepath.Join(root, "in", "nothing")); err != nil {
-		t.Errorf("in no folder: %v", err)
+		t.Errorf("in no directory: %v", err)
 	}
 }
 
@@ -146,7 +146,7 @@ func TestRemovalOfAnImmutableFile(t *testing.T) {
 	if err := removeTree(root); err == nil || !strings.Contains(err.Error(), "fixed: operation not permitted") {
 		t.Errorf("with immutable files: %v", err)
 	}
-	// The folder with the first of the files, and one that came up with the other.
+	// The directory with the first of the files, and one that came up with the other.
 	if left, err := os.ReadDir(root); err != nil || len(left) != 2 {
 		t.Errorf("%d entries are left, %v", len(left), err)
 	}

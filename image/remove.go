@@ -16,7 +16,7 @@ import (
 // image is no error.
 func (s *Store) Remove(ctx context.Context, nameOrID string) error {
 	defer s.reserve.lend()()
-	removed, err := s.forget(scoped(ctx), nameOrID)
+	removed, err := s.removeNames(scoped(ctx), nameOrID)
 	if err == nil && removed {
 		err = s.sweep(ctx)
 	}
@@ -26,7 +26,9 @@ func (s *Store) Remove(ctx context.Context, nameOrID string) error {
 	return nil
 }
 
-func (s *Store) forget(ctx context.Context, nameOrID string) (bool, error) {
+// removeNames removes the names of an image and what stands on them, and reports
+// whether there was such an image.
+func (s *Store) removeNames(ctx context.Context, nameOrID string) (bool, error) {
 	s.change.Lock()
 	defer s.change.Unlock()
 
@@ -45,7 +47,7 @@ func (s *Store) forget(ctx context.Context, nameOrID string) (bool, error) {
 	if _, err := s.reindex(ctx, nil); err != nil {
 		return false, err
 	}
-	s.forgetTries(ctx, names)
+	s.deleteEarlierDownloads(ctx, names)
 	if _, err := s.dropUnusedView(ctx, img.layers.chain); err != nil {
 		return false, err
 	}

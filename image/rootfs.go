@@ -32,14 +32,14 @@ func (s *Store) MountRootfs(key string, img Image, target string, ids idmap.Mapp
 		if err := s.makeUpper(dir, l, ids); err != nil {
 			return fmt.Errorf("create rootfs %s: %w", key, diskError(err))
 		}
-		return s.withLayers(ids, func(folder *os.File) error {
-			return s.mounts.mount(folder, l.lower, filepath.Join("rootfs", key), target)
+		return s.withLayers(ids, func(dir *os.File) error {
+			return s.mounts.mount(dir, l.lower, filepath.Join("rootfs", key), target)
 		})
 	})
 }
 
 // mountLayers holds an image's layers under a key, and has them mounted at target
-// by the given function, which gets the folder that goes with the key.
+// by the given function, which gets the directory that goes with the key.
 func (s *Store) mountLayers(key string, img Image, target string, mount func(l layers, dir string) error) error {
 	if err := checkKey(key); err != nil {
 		return err
@@ -57,7 +57,7 @@ func (s *Store) mountLayers(key string, img Image, target string, mount func(l l
 	crashpoint.Here("before rootfs layer")
 	dir := s.rootfsDir(key)
 	if err := os.Mkdir(dir, 0o700); os.IsExist(err) {
-		return fmt.Errorf("rootfs %s: its folder is left over, unmount it first: %w", key, errdefs.ErrAlreadyExists)
+		return fmt.Errorf("rootfs %s: its directory is left over, unmount it first: %w", key, errdefs.ErrAlreadyExists)
 	} else if err != nil {
 		return fmt.Errorf("create rootfs %s: %w", key, diskError(err))
 	}
@@ -82,7 +82,7 @@ func (s *Store) mountLayers(key string, img Image, target string, mount func(l l
 	return nil
 }
 
-// writeHold says on disk which layers the folder of a key holds.
+// writeHold says on disk which layers the directory of a key holds.
 func writeHold(dir string, l layers) error {
 	record, err := json.Marshal(layerRecord{Version: 1, Chain: l.chain})
 	if err != nil {
@@ -92,12 +92,12 @@ func writeHold(dir string, l layers) error {
 	return os.WriteFile(filepath.Join(dir, "layer.json"), record, 0o600)
 }
 
-// makeUpper makes the folders of a writable layer.
+// makeUpper makes the directories of a writable layer.
 func (s *Store) makeUpper(dir string, l layers, ids idmap.Mapping) error {
 	if err := os.Mkdir(filepath.Join(dir, "work"), 0o700); err != nil {
 		return err
 	}
-	// The root folder that a container sees is the upper one, so it takes over
+	// The root directory that a container sees is the upper one, so it takes over
 	// owner and mode of the image's.
 	upper := filepath.Join(dir, "fs") // see upperDir
 	if err := os.Mkdir(upper, 0o755); err != nil {
@@ -106,7 +106,7 @@ func (s *Store) makeUpper(dir string, l layers, ids idmap.Mapping) error {
 	like := unix.Stat_t{Mode: 0o755}
 	if len(l.lower) > 0 {
 		if err := unix.Fstatat(int(s.mounts.layers.Fd()), l.lower[0], &like, unix.AT_SYMLINK_NOFOLLOW); err != nil {
-			return fmt.Errorf("read layer folder %s: %w", l.lower[0], err)
+			return fmt.Errorf("read layer directory %s: %w", l.lower[0], err)
 		}
 	}
 	uid, gid, ok := ids.ToHost(like.Uid, like.Gid)
@@ -121,7 +121,7 @@ func (s *Store) makeUpper(dir string, l layers, ids idmap.Mapping) error {
 }
 
 // UnmountRootfs unmounts a root file system and deletes its writable layer and
-// the target folder. It is idempotent, and goes on after a crash at any point.
+// the target directory. It is idempotent, and goes on after a crash at any point.
 func (s *Store) UnmountRootfs(_ context.Context, key, target string) error {
 	if err := checkKey(key); err != nil {
 		return err
@@ -131,8 +131,8 @@ func (s *Store) UnmountRootfs(_ context.Context, key, target string) error {
 		return fmt.Errorf("unmount rootfs %s at %s: %w", key, target, err)
 	}
 	if err := unix.Rmdir(target); err != nil && err != unix.ENOENT {
-		// Not ours to empty; the caller's folder holds it.
-		klog.V(2).InfoS("Rootfs target stays", "target", target, "err", err)
+		// Not ours to empty; the caller's directory holds it.
+		klog.V(2).InfoS("Failed to remove the target directory of a rootfs; it stays", "target", target, "err", err)
 	}
 	crashpoint.Here("after rootfs unmount")
 	// One rename makes it gone; what a crash leaves in the trash goes at Open.
@@ -154,7 +154,7 @@ func (s *Store) UnmountRootfs(_ context.Context, key, target string) error {
 func (s *Store) RootfsKeys() ([]string, error) {
 	entries, err := os.ReadDir(filepath.Join(s.opts.Root, "rootfs"))
 	if err != nil {
-		return nil, fmt.Errorf("list rootfs folders: %w", err)
+		return nil, fmt.Errorf("list rootfs directories: %w", err)
 	}
 	keys := make([]string, 0, len(entries))
 	for _, e := range entries {
@@ -194,7 +194,7 @@ func (s *Store) unhold(key string) {
 	dropped, err := s.dropUnusedView(s.ctx, chain)
 	if err != nil {
 		// The next Open finds the view unused.
-		klog.ErrorS(err, "Layers of a removed image stay until the next start", "chain", chain)
+		klog.ErrorS(err, "Failed to release the layers of a removed image; they stay until the next start", "chain", chain)
 	}
 	if dropped {
 		s.sweepSoon()

@@ -16,7 +16,7 @@ import (
 func TestRootfsIsWritableAndPrivate(t *testing.T) {
 	host := newRegistry(t, nil)
 	s := newStore(t, Options{})
-	push(t, host+"/app", buildImage(t, v1.Config{}, gzipLayer(folder("etc", 0o755), file("etc/conf", "image"))))
+	push(t, host+"/app", buildImage(t, v1.Config{}, gzipLayer(dirEntry("etc", 0o755), file("etc/conf", "image"))))
 	img := mustPull(t, s, host+"/app")
 	one, two := mounted(t, s, "one", img), mounted(t, s, "two", img)
 
@@ -34,7 +34,7 @@ func TestRootfsIsWritableAndPrivate(t *testing.T) {
 		t.Errorf("the other container sees %q", got)
 	}
 	if st := lstat(t, one); st.Mode&0o7777 != 0o755 || st.Uid != 0 {
-		t.Errorf("root folder has mode %o of %d", st.Mode&0o7777, st.Uid)
+		t.Errorf("root directory has mode %o of %d", st.Mode&0o7777, st.Uid)
 	}
 	after, err := s.RootfsUsage(t.Context(), "one")
 	if err != nil {
@@ -61,7 +61,7 @@ func TestRootfsIsWritableAndPrivate(t *testing.T) {
 		}
 	}
 	if exists(one) {
-		t.Error("the target folder is still there")
+		t.Error("the target directory is still there")
 	}
 	if _, err := s.RootfsUsage(t.Context(), "one"); !errdefs.IsNotFound(err) {
 		t.Errorf("usage of a removed rootfs: %v", err)

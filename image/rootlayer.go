@@ -19,10 +19,10 @@ import (
 )
 
 // A root file system is written to in one of two ways: on the host, in the upper
-// folder of an overlay mount, or in a sandbox, which keeps the contents of all files
-// of a container in one file. Both lie in the folder of the root file system's key.
+// directory of an overlay mount, or in a sandbox, which keeps the contents of all files
+// of a container in one file. Both lie in the directory of the root file system's key.
 
-// upperDir is the upper folder of an overlay mount.
+// upperDir is the upper directory of an overlay mount.
 func (s *Store) upperDir(key string) string { return filepath.Join(s.rootfsDir(key), "fs") }
 
 // layerPrefix begins the names of files that sandboxes write to.
@@ -33,7 +33,7 @@ const layerPrefix = "layer-"
 // LayerFile. All else is as with MountRootfs, the key, too.
 func (s *Store) MountReadOnly(key string, img Image, target string, ids idmap.Mapping) error {
 	return s.mountLayers(key, img, target, func(l layers, _ string) error {
-		return s.withLayers(ids, func(folder *os.File) error { return s.mounts.view(folder, l.lower, target) })
+		return s.withLayers(ids, func(dir *os.File) error { return s.mounts.view(dir, l.lower, target) })
 	})
 }
 
@@ -96,7 +96,7 @@ func (s *Store) RootfsUsage(ctx context.Context, key string) (Usage, error) {
 	return Usage{Mountpoint: s.opts.Root, Bytes: t.bytes, Inodes: t.inodes, Time: time.Now()}, nil
 }
 
-// namesOf lists a folder of ours, which is small.
+// namesOf lists a directory of ours, which is small.
 func namesOf(dir string) ([]string, error) {
 	entries, err := os.ReadDir(dir)
 	var names []string

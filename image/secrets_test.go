@@ -209,7 +209,7 @@ func TestPullWithClientCertificate(t *testing.T) {
 	if _, err := s.Pull(t.Context(), "example.com/app", nil); err == nil || strings.Contains(err.Error(), "PRIVATE") {
 		t.Errorf("with a certificate that is not there: %v", err)
 	}
-	// Without hosts.toml the folder is as Docker lays it out.
+	// Without hosts.toml the directory is as Docker lays it out.
 	if err := os.Rename(dir, filepath.Join(conf, strings.ReplaceAll(host, ":", "_")+"_")); err != nil {
 		t.Fatal(err)
 	}

@@ -47,8 +47,8 @@ const (
 
 // Options of a store. They are not changed after Open.
 type Options struct {
-	// Root is the folder that holds everything; created when absent. It must be
-	// able to hold the upper folder of an overlay mount, and outlive a reboot.
+	// Root is the directory that holds everything; created when absent. It must be
+	// able to hold the upper directory of an overlay mount, and outlive a reboot.
 	Root string
 
 	// RegistryConfigDir has containerd's layout: <host>/hosts.toml. It is read
@@ -69,7 +69,7 @@ type Options struct {
 	Pinned []string
 }
 
-// Store keeps images and root file systems below one folder. See the package
+// Store keeps images and root file systems below one directory. See the package
 // comment for what it guarantees.
 type Store struct {
 	opts      Options

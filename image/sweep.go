@@ -30,7 +30,7 @@ func (s *Store) sweepLoop() {
 			if done != nil {
 				done <- err
 			} else if err != nil && s.ctx.Err() == nil {
-				klog.ErrorS(err, "Image garbage collection failed, the next one tries again")
+				klog.ErrorS(err, "Failed to collect image garbage; the next collection tries again")
 			}
 		}
 	}
@@ -92,7 +92,9 @@ func (s *Store) collect(ctx context.Context) error {
 	entries, err := os.ReadDir(trash)
 	errs = append(errs, err)
 	for _, e := range entries {
-		errs = append(errs, removeTree(filepath.Join(trash, e.Name())))
+		if err := removeTree(filepath.Join(trash, e.Name())); err != nil {
+			errs = append(errs, fmt.Errorf("remove %s: %w", filepath.Join(trash, e.Name()), err))
+		}
 	}
 	crashpoint.Here("after image collection")
 	return errors.Join(errs...)

@@ -9,9 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxClosed bounds the folders above the current one that a walk can come back to
+// maxClosed bounds the directories above the current one that a walk can come back to
 // without a descriptor of theirs, which is 16 MiB. What lies deeper is not counted;
-// a container pays a folder for each level.
+// a container pays a directory for each level.
 const maxClosed = 1 << 20
 
 // tally adds up disk blocks and inodes; a file with several names counts once.
@@ -21,7 +21,7 @@ func newTally() *tally { return &tally{} }
 
 // walk adds a tree, of any depth and width, as far as it lies on one mount.
 // Somebody may be changing it: what vanishes or cannot be read counts nothing, the
-// whole tree included, and a folder that is moved takes with it what was not seen
+// whole tree included, and a directory that is moved takes with it what was not seen
 // of it. Errors are the end of the context, and a daemon without descriptors or
 // memory, which would count too little.
 func (t *tally) walk(ctx context.Context, root string) error {
@@ -43,7 +43,7 @@ func (t *tally) walk(ctx context.Context, root string) error {
 	return w.run(ctx)
 }
 
-// stat adds one file or folder, without what is in it.
+// stat adds one file or directory, without what is in it.
 func (t *tally) stat(path string) error {
 	var st unix.Stat_t
 	if err := unix.Lstat(path, &st); err != nil {
@@ -65,7 +65,7 @@ func onlyGone(op, path string, err error) error {
 	return &fs.PathError{Op: op, Path: path, Err: err}
 }
 
-// walker is in the last folder of open. Folders deep in the tree are closed while
+// walker is in the last directory of open. Directories deep in the tree are closed while
 // it is below them; it comes back by "..", and goes on at the same entry.
 type walker struct {
 	dev    uint64
@@ -77,7 +77,7 @@ type walker struct {
 	bytes, inodes float64 // shares of files that linked does not remember
 }
 
-// place is how far a closed folder has been read.
+// place is how far a closed directory has been read.
 type place struct {
 	ino uint64
 	pos int64
@@ -107,7 +107,7 @@ func (w *walker) run(ctx context.Context) error {
 	return nil
 }
 
-// visit counts an entry, and goes into a folder.
+// visit counts an entry, and goes into a directory.
 func (w *walker) visit(dir *directory, name string) error {
 	var st unix.Stat_t
 	if err := unix.Fstatat(dir.fd, name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
@@ -144,7 +144,7 @@ func (w *walker) enter(dir *directory, name string) error {
 	return nil
 }
 
-// leave goes back to the folder above. When the way to it is lost, because the
+// leave goes back to the directory above. When the way to it is lost, because the
 // current one was moved, it goes to the nearest one that is open.
 func (w *walker) leave(dir *directory) error {
 	defer dir.close()

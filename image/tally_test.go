@@ -52,7 +52,7 @@ func TestTallyOfARandomTree(t *testing.T) {
 }
 
 // A depth that no path can name hides nothing and costs no descriptors. The walk
-// has to find back into each level: what is there next to the folder below.
+// has to find back into each level: what is there next to the directory below.
 func TestTallyOfADeepTree(t *testing.T) {
 	const levels = 3000
 	root := t.TempDir()
@@ -107,7 +107,7 @@ func TestAContainerCannotHideItsFiles(t *testing.T) {
 	}
 }
 
-// Of a folder with many entries a little is read at a time, with a look at the
+// Of a directory with many entries a little is read at a time, with a look at the
 // context in between.
 func TestTallyOfAHugeFolder(t *testing.T) {
 	const n = 20_000
@@ -144,7 +144,7 @@ func TestTallyCountsAFileOnce(t *testing.T) {
 		}
 	}
 	if got := measure(t, t.Context(), root); got.inodes != 1+n+names {
-		t.Errorf("%d inodes for %d files and %d folders", got.inodes, n, names)
+		t.Errorf("%d inodes for %d files and %d directories", got.inodes, n, names)
 	}
 }
 
@@ -179,11 +179,11 @@ func TestTallyStaysOnOneMount(t *testing.T) {
 	}
 }
 
-// Somebody exchanges a folder and a symbolic link all the time; the walk never
+// Somebody exchanges a directory and a symbolic link all the time; the walk never
 // goes through the link.
 func TestTallyIsNotLedOutside(t *testing.T) {
 	dir := t.TempDir()
-	root, folder := mustMkdir(t, dir, "root"), mustMkdir(t, dir, "root", "a")
+	root, sub := mustMkdir(t, dir, "root"), mustMkdir(t, dir, "root", "a")
 	manyFiles(t, mustMkdir(t, dir, "outside"), 1000)
 	link := filepath.Join(root, "b")
 	if err := os.Symlink("../outside", link); err != nil {
@@ -196,7 +196,7 @@ func TestTallyIsNotLedOutside(t *testing.T) {
 	defer at.close()
 	if sub, err := openDir(at.fd, "b"); err == nil {
 		sub.close()
-		t.Error("opened a folder through a symbolic link")
+		t.Error("opened a directory through a symbolic link")
 	}
 	stop, stopped := make(chan struct{}), make(chan struct{})
 	go func() {
@@ -206,7 +206,7 @@ func TestTallyIsNotLedOutside(t *testing.T) {
 			case <-stop:
 				return
 			default:
-				_ = unix.Renameat2(unix.AT_FDCWD, folder, unix.AT_FDCWD, link, unix.RENAME_EXCHANGE)
+				_ = unix.Renameat2(unix.AT_FDCWD, sub, unix.AT_FDCWD, link, unix.RENAME_EXCHANGE)
 			}
 		}
 	}()
@@ -220,19 +220,19 @@ func TestTallyIsNotLedOutside(t *testing.T) {
 	<-stopped
 }
 
-// A folder above the current one is moved out of the tree: the walk does not
+// A directory above the current one is moved out of the tree: the walk does not
 // follow it there, and goes on with the rest of the tree.
 func TestTallyOfAMovedFolder(t *testing.T) {
 	const levels, files = 2 * maxOpen, 5
 	root, outside := t.TempDir(), t.TempDir()
 	manyFiles(t, root, 100)
 	manyFiles(t, outside, 1000)
-	moved, folder := "", root
+	moved, deepest := "", root
 	for level := range levels {
-		folder = mustMkdir(t, folder, fmt.Sprint("d", level))
-		manyFiles(t, folder, files) // so that there is more to come behind the folder below
+		deepest = mustMkdir(t, deepest, fmt.Sprint("d", level))
+		manyFiles(t, deepest, files) // so that there is more to come behind the directory below
 		if level == levels*3/4 {
-			moved = folder
+			moved = deepest
 		}
 	}
 	var looks int
@@ -243,14 +243,14 @@ func TestTallyOfAMovedFolder(t *testing.T) {
 			}
 		}
 	}}
-	// The folders from maxOpen on are closed while it is below them: what it has not
+	// The directories from maxOpen on are closed while it is below them: what it has not
 	// seen of those above the moved one is lost as well.
 	got := measure(t, ctx, root)
 	if least, most := 1+100+maxOpen*(1+files), 1+100+levels*(1+files); got.inodes < uint64(least) || got.inodes > uint64(most) {
 		t.Errorf("%d inodes, not %d to %d", got.inodes, least, most)
 	}
 	if looks < levels {
-		t.Errorf("the folder was not moved: %d looks at the context", looks)
+		t.Errorf("the directory was not moved: %d looks at the context", looks)
 	}
 }
 

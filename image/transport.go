@@ -47,15 +47,15 @@ func (w *watchedTransport) RoundTrip(req *http.Request) (*http.Response, error) 
 		w.traffic.end()
 		return nil, err
 	}
-	resp.Body = &watchedBody{ReadCloser: resp.Body, traffic: w.traffic, document: !asksForBlob(firstOf(req))}
-	w.askWhy(req, resp)
+	resp.Body = &watchedBody{ReadCloser: resp.Body, traffic: w.traffic, document: !asksForBlob(originalRequest(req))}
+	w.noteRefusal(req, resp)
 	return resp, nil
 }
 
 // guardSecrets prepares a request so that no secret goes where it was not meant
 // to go, or refuses it. The request itself stays as it is.
 func (w *watchedTransport) guardSecrets(req *http.Request) (*http.Request, error) {
-	first := firstOf(req)
+	first := originalRequest(req)
 	elsewhere := first.URL.Host != req.URL.Host || first.URL.Scheme != req.URL.Scheme
 	// Only the request for a token has a body, and in it the password.
 	if req.Method == http.MethodPost && elsewhere {
@@ -96,8 +96,8 @@ func dropInherited(h, first http.Header) {
 	}
 }
 
-// firstOf is the request at the beginning of a chain of redirects.
-func firstOf(req *http.Request) *http.Request {
+// originalRequest is the request at the beginning of a chain of redirects.
+func originalRequest(req *http.Request) *http.Request {
 	for req.Response != nil && req.Response.Request != nil {
 		req = req.Response.Request
 	}
@@ -110,10 +110,10 @@ func asksForBlob(req *http.Request) bool {
 	return path.Base(path.Dir(req.URL.Path)) == "blobs"
 }
 
-// askWhy repeats a refused look at a manifest as a GET: images are resolved
+// noteRefusal repeats a refused look at a manifest as a GET: images are resolved
 // with HEAD, whose answer has no room for the reason. A first 401 is no refusal,
 // but the way to ask for credentials.
-func (w *watchedTransport) askWhy(req *http.Request, resp *http.Response) {
+func (w *watchedTransport) noteRefusal(req *http.Request, resp *http.Response) {
 	switch resp.StatusCode {
 	case http.StatusNotFound, http.StatusForbidden:
 	case http.StatusUnauthorized:

@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// deepTree makes a chain of folders with long names in dir, too deep for any path,
+// deepTree makes a chain of directories with long names in dir, too deep for any path,
 // and in each of them what fill makes. It goes with the test.
 func deepTree(t *testing.T, dir string, levels int, fill func(at, level int)) {
 	t.Helper()

@@ -11,12 +11,12 @@ import (
 	"github.com/containerd/errdefs"
 )
 
-// labelUpper is where the snapshotter says which folder a snapshot fills.
+// labelUpper is where the snapshotter says which directory a snapshot fills.
 const labelUpper = "containerd.io/snapshot/overlay.upperdir"
 
 // Usage is what something takes of the disk.
 type Usage struct {
-	Mountpoint string // folder by which the file system is identified
+	Mountpoint string // directory by which the file system is identified
 	Bytes      uint64 // allocated, not apparent
 	Inodes     uint64
 	Time       time.Time // when it was measured
@@ -67,7 +67,7 @@ func (s *Store) Usage(ctx context.Context) (Usage, error) {
 }
 
 // measureLayer takes a finished layer's tree from the snapshotter's books, and
-// adds the folders around it.
+// adds the directories around it.
 func (s *Store) measureLayer(ctx context.Context, name, upper string, committed bool) (tally, error) {
 	t := newTally()
 	if !committed {
@@ -87,7 +87,7 @@ func (s *Store) measureLayer(ctx context.Context, name, upper string, committed 
 	return *t, nil
 }
 
-// layerSizes remembers the sizes of finished layers by folder; folder numbers
+// layerSizes remembers the sizes of finished layers by directory; directory numbers
 // are never used twice.
 type layerSizes struct {
 	mu     sync.Mutex

@@ -21,7 +21,7 @@ const viewPrefix = "view-"
 const labelRoot = "containerd.io/gc.root"
 
 // ensureView holds a chain against garbage collection until dropView, and
-// returns its layer folders relative to the snapshots folder, topmost first.
+// returns its layer directories relative to the snapshots directory, topmost first.
 func (s *Store) ensureView(ctx context.Context, chain string) ([]string, error) {
 	key := viewPrefix + chain
 	mounts, err := s.snapshots.Mounts(ctx, key)
@@ -34,12 +34,12 @@ func (s *Store) ensureView(ctx context.Context, chain string) ([]string, error) 
 	if err != nil {
 		return nil, fmt.Errorf("view layers %s: %w", chain, err)
 	}
-	return s.lowerFolders(chain, mounts)
+	return s.lowerDirs(chain, mounts)
 }
 
-// lowerFolders takes the folders out of the snapshotter's answer, which is a
+// lowerDirs takes the directories out of the snapshotter's answer, which is a
 // bind mount for one layer and an overlay for more.
-func (s *Store) lowerFolders(chain string, mounts []mount.Mount) ([]string, error) {
+func (s *Store) lowerDirs(chain string, mounts []mount.Mount) ([]string, error) {
 	var paths []string
 	if len(mounts) == 1 && mounts[0].Type == "bind" {
 		paths = []string{mounts[0].Source}
@@ -51,12 +51,12 @@ func (s *Store) lowerFolders(chain string, mounts []mount.Mount) ([]string, erro
 		}
 	}
 	if len(paths) == 0 {
-		return nil, fmt.Errorf("view layers %s: no folder in %v: %w", chain, mounts, errdefs.ErrInternal)
+		return nil, fmt.Errorf("view layers %s: no directory in %v: %w", chain, mounts, errdefs.ErrInternal)
 	}
 	for i, p := range paths {
 		rel, err := filepath.Rel(s.snapshotsDir(), p)
 		if err != nil || !filepath.IsLocal(rel) {
-			return nil, fmt.Errorf("view layers %s: folder %s lies outside of the store: %w", chain, p, errdefs.ErrInternal)
+			return nil, fmt.Errorf("view layers %s: directory %s lies outside of the store: %w", chain, p, errdefs.ErrInternal)
 		}
 		paths[i] = rel
 	}

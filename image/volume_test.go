@@ -44,7 +44,7 @@ func TestMappedRootfs(t *testing.T) {
 	owned := func(name string, id int) func(*tar.Writer) {
 		return entry(tar.Header{Name: name, Mode: 0o644, Uid: id, Gid: id}, name)
 	}
-	push(t, host+"/app", buildImage(t, v1.Config{}, gzipLayer(folder("etc", 0o755), owned("etc/root", 0)), gzipLayer(owned("etc/app", 1000))))
+	push(t, host+"/app", buildImage(t, v1.Config{}, gzipLayer(dirEntry("etc", 0o755), owned("etc/root", 0)), gzipLayer(owned("etc/app", 1000))))
 	img := mustPull(t, s, host+"/app")
 	target := filepath.Join(t.TempDir(), "mapped")
 	if err := s.MountRootfs("mapped", img, target, podIDs()); err != nil {
@@ -106,7 +106,7 @@ func TestMappedLayersAreTakenAwayAtStart(t *testing.T) {
 func TestVolumeIsReadOnly(t *testing.T) {
 	host := newRegistry(t, nil)
 	s := newStore(t, Options{})
-	push(t, host+"/data", buildImage(t, v1.Config{}, gzipLayer(folder("d", 0o755), file("d/one", "1")), gzipLayer(file("d/two", "2"))))
+	push(t, host+"/data", buildImage(t, v1.Config{}, gzipLayer(dirEntry("d", 0o755), file("d/one", "1")), gzipLayer(file("d/two", "2"))))
 	push(t, host+"/empty", buildImage(t, v1.Config{}))
 	img := mustPull(t, s, host+"/data")
 	for name, ids := range map[string]idmap.Mapping{"plain": {}, "mapped": podIDs()} {

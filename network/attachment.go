@@ -128,7 +128,7 @@ func bandwidthCapability(ingress, egress int64) map[string]int64 {
 	return args
 }
 
-// attachments is the folder of the records.
+// attachments is the directory of the records.
 type attachments struct{ dir string }
 
 // errDamaged marks a record that says no more than its name.

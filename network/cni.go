@@ -15,7 +15,7 @@ import (
 
 const (
 	// defaultTimeout is far above what a healthy network needs, and below the
-	// kubelet's patience for RunPodSandbox (4 minutes) even with an undo.
+	// kubelet's patience for RunPodSandbox (4 minutes) even with a roll-back.
 	defaultTimeout = 60 * time.Second
 
 	// statusTimeout bounds the STATUS of plugins: a status is asked for often,
@@ -23,10 +23,10 @@ const (
 	statusTimeout = 5 * time.Second
 )
 
-// Options says where things are. All folders are absolute paths.
+// Options says where things are. All directories are absolute paths.
 type Options struct {
 	ConfDir  string   // configuration files; need not exist yet
-	BinDirs  []string // plugin programs; the first folder that has one counts
+	BinDirs  []string // plugin programs; the first directory that has one counts
 	CacheDir string   // owned by this package; must outlive a reboot
 
 	// ConfTemplate is a file from which SetPodCIDR makes a configuration; empty
@@ -34,7 +34,7 @@ type Options struct {
 	ConfTemplate string
 
 	// Timeout is the longest that one ADD or DEL of a pod, or GC, may take,
-	// and the undo of a failed ADD again; 0 means a minute.
+	// and the roll-back of a failed ADD again; 0 means a minute.
 	Timeout time.Duration
 }
 
@@ -65,11 +65,11 @@ var _ Network = (*CNI)(nil)
 func NewCNI(o Options) (*CNI, error) {
 	for _, dir := range append([]string{o.ConfDir, o.CacheDir}, o.BinDirs...) {
 		if !filepath.IsAbs(dir) {
-			return nil, fmt.Errorf("CNI folder %q is not an absolute path: %w", dir, errdefs.ErrInvalidArgument)
+			return nil, fmt.Errorf("CNI directory %q is not an absolute path: %w", dir, errdefs.ErrInvalidArgument)
 		}
 	}
 	if len(o.BinDirs) == 0 {
-		return nil, fmt.Errorf("no folder of CNI plugins is given: %w", errdefs.ErrInvalidArgument)
+		return nil, fmt.Errorf("no directory of CNI plugins is given: %w", errdefs.ErrInvalidArgument)
 	}
 	if o.ConfTemplate != "" && !filepath.IsAbs(o.ConfTemplate) {
 		return nil, fmt.Errorf("CNI template %q is not an absolute path: %w", o.ConfTemplate, errdefs.ErrInvalidArgument)
@@ -138,7 +138,7 @@ func (c *CNI) Attach(ctx context.Context, pod Pod) (_ Result, err error) {
 	if err := pod.validate(); err != nil {
 		return Result{}, err
 	}
-	if !NamespaceExists(pod.NetNS) {
+	if !namespaceExists(pod.NetNS) {
 		return Result{}, fmt.Errorf("attach pod %s: no network namespace at %q: %w", pod.ID, pod.NetNS, errdefs.ErrFailedPrecondition)
 	}
 	list, err := loadConfig(c.confDir)
@@ -160,7 +160,7 @@ func (c *CNI) Attach(ctx context.Context, pod Pod) (_ Result, err error) {
 	}
 	result, err := c.add(ctx, list, a)
 	if err != nil {
-		return Result{}, c.undo(ctx, a, fmt.Errorf("attach pod %s to network %s: %w", pod.ID, list.Name, classify(err, errdefs.ErrUnavailable)))
+		return Result{}, c.rollBack(ctx, a, fmt.Errorf("attach pod %s to network %s: %w", pod.ID, list.Name, classify(err, errdefs.ErrUnavailable)))
 	}
 	return result, nil
 }
@@ -197,11 +197,11 @@ func (c *CNI) add(ctx context.Context, list *libcni.NetworkConfigList, a *attach
 	return resultOf(res, a.Interface)
 }
 
-// undo runs DEL after a failed ADD, whose context may have ended, and returns the
+// rollBack runs DEL after a failed ADD, whose context may have ended, and returns the
 // error of the ADD. If DEL fails as well, the record stays for GC.
-func (c *CNI) undo(ctx context.Context, a *attachment, cause error) error {
+func (c *CNI) rollBack(ctx context.Context, a *attachment, cause error) error {
 	if err := c.del(context.WithoutCancel(ctx), a); err != nil {
-		return fmt.Errorf("%w (and undo it: %v)", cause, err)
+		return fmt.Errorf("%w; rolling it back failed, too: %v", cause, err)
 	}
 	return cause
 }

@@ -25,13 +25,13 @@ func loadConfig(dir string) (*libcni.NetworkConfigList, error) {
 	return list, err
 }
 
-// findConfig returns the first valid network configuration of a folder and its
-// file's name, in the lexical order of these. A folder without one is
+// findConfig returns the first valid network configuration of a directory and its
+// file's name, in the lexical order of these. A directory without one is
 // errdefs.ErrUnavailable, with the reason as one sentence.
 func findConfig(dir string) (string, *libcni.NetworkConfigList, error) {
 	entries, err := os.ReadDir(dir) // sorted by name
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return "", nil, errorOf(errdefs.ErrUnavailable, "read CNI configuration folder %s: %w", dir, err)
+		return "", nil, errorOf(errdefs.ErrUnavailable, "read CNI configuration directory %s: %w", dir, err)
 	}
 	var first error
 	for _, entry := range entries {
@@ -57,7 +57,7 @@ func findConfig(dir string) (string, *libcni.NetworkConfigList, error) {
 	return "", nil, errorOf(errdefs.ErrUnavailable, "no network is configured: no CNI configuration file (.conflist, .conf or .json) in %s", dir)
 }
 
-// loadConfigFile reads one file. The plugins that a list draws from a folder of
+// loadConfigFile reads one file. The plugins that a list draws from a directory of
 // its name are put into the list, so that its Bytes can stand alone in a record.
 func loadConfigFile(path string) (*libcni.NetworkConfigList, error) {
 	raw, err := regular.Read(path, maxConfigBytes)
@@ -90,7 +90,7 @@ func loadConfigFile(path string) (*libcni.NetworkConfigList, error) {
 	return list, nil
 }
 
-// pluginFiles reads the plugins in a folder; one that does not exist has none.
+// pluginFiles reads the plugins in a directory; one that does not exist has none.
 // libcni's own function would open what is no regular file.
 func pluginFiles(dir string) ([]*libcni.PluginConfig, error) {
 	paths, err := libcni.ConfFiles(dir, []string{".conf"})

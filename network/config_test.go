@@ -34,7 +34,7 @@ func TestLoadConfig(t *testing.T) {
 		plugins []string // and runs
 		says    []string // or why it is not
 	}{
-		"empty folder":     {says: []string{"no network is configured", "DIR"}},
+		"empty directory":  {says: []string{"no network is configured", "DIR"}},
 		"other files only": {files: map[string]string{"README": list("a"), "x.conflist.swp": "", "y.conflist~": list("b")}, says: []string{"no CNI configuration file"}},
 		"list":             {files: map[string]string{"10-a.conflist": list("a")}, network: "a", plugins: []string{"bridge", "host-local", "portmap"}},
 		"first by name":    {files: map[string]string{"20-a.conflist": list("a"), "10-b.conflist": list("b")}, network: "b"},
@@ -44,21 +44,21 @@ func TestLoadConfig(t *testing.T) {
 			files:   map[string]string{"10-a.conflist": "{", "15-b.conf": `{"name":"x"}`, "20-c.conflist": list("c")},
 			network: "c",
 		},
-		"folder is passed over": {files: map[string]string{"10-a.conflist/x": "", "20-c.conflist": list("c")}, network: "c"},
-		"all broken":            {files: map[string]string{"10-a.conflist": "{", "20-b.conflist": "also"}, says: []string{"DIR/10-a.conflist", "parse"}},
-		"list as conf":          {files: map[string]string{"10-a.conf": list("a")}, says: []string{"10-a.conf", ".conflist"}},
-		"no plugins":            {files: map[string]string{"10-a.conflist": `{"cniVersion":"1.0.0","name":"a","plugins":[]}`}, says: []string{"10-a.conflist", "no plugins"}},
-		"no plugins key":        {files: map[string]string{"10-a.conflist": `{"cniVersion":"1.0.0","name":"a"}`}, says: []string{"10-a.conflist", "names no plugin"}},
-		"no name":               {files: map[string]string{"10-a.conflist": `{"plugins":[{"type":"ptp"}]}`}, says: []string{"10-a.conflist", "name"}},
-		"name that is a path":   {files: map[string]string{"10-a.conflist": list("../../etc")}, says: []string{"10-a.conflist", "network name"}},
-		"version of the future": {files: map[string]string{"10-a.conflist": `{"cniVersion":"9.0.0","name":"a","plugins":[{"type":"ptp"}]}`}, says: []string{"9.0.0"}},
-		"newest common version": {files: map[string]string{"10-a.conflist": `{"cniVersions":["0.4.0","1.1.0","9.0.0"],"name":"a","plugins":[{"type":"ptp"}]}`}, network: "a"},
-		"too large":             {files: map[string]string{"10-a.conflist": list("a") + strings.Repeat(" ", maxConfigBytes)}, says: []string{"10-a.conflist", "larger"}},
-		"plugins of a folder": {
+		"directory is passed over": {files: map[string]string{"10-a.conflist/x": "", "20-c.conflist": list("c")}, network: "c"},
+		"all broken":               {files: map[string]string{"10-a.conflist": "{", "20-b.conflist": "also"}, says: []string{"DIR/10-a.conflist", "parse"}},
+		"list as conf":             {files: map[string]string{"10-a.conf": list("a")}, says: []string{"10-a.conf", ".conflist"}},
+		"no plugins":               {files: map[string]string{"10-a.conflist": `{"cniVersion":"1.0.0","name":"a","plugins":[]}`}, says: []string{"10-a.conflist", "no plugins"}},
+		"no plugins key":           {files: map[string]string{"10-a.conflist": `{"cniVersion":"1.0.0","name":"a"}`}, says: []string{"10-a.conflist", "names no plugin"}},
+		"no name":                  {files: map[string]string{"10-a.conflist": `{"plugins":[{"type":"ptp"}]}`}, says: []string{"10-a.conflist", "name"}},
+		"name that is a path":      {files: map[string]string{"10-a.conflist": list("../../etc")}, says: []string{"10-a.conflist", "network name"}},
+		"version of the future":    {files: map[string]string{"10-a.conflist": `{"cniVersion":"9.0.0","name":"a","plugins":[{"type":"ptp"}]}`}, says: []string{"9.0.0"}},
+		"newest common version":    {files: map[string]string{"10-a.conflist": `{"cniVersions":["0.4.0","1.1.0","9.0.0"],"name":"a","plugins":[{"type":"ptp"}]}`}, network: "a"},
+		"too large":                {files: map[string]string{"10-a.conflist": list("a") + strings.Repeat(" ", maxConfigBytes)}, says: []string{"10-a.conflist", "larger"}},
+		"plugins of a directory": {
 			files:   map[string]string{"10-a.conflist": list("a"), "a/10-x.conf": `{"type":"tuning"}`, "b/10-y.conf": `{"type":"other"}`},
 			network: "a", plugins: []string{"bridge", "host-local", "portmap", "tuning"},
 		},
-		"plugins of a folder alone": {
+		"plugins of a directory alone": {
 			files:   map[string]string{"10-a.conflist": `{"cniVersion":"1.1.0","name":"a"}`, "a/10-x.conf": `{"type":"tuning"}`},
 			network: "a", plugins: []string{"tuning"},
 		},
@@ -132,9 +132,9 @@ func TestWhatIsNoFileIsNoConfiguration(t *testing.T) {
 		files map[string]string
 		says  string // empty when another is taken
 	}{
-		"configuration":      {"10-a.conflist", nil, "10-a.conflist"},
-		"and another":        {"10-a.conflist", map[string]string{"20-b.conflist": list}, ""},
-		"plugin of a folder": {"a/10-x.conf", map[string]string{"10-a.conflist": list}, "a/10-x.conf"},
+		"configuration":         {"10-a.conflist", nil, "10-a.conflist"},
+		"and another":           {"10-a.conflist", map[string]string{"20-b.conflist": list}, ""},
+		"plugin of a directory": {"a/10-x.conf", map[string]string{"10-a.conflist": list}, "a/10-x.conf"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()

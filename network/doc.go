@@ -15,8 +15,8 @@
 //   - No plugin outlives the context it runs under, nor the daemon: it leads a
 //     process group, which is killed as a whole, and the kernel kills it when the
 //     daemon dies. A plugin that leaves its group escapes the former.
-//   - The configuration folder is read at each use. A file that appears, changes
-//     or goes, or a folder that is made later or replaced, counts from the next
+//   - The configuration directory is read at each use. A file that appears, changes
+//     or goes, or a directory that is made later or replaced, counts from the next
 //     call on. This costs tens of microseconds beside the tens of milliseconds of
 //     an ADD, and needs no watch that could miss an event.
 //

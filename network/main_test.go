@@ -82,7 +82,7 @@ func needsRoot(t testing.TB) {
 	}
 }
 
-// pluginDir returns the folder of the real plugins, or skips the test.
+// pluginDir returns the directory of the real plugins, or skips the test.
 func pluginDir(t testing.TB) string {
 	t.Helper()
 	needsRoot(t)

@@ -16,10 +16,10 @@ import (
 
 // CreateNamespace makes a network namespace whose loopback is up, and pins it at
 // path by a bind mount over an empty file, as ip-netns(8) does. Missing parent
-// folders are made. A namespace that is pinned there already is kept, so the call
+// directories are made. A namespace that is pinned there already is kept, so the call
 // can be repeated after a crash. Needs CAP_SYS_ADMIN.
 func CreateNamespace(path string) error {
-	if NamespaceExists(path) {
+	if namespaceExists(path) {
 		return nil
 	}
 	if err := makeMountPoint(path); err != nil {
@@ -67,7 +67,7 @@ func makeMountPoint(path string) error {
 // no error; anything but a pinned namespace or its empty file is left alone.
 func RemoveNamespace(path string) error {
 	crashpoint.Here("before netns unpin")
-	for NamespaceExists(path) { // once for each time that it was mounted
+	for namespaceExists(path) { // once for each time that it was mounted
 		if err := unix.Unmount(path, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil {
 			return fmt.Errorf("unmount network namespace %s: %w", path, err)
 		}
@@ -89,9 +89,9 @@ func RemoveNamespace(path string) error {
 	return nil
 }
 
-// NamespaceExists says whether a namespace is pinned at path. A leftover file
+// namespaceExists says whether a namespace is pinned at path. A leftover file
 // without its mount, as after a reboot, is none.
-func NamespaceExists(path string) bool {
+func namespaceExists(path string) bool {
 	var fs unix.Statfs_t
 	return unix.Statfs(path, &fs) == nil && int64(fs.Type) == unix.NSFS_MAGIC
 }

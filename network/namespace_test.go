@@ -13,7 +13,7 @@ import (
 
 func TestNamespaceIsPinnedWithLoopbackUp(t *testing.T) {
 	path := newNamespace(t)
-	if !NamespaceExists(path) {
+	if !namespaceExists(path) {
 		t.Fatal("namespace is not there")
 	}
 	ns, err := netns.GetFromPath(path)
@@ -92,7 +92,7 @@ func TestNamespaceOverLeftovers(t *testing.T) {
 		if err := os.WriteFile(path, nil, 0o444); err != nil {
 			t.Fatal(err)
 		}
-		if NamespaceExists(path) {
+		if namespaceExists(path) {
 			t.Fatal("an empty file counts as a namespace")
 		}
 		if err := CreateNamespace(path); err != nil {
@@ -162,7 +162,7 @@ func TestRemoveNamespace(t *testing.T) {
 			t.Fatalf("the file is still there: %v", err)
 		}
 	}
-	if err := RemoveNamespace(filepath.Join(path, "no", "such", "folder")); err != nil {
+	if err := RemoveNamespace(filepath.Join(path, "no", "such", "directory")); err != nil {
 		t.Error(err)
 	}
 }

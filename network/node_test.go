@@ -15,7 +15,7 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// node is a CNI configuration on folders, a bridge and subnets of its own.
+// node is a CNI configuration on directories, a bridge and subnets of its own.
 type node struct {
 	t       testing.TB
 	name    string // of the network

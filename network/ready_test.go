@@ -31,8 +31,8 @@ func TestReadyFollowsTheFolder(t *testing.T) {
 		change func() error
 		says   string // nothing when ready
 	}{
-		{"no folder", func() error { return nil }, "no network is configured"},
-		{"empty folder", func() error { return os.MkdirAll(dir, 0o755) }, "no network is configured"},
+		{"no directory", func() error { return nil }, "no network is configured"},
+		{"empty directory", func() error { return os.MkdirAll(dir, 0o755) }, "no network is configured"},
 		{"broken file", func() error { return os.WriteFile(file, []byte("{"), 0o644) }, file},
 		{"missing plugin", func() error {
 			return os.WriteFile(file, []byte(`{"cniVersion":"1.0.0","name":"a","plugins":[{"type":"failcni"},{"type":"nosuch"}]}`), 0o644)
@@ -49,7 +49,7 @@ func TestReadyFollowsTheFolder(t *testing.T) {
 		{"too old to be asked", func() error {
 			return os.WriteFile(file, []byte(`{"cniVersion":"1.0.0","name":"a","plugins":[{"type":"failcni","actions":{"STATUS":"fail:50"}}]}`), 0o644)
 		}, ""},
-		{"folder replaced", func() error {
+		{"directory replaced", func() error {
 			if err := os.Rename(dir, dir+".old"); err != nil {
 				return err
 			}
@@ -90,9 +90,9 @@ func TestReadyIsBounded(t *testing.T) {
 
 func TestNewCNIRefuses(t *testing.T) {
 	for name, o := range map[string]Options{
-		"nothing":          {},
-		"relative folder":  {ConfDir: "net.d", BinDirs: []string{"/bin"}, CacheDir: "/cache"},
-		"no plugin folder": {ConfDir: "/net.d", CacheDir: "/cache"},
+		"nothing":             {},
+		"relative directory":  {ConfDir: "net.d", BinDirs: []string{"/bin"}, CacheDir: "/cache"},
+		"no plugin directory": {ConfDir: "/net.d", CacheDir: "/cache"},
 	} {
 		if _, err := NewCNI(o); !errdefs.IsInvalidArgument(err) {
 			t.Errorf("%s: %v", name, err)

@@ -142,7 +142,7 @@ func (c *CNI) Release(ctx context.Context, lease Lease) error {
 	return c.detachDamaged(ctx, Pod{ID: lease.PodID}, fmt.Errorf("pod of address %s: %w", lease.Address, errdefs.ErrNotFound))
 }
 
-// leaseDirs are the folders of host-local for a network.
+// leaseDirs are the directories of host-local for a network.
 func leaseDirs(list *libcni.NetworkConfigList) []string {
 	var dirs []string
 	for _, p := range list.Plugins {

@@ -15,7 +15,7 @@ const testTemplate = `{"cniVersion": "1.0.0", "name": "net", "plugins": [{"type"
 "ranges": [{{range $i, $r := .PodCIDRRanges}}{{if $i}}, {{end}}[{"subnet": "{{$r}}"}]{{end}}],
 "routes": [{{range $i, $r := .Routes}}{{if $i}}, {{end}}{"dst": "{{$r}}"}{{end}}], "first": "{{.PodCIDR}}"}}]}`
 
-// templated makes a CNI with a template of this content, and its folder.
+// templated makes a CNI with a template of this content, and its directory.
 func templated(t *testing.T, content string) (*CNI, string) {
 	t.Helper()
 	dir := t.TempDir()

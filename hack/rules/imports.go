@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// fence keeps a library in the folders that own it, so that it can be replaced or
+// fence keeps a library in the directories that own it, so that it can be replaced or
 // upgraded there alone.
 type fence struct {
 	library string // import path and all below it

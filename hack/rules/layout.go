@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// topLevel is the whole top level, but for files and folders that begin with a
+// topLevel is the whole top level, but for files and directories that begin with a
 // dot, and build output. A new entry is a decision: it is taken here.
 var topLevel = []string{
 	"CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "Makefile", "README.md",
@@ -17,7 +17,7 @@ var topLevel = []string{
 	"test",
 }
 
-// only are folders with exactly one thing in them.
+// only are directories with exactly one thing in them.
 var only = map[string]string{"cmd": "cri-sandbox", "test": "e2e"}
 
 // Layout finds what is missing or new at the top level.
@@ -70,7 +70,7 @@ func list(dir string) ([]string, error) {
 }
 
 // machinePath matches a path that exists on one person's machine only. A home
-// folder inside an image (/root, /home/app) is not meant.
+// directory inside an image (/root, /home/app) is not meant.
 var machinePath = regexp.MustCompile(`(/home/[a-z0-9_-]+|/Users/[A-Za-z0-9._-]+|/root|^|[\s"'(=:])/(go/pkg/mod|go/src|src/github|work/[a-z]+|workspace|Documents|Desktop|Downloads)\b`)
 
 // textFiles are checked for such paths.

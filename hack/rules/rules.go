@@ -21,13 +21,13 @@ import (
 )
 
 // Module is the path of the root module; a nested module's path extends it by its
-// folder, so that an import path always names the folder it is found in.
+// directory, so that an import path always names the directory it is found in.
 const Module = "github.com/cri-sandbox/cri-sandbox"
 
 // Finding is one place where a rule is broken.
 type Finding struct {
 	File string // slash-separated, relative to the tree
-	Line int    // 0: the file or folder as a whole
+	Line int    // 0: the file or directory as a whole
 	Text string
 }
 
@@ -61,7 +61,7 @@ type source struct {
 
 func (s source) line(p token.Pos) int { return s.set.Position(p).Line }
 
-// skipDir names folders that hold no source of ours: build output, and what tests
+// skipDir names directories that hold no source of ours: build output, and what tests
 // read as data.
 func skipDir(name string) bool {
 	return strings.HasPrefix(name, ".") || slices.Contains([]string{"testdata", "bin", "dist", "embedded"}, name)

@@ -30,7 +30,7 @@ func (n delNamespace) close() {
 
 // namespaceForDel returns the pod's namespace if the interface is still in it.
 //
-// Else, a stand-in: a namespace that holds nothing but an interface of that name
+// Else, a placeholder: a namespace that holds nothing but an interface of that name
 // with the addresses of ADD's result. The common plugins (bridge, ptp) read the
 // addresses whose masquerading they undo off the interface, and leave the rules
 // behind, without an error, if it is gone; which it is when the pod's namespace
@@ -39,7 +39,7 @@ func (n delNamespace) close() {
 // Where no result is known either, the pod's namespace, or none, which CNI allows.
 func (c *CNI) namespaceForDel(list *libcni.NetworkConfigList, rt *libcni.RuntimeConf) (delNamespace, error) {
 	own := delNamespace{path: rt.NetNS}
-	if !NamespaceExists(rt.NetNS) {
+	if !namespaceExists(rt.NetNS) {
 		own.path = ""
 	}
 	if own.path != "" {
@@ -55,7 +55,7 @@ func (c *CNI) namespaceForDel(list *libcni.NetworkConfigList, rt *libcni.Runtime
 	if len(ips) == 0 {
 		return own, nil
 	}
-	return newStandIn(rt.IfName, ips)
+	return newPlaceholder(rt.IfName, ips)
 }
 
 // savedIPs returns the pod's addresses by our copy of the result, else by
@@ -110,8 +110,8 @@ func lookUpInterface(path, name string) (there bool, addrs []*net.IPNet, _ error
 	return true, addrs, nil
 }
 
-// newStandIn makes the namespace. It ends when the file is closed.
-func newStandIn(ifName string, ips []*current.IPConfig) (delNamespace, error) {
+// newPlaceholder makes the namespace. It ends when the file is closed.
+func newPlaceholder(ifName string, ips []*current.IPConfig) (delNamespace, error) {
 	var file *os.File
 	err := inNewNamespace(func() error {
 		// A pair, since these plugins need that kind anyway; the other kinds
@@ -130,7 +130,7 @@ func newStandIn(ifName string, ips []*current.IPConfig) (delNamespace, error) {
 		return err
 	})
 	if err != nil {
-		return delNamespace{}, fmt.Errorf("make a stand-in for the lost network namespace: %w", err)
+		return delNamespace{}, fmt.Errorf("make a placeholder for the lost network namespace: %w", err)
 	}
 	return delNamespace{path: fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), file.Fd()), file: file}, nil
 }

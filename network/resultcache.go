@@ -14,43 +14,43 @@ import (
 	"github.com/cri-sandbox/cri-sandbox/internal/crashpoint"
 )
 
-// journal runs the plugins of one attachment. It saves each result of ADD before
+// resultCache runs the plugins of one attachment. It saves each result of ADD before
 // the next plugin runs, and hands the last one to each DEL.
 //
 // libcni does so, too, but only when all plugins have come to their end: a DEL
 // after an ADD that failed in its middle gets no result from it, and plugins such
 // as firewall then leave their rules behind, without an error.
-type journal struct {
+type resultCache struct {
 	runner
 	records attachments
 	podID   string
 }
 
 // ExecPlugin implements invoke.Exec.
-func (j *journal) ExecPlugin(ctx context.Context, path string, stdin []byte, env []string) ([]byte, error) {
+func (r *resultCache) ExecPlugin(ctx context.Context, path string, stdin []byte, env []string) ([]byte, error) {
 	switch commandOf(env) {
 	case "ADD":
-		out, err := j.runner.ExecPlugin(ctx, path, stdin, env)
+		out, err := r.runner.ExecPlugin(ctx, path, stdin, env)
 		if err != nil {
 			return nil, err
 		}
 		crashpoint.Here("before cni result")
-		err = j.records.saveResult(j.podID, out)
+		err = r.records.saveResult(r.podID, out)
 		crashpoint.Here("after cni result")
 		return out, err
 	case "DEL":
-		with, err := withPrevResult(stdin, j.records.loadResult(j.podID))
+		with, err := withPrevResult(stdin, r.records.loadResult(r.podID))
 		if err != nil {
 			return nil, err
 		}
 		stdin = with
 	}
-	return j.runner.ExecPlugin(ctx, path, stdin, env)
+	return r.runner.ExecPlugin(ctx, path, stdin, env)
 }
 
-// libcni returns the library with a journal for one pod.
+// libcni returns the library with the result cache of one pod.
 func (c *CNI) libcni(podID string) libcni.CNI {
-	return libcni.NewCNIConfigWithCacheDir(c.binDirs, c.cacheDir, &journal{records: c.records, podID: podID})
+	return libcni.NewCNIConfigWithCacheDir(c.binDirs, c.cacheDir, &resultCache{records: c.records, podID: podID})
 }
 
 // withPrevResult adds a result to a plugin's configuration that has none. CNI
