@@ -65,8 +65,17 @@ type Engine interface {
 	// Boot is Prepare of a machine as the pod is to have it, and Bind.
 	Boot(ctx context.Context, cfg Config) (Sandbox, error)
 
-	// Adopt takes over a sandbox that an earlier daemon booted. A process that
-	// is gone, or whose pid now belongs to another process, is errdefs.ErrNotFound.
+	// Adopt takes over a sandbox that an earlier daemon booted. An error is
+	// errdefs.ErrNotFound only with proof that this sandbox is no more: its process
+	// has ended, the pid is another process's by now, or that runs no program of this
+	// engine or is not the one that listens for it. The caller may give the pod up, and
+	// Reap what is left. All other errors say nothing about the sandbox, whose pod may be
+	// healthy, and are errdefs.ErrUnavailable: no descriptor or memory was free, a
+	// directory could not be read, the process may not be looked at, nobody listens, ctx
+	// has ended before it was known who does, or the answer is none. Adopt is to be
+	// called again then; nothing of the call is left. One that is known to be the right
+	// process and does not answer in time is adopted. A cfg that cannot be right is
+	// errdefs.ErrInvalidArgument.
 	Adopt(ctx context.Context, cfg Config, p Process) (Sandbox, error)
 
 	// Reap kills what is left of a sandbox that cannot be adopted: its process

@@ -4,12 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/containerd/errdefs"
+
 	"github.com/cri-sandbox/cri-sandbox/internal/crashpoint"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
 )
@@ -21,56 +21,115 @@ const adoptPatience = 2 * time.Second
 
 // Adopt implements engine.Engine. The process must be the one that was saved, run a
 // program that this engine or an earlier one staged, and be the one that listens on
-// the sandbox's socket. None of it depends on what the process says of itself.
+// the sandbox's socket. None of it depends on what the process says of itself, which
+// is why nothing that it answers is proof that it is lost, either.
 func (e *Engine) Adopt(ctx context.Context, cfg engine.Config, p engine.Process) (engine.Sandbox, error) {
 	if err := checkMachine(cfg.Machine()); err != nil {
-		return nil, fmt.Errorf("adopt sandbox %s: %w", cfg.ID, err)
-	}
-	s := e.newSandbox(cfg)
-	var err error
-	if s.root, err = readRootID(cfg); err != nil {
 		return nil, err
 	}
-	if s.proc, err = openProcess(p); err != nil {
-		return nil, fmt.Errorf("adopt sandbox %s: %w", cfg.ID, err)
+	s := e.newSandbox(cfg)
+	err := s.adopt(ctx, p)
+	if err == nil {
+		return s, nil
 	}
-	programs, err := e.stagedPrograms()
-	if err != nil {
-		return nil, fmt.Errorf("adopt sandbox %s: %w", cfg.ID, err)
+	if s.proc != nil && s.proc.ended() {
+		err = lostf("process %d has ended", p.PID)
 	}
-	if id, err := executableOf(p.PID); err != nil || !programs[id] {
-		return nil, fmt.Errorf("adopt sandbox %s: process %d runs no program of this engine: %w", cfg.ID, p.PID, errdefs.ErrNotFound)
+	if s.proc != nil {
+		s.proc.drop()
 	}
-	if err := s.greet(ctx); errdefs.IsDeadlineExceeded(err) {
-		e.log.Warn("An adopted sandbox does not answer", "sandbox", cfg.ID)
-	} else if err != nil {
-		return nil, fmt.Errorf("adopt sandbox %s: %w", cfg.ID, err)
+	s.release()
+	switch {
+	case isLost(err):
+		return nil, fmt.Errorf("%w: %w", err, errdefs.ErrNotFound)
+	case errdefs.IsNotFound(err): // said by somebody else, of something else
+		return nil, fmt.Errorf("%v: %w", err, errdefs.ErrUnavailable)
 	}
-	if s.panicLog, err = adoptPanicLog(s.proc); err != nil {
-		return nil, fmt.Errorf("adopt sandbox %s: %w", cfg.ID, err)
-	}
-	if s.keeper, err = adoptKeeper(s.proc); err != nil {
-		e.log.Warn("Last words of containers that end without a daemon may be lost", "sandbox", cfg.ID, "err", err)
-	}
-	return s, nil
+	return nil, fmt.Errorf("%w: %w", err, errdefs.ErrUnavailable)
 }
 
-// greet makes sure that the process listens on the control socket, and answers.
-func (s *Sandbox) greet(ctx context.Context) error {
+func (s *Sandbox) adopt(ctx context.Context, p engine.Process) (err error) {
+	if s.root, err = readRootID(s.cfg); err != nil {
+		return err
+	}
+	if s.proc, err = openProcess(p); err != nil {
+		return err
+	}
+	if err := s.requireProgram(); err != nil {
+		return err
+	}
 	ctx, cancel := context.WithTimeout(ctx, adoptPatience)
 	defer cancel()
-	listener, err := s.control.listener(ctx)
-	if err != nil {
-		return s.explain(err)
+	if err := s.requireListener(ctx); err != nil {
+		return err
 	}
-	if listener != s.proc.pid {
-		return fmt.Errorf("process %d listens on its socket, not process %d: %w", listener, s.proc.pid, errdefs.ErrNotFound)
+	if err := s.requireAnswer(ctx); errors.Is(err, context.DeadlineExceeded) {
+		s.engine.log.Warn("An adopted sandbox does not answer", "sandbox", s.cfg.ID)
+	} else if err != nil {
+		return err
 	}
-	var state int
-	if err := s.control.call(ctx, methodState, s.root, &state); err != nil {
-		return s.explain(err)
+	if s.panicLog, err = adoptPanicLog(s.proc); err != nil {
+		return err
+	}
+	if s.keeper, err = adoptKeeper(s.proc); isLost(err) || isShortage(err) {
+		return err
+	} else if err != nil {
+		s.engine.log.Warn("Last words of containers that end without a daemon may be lost", "sandbox", s.cfg.ID, "err", err)
+	}
+	// As it has not ended, all that was found by its pid was of this process.
+	if err := s.proc.send(0); isGone(err) {
+		return lostf("process %d has ended", p.PID)
 	}
 	return nil
+}
+
+// requireProgram makes sure that the process runs a program of this engine.
+func (s *Sandbox) requireProgram() error {
+	programs, err := s.engine.stagedPrograms()
+	if err != nil {
+		return err
+	}
+	dir, err := s.proc.procDir()
+	if err != nil {
+		return err
+	}
+	defer dir.close()
+	// A process that has none is one of the kernel, or is about to end.
+	id, err := dir.executable()
+	if err != nil && !isGone(err) {
+		return err
+	}
+	if err != nil || !programs[id] {
+		return lostf("process %d runs no program of this engine", s.proc.pid)
+	}
+	return nil
+}
+
+// requireListener makes sure that the process listens on the control socket.
+func (s *Sandbox) requireListener(ctx context.Context) error {
+	listener, err := s.control.listener(ctx)
+	if err != nil {
+		return fmt.Errorf("reach the sandbox: %w", err)
+	}
+	switch listener {
+	case s.proc.pid:
+		return nil
+	case 0:
+		return errors.New("reach the sandbox: the kernel does not tell who listens on its control socket")
+	case -1:
+		return lostf("a process that has ended listened on the control socket of the sandbox, and not process %d", s.proc.pid)
+	}
+	return lostf("process %d listens on the control socket of the sandbox, and not process %d", listener, s.proc.pid)
+}
+
+// requireAnswer makes sure that the sandbox answers.
+func (s *Sandbox) requireAnswer(ctx context.Context) error {
+	var state int
+	err := s.control.call(ctx, methodState, s.root, &state)
+	if isBrokenConnection(err) && s.diedWithin(ctx, time.Second) {
+		return lostf("process %d has ended", s.proc.pid)
+	}
+	return err
 }
 
 // Learn implements engine.Sandbox.
@@ -144,41 +203,45 @@ func (s *Sandbox) started(ctx context.Context, id string) (bool, error) {
 func (e *Engine) Reap(ctx context.Context, id string) error {
 	programs, err := e.stagedPrograms()
 	if err != nil {
-		return fmt.Errorf("reap sandbox %s: %w", id, err)
+		return err
 	}
 	crashpoint.Here("before sandbox reap")
 	var left []*process
-	err = eachProcess(func(pid int) {
-		start, err := startTime(pid)
-		if err != nil {
-			return
+	err = eachProcess(func(d *procDir) error {
+		p, err := d.processOf(programs, id)
+		if p != nil {
+			left = append(left, p)
 		}
-		if !belongsTo(pid, programs, id) {
-			return
-		}
-		// The start time was read before the process was looked at: if it still
-		// holds, the pidfd is of the process that was looked at.
-		p, err := openProcess(engine.Process{PID: pid, StartTime: start})
-		if err != nil {
-			return
-		}
-		left = append(left, p)
+		return err
 	})
 	for _, p := range left {
-		if kerr := p.signal(unix.SIGKILL); kerr != nil && err == nil {
-			err = fmt.Errorf("kill process %s: %w", strconv.Itoa(p.pid), kerr)
+		if kerr := p.signal(unix.SIGKILL); kerr != nil {
+			err = errors.Join(err, fmt.Errorf("kill process %d: %w", p.pid, kerr))
 		}
 	}
 	for _, p := range left {
 		select {
 		case <-p.done:
 		case <-ctx.Done():
-			return fmt.Errorf("reap sandbox %s: process %d: %w", id, p.pid, ctx.Err())
+			return fmt.Errorf("process %d does not end: %w", p.pid, ctx.Err())
 		}
 	}
 	if err != nil {
-		return fmt.Errorf("reap sandbox %s: %w", id, err)
+		return err
 	}
 	crashpoint.Here("after sandbox reap")
 	return nil
+}
+
+// processOf returns the process if it is one of a sandbox, else nil.
+func (d *procDir) processOf(programs map[fileID]bool, sandbox string) (*process, error) {
+	belongs, err := d.belongsTo(programs, sandbox)
+	if err != nil || !belongs {
+		return nil, err
+	}
+	start, err := d.start()
+	if err != nil {
+		return nil, err
+	}
+	return openProcess(engine.Process{PID: d.pid, StartTime: start})
 }

@@ -3,6 +3,7 @@ package gvisor
 import (
 	"bytes"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -10,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Sandbox programs that do something else, by their names: this test program, as it
@@ -18,6 +21,15 @@ const (
 	failingProgram = "says-why-and-fails"
 	endlessProgram = "lists-mounts-without-end"
 	idleProgram    = "does-nothing"
+)
+
+// Sandbox processes of an engine whose program they are; see bootBroken.
+const (
+	garbageSentry = stagedPrefix + "answers-garbage"
+	missingSentry = stagedPrefix + "knows-nobody"
+	silentSentry  = stagedPrefix + "says-nothing"
+	hastySentry   = stagedPrefix + "hangs-up"
+	deafSentry    = stagedPrefix + "does-not-listen"
 )
 
 // brokenProgram is the path of such a program.
@@ -40,7 +52,9 @@ func beABrokenProgram() {
 	if err != nil {
 		return
 	}
-	switch filepath.Base(self) {
+	switch name := filepath.Base(self); name {
+	case garbageSentry, missingSentry, silentSentry, hastySentry, deafSentry:
+		beABrokenSentry(name)
 	case failingProgram:
 		fmt.Fprintln(donated("panic-log-fd"), "the reason")
 		os.Exit(3)
@@ -52,6 +66,34 @@ func beABrokenProgram() {
 		time.Sleep(time.Hour)
 		os.Exit(0)
 	}
+}
+
+func beABrokenSentry(name string) {
+	control := donated("controller-fd")
+	if name != deafSentry {
+		_ = unix.Listen(int(control.Fd()), 16)
+	}
+	_, _ = donated("start-sync-fd").Write([]byte{0})
+	l, err := net.FileListener(control)
+	for err == nil {
+		var conn net.Conn
+		if conn, err = l.Accept(); err != nil {
+			break
+		}
+		switch name {
+		case garbageSentry:
+			_, _ = conn.Read(make([]byte, 4096))
+			_, _ = conn.Write([]byte("x"))
+		case missingSentry:
+			_, _ = conn.Read(make([]byte, 4096))
+			_, _ = conn.Write([]byte(`{"success":false,"err":"container \"c\" not found"}`))
+		case silentSentry:
+			continue
+		}
+		conn.Close()
+	}
+	time.Sleep(time.Hour)
+	os.Exit(0)
 }
 
 // donated is the descriptor that a flag of this program names.

@@ -12,6 +12,7 @@ import (
 	"gvisor.dev/gvisor/pkg/cleanup"
 
 	"github.com/containerd/errdefs"
+
 	"github.com/cri-sandbox/cri-sandbox/internal/crashpoint"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
 )
@@ -176,7 +177,7 @@ func (s *Sandbox) run(ctx context.Context, c engine.Container, g *gofer, stdio [
 			return err
 		}
 	}
-	g.follow(s.proc.pid)
+	g.follow(s.proc)
 	if err := s.hold(c); err != nil {
 		s.engine.log.Warn("Keep the streams of a container", "container", c.ID, "err", err)
 	}

@@ -1,7 +1,6 @@
 package gvisor
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -174,9 +173,29 @@ func (b birth) adjust(pid, pidfd int) (*process, error) {
 		return nil, errors.New("start process: the kernel gave no pidfd; Linux 5.4 or newer is needed")
 	}
 	_ = unix.SetNonblock(pidfd, true) // lets the runtime's poller watch it
-	p, err := newProcess(pid, os.NewFile(uintptr(pidfd), "pidfd"), true)
+	start, err := prepareChild(pid, b.oom)
 	if err != nil {
-		return nil, err
+		_ = unix.PidfdSendSignal(pidfd, unix.SIGKILL, nil, 0)
+		unix.Close(pidfd)
+		_, _ = unix.Wait4(pid, nil, 0, nil)
+		return nil, fmt.Errorf("start %s: %w", b.argv0, err)
+	}
+	return newProcess(pid, start, os.NewFile(uintptr(pidfd), "pidfd"), true), nil
+}
+
+// prepareChild is a variable for the test of its failure.
+var prepareChild = setUpChild
+
+// setUpChild returns the start time of a child and gives it its limits. Its pid names
+// it, as nobody has waited for it yet.
+func setUpChild(pid int, oom *int) (start uint64, err error) {
+	dir, err := openProcDir(pid)
+	if err != nil {
+		return 0, err
+	}
+	defer dir.close()
+	if start, err = dir.start(); err != nil {
+		return 0, err
 	}
 	// The Sentry's rings and memory files may need more locked memory than the
 	// daemon's limit; without the right to raise it, it does with less.
@@ -185,23 +204,8 @@ func (b birth) adjust(pid, pidfd int) (*process, error) {
 	// A core file would hold the memory of all containers; of the limits that they
 	// see this is none.
 	_ = unix.Prlimit(pid, unix.RLIMIT_CORE, &unix.Rlimit{}, nil)
-	if b.oom != nil {
-		_ = setOOMScoreAdj(pid, *b.oom)
+	if oom != nil {
+		_ = dir.setOOMScoreAdj(*oom)
 	}
-	return p, nil
-}
-
-// setOOMScoreAdj sets the score, or the nearest one that the daemon may set:
-// without CAP_SYS_RESOURCE it cannot go below its own.
-func setOOMScoreAdj(pid, score int) error {
-	path := fmt.Sprintf("/proc/%d/oom_score_adj", pid)
-	err := os.WriteFile(path, []byte(strconv.Itoa(score)), 0)
-	if !errors.Is(err, os.ErrPermission) {
-		return err
-	}
-	own, err := os.ReadFile("/proc/self/oom_score_adj")
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(path, bytes.TrimSpace(own), 0)
+	return start, nil
 }

@@ -186,14 +186,12 @@ func (g *gofer) await(ctx context.Context) error {
 
 // follow gives the gofer a pidfd of the Sentry: it outlives the Sentry by a
 // moment, and so is the one who pays for freeing what they share.
-func (g *gofer) follow(pid int) {
-	fd, err := unix.PidfdOpen(pid, 0)
-	if err != nil {
-		return // ended; the gofer goes by itself
-	}
-	defer unix.Close(fd)
-	_ = control(g.exit, func(sock int) error {
-		return unix.Sendmsg(sock, []byte{0}, unix.UnixRights(fd), nil, unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT)
+func (g *gofer) follow(sentry *process) {
+	// An error is the end of either; the gofer goes by itself then.
+	_ = control(sentry.pidfd, func(pidfd int) error {
+		return control(g.exit, func(sock int) error {
+			return unix.Sendmsg(sock, []byte{0}, unix.UnixRights(pidfd), nil, unix.MSG_NOSIGNAL|unix.MSG_DONTWAIT)
+		})
 	})
 }
 

@@ -349,14 +349,26 @@ func (p *pod) processesOfSandbox() int {
 		p.t.Fatal(err)
 	}
 	n := 0
-	if err := eachProcess(func(pid int) {
-		if belongsTo(pid, programs, p.cfg.ID) {
+	if err := eachProcess(func(d *procDir) error {
+		belongs, err := d.belongsTo(programs, p.cfg.ID)
+		if belongs {
 			n++
 		}
+		return err
 	}); err != nil {
 		p.t.Fatal(err)
 	}
 	return n
+}
+
+// startTime is that of a process that does not end meanwhile.
+func startTime(pid int) (uint64, error) {
+	d, err := openProcDir(pid)
+	if err != nil {
+		return 0, err
+	}
+	defer d.close()
+	return d.start()
 }
 
 // rawFD returns the number of a descriptor of a file that the test keeps open.

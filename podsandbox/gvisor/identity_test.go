@@ -44,7 +44,12 @@ func rename(t *testing.T, pid int, argv ...string) {
 	if _, err := memory.WriteAt(append([]byte(text), make([]byte, int(end-start)-len(text))...), start); err != nil {
 		t.Fatal(err)
 	}
-	if got := argsOf(pid); got[0] != argv[0] || got[len(got)-1] != argv[len(argv)-1] && len(argv) > 1 {
+	d, err := openProcDir(pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.close()
+	if got, err := d.args(); err != nil || got[0] != argv[0] || got[len(got)-1] != argv[len(argv)-1] && len(argv) > 1 {
 		t.Fatalf("it calls itself %q, want %q", got, argv)
 	}
 }

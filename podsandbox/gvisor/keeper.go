@@ -65,17 +65,12 @@ func keeperOf(in, hold *os.File) *keeper {
 // adoptKeeper takes the ends from a sandbox process. One of an older daemon has
 // none: the error is errdefs.ErrNotFound then.
 func adoptKeeper(p *process) (*keeper, error) {
-	pidfd, err := unix.PidfdOpen(p.pid, 0)
-	if err != nil {
-		return nil, fmt.Errorf("open process %d: %w", p.pid, err)
-	}
-	defer unix.Close(pidfd)
 	var ends [2]*os.File
 	for i, n := range keeperFDs {
-		fd, err := unix.PidfdGetfd(pidfd, n, 0)
+		fd, err := p.takeFD(n)
 		if err != nil {
 			go closeAll(ends[:])
-			return nil, fmt.Errorf("take descriptor %d of process %d: %w", n, p.pid, err)
+			return nil, err
 		}
 		ends[i] = os.NewFile(uintptr(fd), "keeper")
 		if !isKeeperSocket(fd) {

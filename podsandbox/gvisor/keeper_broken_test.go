@@ -276,6 +276,12 @@ func TestTheKeeperLosesNothingWithoutDescriptors(t *testing.T) {
 // withoutDescriptors lets the process open none meanwhile.
 func withoutDescriptors(t *testing.T, f func()) {
 	t.Helper()
+	withDescriptors(t, 0, f)
+}
+
+// withDescriptors lets the process open few meanwhile.
+func withDescriptors(t *testing.T, few int, f func()) {
+	t.Helper()
 	var old unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &old); err != nil {
 		t.Fatal(err)
@@ -285,7 +291,7 @@ func withoutDescriptors(t *testing.T, f func()) {
 		t.Fatal(err)
 	}
 	unix.Close(low) // the lowest that is free
-	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: uint64(low), Max: old.Max}); err != nil {
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: uint64(low + few), Max: old.Max}); err != nil {
 		t.Fatal(err)
 	}
 	defer func() {

@@ -2,6 +2,7 @@ package gvisor
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path"
 	"slices"
@@ -102,8 +103,11 @@ func (s *Sandbox) settle(ctx context.Context, id string) error {
 			held = len(left)
 			err = ignoreNotFound(s.killAll(ctx, id))
 		}
-		if err != nil && (ctx.Err() == nil || held == 0) {
+		if over := errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil; err != nil && (!over || held == 0) {
 			return err
+		}
+		if errors.Is(err, context.DeadlineExceeded) {
+			pause = settlePatience // until ctx ends, any moment
 		}
 		select {
 		case <-time.After(pause):

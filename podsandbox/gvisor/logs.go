@@ -52,12 +52,10 @@ func newPanicLog() (*os.File, error) {
 // adoptPanicLog takes it from a sandbox process. One of an older daemon has none, and
 // one that stays empty takes its place.
 func adoptPanicLog(p *process) (*os.File, error) {
-	pidfd, err := unix.PidfdOpen(p.pid, 0)
-	if err != nil {
-		return nil, fmt.Errorf("open process %d: %w", p.pid, err)
+	fd, err := p.takeFD(panicLogFD)
+	if isLost(err) || isShortage(err) {
+		return nil, err
 	}
-	defer unix.Close(pidfd)
-	fd, err := unix.PidfdGetfd(pidfd, panicLogFD, 0)
 	if err != nil {
 		return newPanicLog()
 	}

@@ -14,7 +14,12 @@ import (
 // namespace into cgroups: one directory for each controller, or the one of version 2. What
 // they fork meanwhile is born there, or found at the next look.
 func (p *process) moveTo(cgroups []string) error {
-	namespace, err := pidNamespaceFile(p.pid)
+	own, err := p.procDir()
+	if err != nil {
+		return fmt.Errorf("find the processes to move: %w", err)
+	}
+	defer own.close()
+	namespace, err := own.pidNamespace()
 	if err != nil {
 		return fmt.Errorf("find the processes to move: %w", err)
 	}
@@ -22,12 +27,17 @@ func (p *process) moveTo(cgroups []string) error {
 	for {
 		before := len(moved)
 		var failed error
-		err := eachProcess(func(pid int) {
-			if ns, err := pidNamespaceFile(pid); failed != nil || moved[pid] || err != nil || ns != namespace {
-				return
+		err := eachProcess(func(d *procDir) error {
+			if failed != nil || moved[d.pid] {
+				return nil
 			}
-			moved[pid] = true
-			failed = joinAsProcess(pid, cgroups)
+			ns, err := d.pidNamespace()
+			if err != nil || ns != namespace {
+				return err
+			}
+			moved[d.pid] = true
+			failed = joinAsProcess(d.pid, cgroups)
+			return nil
 		})
 		if err = errors.Join(err, failed); err != nil {
 			return err
@@ -38,9 +48,10 @@ func (p *process) moveTo(cgroups []string) error {
 	}
 }
 
-// pidNamespaceFile identifies the pid namespace that a process is in.
-func pidNamespaceFile(pid int) (fileID, error) {
-	return identify("/proc/" + strconv.Itoa(pid) + "/ns/pid")
+// pidNamespace identifies the pid namespace that the process is in.
+func (d *procDir) pidNamespace() (fileID, error) {
+	st, err := d.stat("ns/pid")
+	return fileID{st.Dev, st.Ino}, err
 }
 
 // joinAsProcess moves one process with all its threads. One that has ended is no error.

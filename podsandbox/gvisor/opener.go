@@ -91,12 +91,10 @@ func (o *opener) close() { o.conn.Close() }
 func (o *opener) serve(gofer *process) {
 	defer o.close()
 	defer func() { o.userNS.Close() }() // nil answers an error
-	err := inMountNS(gofer.pid, func() error {
-		if gofer.ended() { // and the pid may be another's
-			return fmt.Errorf("the gofer has ended: %w", errdefs.ErrUnavailable)
-		}
-		return o.answerAll()
-	})
+	err := inMountNS(gofer, o.answerAll)
+	if isLost(err) {
+		err = fmt.Errorf("the gofer has ended: %w", errdefs.ErrUnavailable)
+	}
 	if err != nil {
 		o.refuse(err) // it is over, without its mounts
 	}

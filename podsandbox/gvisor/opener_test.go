@@ -35,7 +35,8 @@ func askOpener(t *testing.T, mounts []specs.Mount) (*opener, func(method string,
 	}
 	d.close()
 	served := make(chan struct{})
-	go func() { defer close(served); o.serve(&process{pid: os.Getpid(), done: make(chan struct{})}) }()
+	self := thisProcess(t)
+	go func() { defer close(served); o.serve(self) }()
 	t.Cleanup(func() { conn.Close(); <-served })
 	return o, func(method string, m *specs.Mount) (reply, *os.File) {
 		t.Helper()
@@ -157,7 +158,8 @@ func talkToOpener(t *testing.T, mounts int) (conn *net.UnixConn, over chan struc
 	}
 	d.close()
 	over = make(chan struct{})
-	go func() { defer close(over); o.serve(&process{pid: os.Getpid(), done: make(chan struct{})}) }()
+	self := thisProcess(t)
+	go func() { defer close(over); o.serve(self) }()
 	t.Cleanup(func() { theirs.Close(); <-over })
 	return theirs.(*net.UnixConn), over
 }
@@ -202,13 +204,12 @@ func TestOpenerQuotesInShort(t *testing.T) {
 	}
 }
 
-// A connection that outlives its gofer opens nothing: the pid may be another's.
+// A connection that outlives its gofer opens nothing, also when another has its pid.
 func TestOpenerOfADeadGofer(t *testing.T) {
 	needSandboxes(t)
 	conn, theirs := talkPair(t)
 	o := &opener{conn: conn}
-	gone := &process{pid: os.Getpid(), done: make(chan struct{})}
-	close(gone.done)
+	gone, _ := reusedPID(t)
 	body, err := json.Marshal(request{Method: methodOpenMount, Arg: openMountArgs{Mount: &specs.Mount{Source: t.TempDir()}}})
 	if err != nil {
 		t.Fatal(err)

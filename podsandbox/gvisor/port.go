@@ -14,6 +14,7 @@ import (
 	"gvisor.dev/gvisor/pkg/cleanup"
 
 	"github.com/containerd/errdefs"
+
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/gvisor/guest"
 )
 

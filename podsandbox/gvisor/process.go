@@ -1,60 +1,127 @@
 package gvisor
 
 import (
-	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
-	"strconv"
+	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 
-	"github.com/containerd/errdefs"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
 )
 
 // process is a process of a sandbox: the Sentry, or a gofer. It is named by a
-// pidfd, so that a signal never reaches another process that got its pid.
+// pidfd, so that nothing that is done to it reaches another process that got its pid.
 type process struct {
 	pid   int
 	start uint64 // clock ticks since boot
 	pidfd *os.File
 
-	done   chan struct{}   // closed when the process has ended and, if a child, was reaped
-	life   context.Context // ends with it, for context.AfterFunc
-	status unix.WaitStatus // valid once done is closed, for a child
-	child  bool
+	done    chan struct{}   // closed when the process has ended and, if a child, was reaped
+	life    context.Context // ends with it, for context.AfterFunc
+	status  unix.WaitStatus // valid once done is closed, for a child
+	child   bool
+	dropped atomic.Bool
 }
 
-// newProcess takes ownership of the pidfd and begins to watch it. A child is
-// reaped by its pid; for others, init does that.
-func newProcess(pid int, pidfd *os.File, child bool) (*process, error) {
-	start, err := startTime(pid)
-	if err != nil {
-		pidfd.Close()
-		return nil, err
-	}
+// newProcess takes ownership of the pidfd, which does not block, and begins to watch
+// it. A child is reaped by its pid; for others, init does that.
+func newProcess(pid int, start uint64, pidfd *os.File, child bool) *process {
 	life, end := context.WithCancel(context.Background())
 	p := &process{pid: pid, start: start, pidfd: pidfd, child: child, done: make(chan struct{}), life: life}
 	go func() { defer end(); p.watch() }()
-	return p, nil
+	return p
+}
+
+// lostError says that a process is not the one that it is taken for, or is no more.
+type lostError struct{ what string }
+
+func (e *lostError) Error() string { return e.what }
+
+func lostf(format string, args ...any) error { return &lostError{fmt.Sprintf(format, args...)} }
+
+func isLost(err error) bool {
+	var lost *lostError
+	return errors.As(err, &lost)
 }
 
 // openProcess watches a process that is not a child of this daemon. The process
-// it returns is the one that had the start time, or the error is NotFound.
+// it returns is the one that had the start time. A *lostError says that there is none
+// any more; another error says nothing about that.
 func openProcess(id engine.Process) (*process, error) {
-	fd, err := unix.PidfdOpen(id.PID, unix.PIDFD_NONBLOCK)
+	fd, err := unix.PidfdOpen(id.PID, 0)
+	switch err {
+	case nil:
+	case unix.ESRCH:
+		return nil, lostf("process %d has ended", id.PID)
+	case unix.EINVAL, unix.ENOENT: // it is the number of another process's thread
+		return nil, lostf("pid %d belongs to another process", id.PID)
+	default:
+		return nil, fmt.Errorf("open process %d: %w", id.PID, err)
+	}
+	_ = unix.SetNonblock(fd, true) // lets the runtime's poller watch it
+	p := &process{pid: id.PID, start: id.StartTime, pidfd: os.NewFile(uintptr(fd), "pidfd")}
+	if err := p.checkStart(); err != nil {
+		p.pidfd.Close()
+		return nil, err
+	}
+	return newProcess(p.pid, p.start, p.pidfd, false), nil
+}
+
+func (p *process) checkStart() error {
+	dir, err := p.procDir()
 	if err != nil {
-		return nil, fmt.Errorf("open process %d: %w: %w", id.PID, err, errdefs.ErrNotFound)
+		return err
 	}
-	pidfd := os.NewFile(uintptr(fd), "pidfd")
-	// Read after the pidfd was opened: if it matches, the pidfd is that process.
-	start, err := startTime(id.PID)
-	if err != nil || start != id.StartTime {
-		pidfd.Close()
-		return nil, fmt.Errorf("open process %d: pid belongs to another process: %w", id.PID, errdefs.ErrNotFound)
+	defer dir.close()
+	start, err := dir.start()
+	switch {
+	case isGone(err):
+		return lostf("process %d has ended", p.pid)
+	case err != nil:
+		return err
+	case start != p.start:
+		return lostf("pid %d belongs to another process", p.pid)
 	}
-	return newProcess(id.PID, pidfd, false)
+	return nil
+}
+
+// procDir opens /proc/PID of the process. It is a *lostError when that has ended.
+func (p *process) procDir() (*procDir, error) {
+	dir, err := openProcDir(p.pid)
+	if err == nil {
+		// As long as it was not reaped its pid is nobody else's, so that what was
+		// opened before is its own.
+		if err = p.send(0); err != nil {
+			dir.close()
+		}
+	}
+	switch {
+	case isGone(err):
+		return nil, lostf("process %d has ended", p.pid)
+	case err != nil:
+		return nil, fmt.Errorf("open process %d: %w", p.pid, err)
+	}
+	return dir, nil
+}
+
+// takeFD returns another descriptor of what the process has open under a number.
+func (p *process) takeFD(n int) (int, error) {
+	taken := -1
+	err := control(p.pidfd, func(fd int) (err error) {
+		taken, err = unix.PidfdGetfd(fd, n, 0)
+		return err
+	})
+	switch {
+	case isGone(err):
+		return -1, lostf("process %d has ended", p.pid)
+	case err != nil:
+		return -1, fmt.Errorf("take descriptor %d of process %d: %w", n, p.pid, err)
+	}
+	return taken, nil
 }
 
 func (p *process) identity() engine.Process {
@@ -64,9 +131,12 @@ func (p *process) identity() engine.Process {
 // watch waits for the end of the process on the runtime's poller: it costs a
 // goroutine and no thread.
 func (p *process) watch() {
-	defer close(p.done)
-	if rc, err := p.pidfd.SyscallConn(); err == nil {
-		_ = rc.Read(func(fd uintptr) bool { return pollIn(fd, 0) })
+	defer p.pidfd.Close()
+	for !p.awaitEnd() {
+		if p.dropped.Load() {
+			return
+		}
+		time.Sleep(100 * time.Millisecond) // it could not be polled
 	}
 	if p.child {
 		// Returns at once: the process has ended. Waits for this pid alone.
@@ -77,23 +147,40 @@ func (p *process) watch() {
 			}
 		}
 	}
-	p.pidfd.Close()
+	close(p.done)
+}
+
+// awaitEnd reports whether the process has ended; it may return before that.
+func (p *process) awaitEnd() bool {
+	rc, err := p.pidfd.SyscallConn()
+	if err != nil {
+		return false
+	}
+	ended := false
+	_ = rc.Read(func(fd uintptr) bool {
+		var err error
+		ended, err = isReadable(fd)
+		return ended || err != nil
+	})
+	return ended
+}
+
+// drop ends the watch of a process that is not a child. done stays open.
+func (p *process) drop() {
+	p.dropped.Store(true)
+	_ = p.pidfd.SetReadDeadline(time.Unix(1, 0))
 }
 
 // signal sends through the pidfd; a process that has ended is no error.
 func (p *process) signal(sig unix.Signal) error {
-	rc, err := p.pidfd.SyscallConn()
-	if err != nil {
-		return nil // closed: the process has ended
+	if err := p.send(sig); !isGone(err) {
+		return err
 	}
-	var sendErr error
-	if err := rc.Control(func(fd uintptr) { sendErr = unix.PidfdSendSignal(int(fd), sig, nil, 0) }); err != nil {
-		return nil
-	}
-	if sendErr == unix.ESRCH {
-		return nil
-	}
-	return sendErr
+	return nil
+}
+
+func (p *process) send(sig unix.Signal) error {
+	return control(p.pidfd, func(fd int) error { return unix.PidfdSendSignal(fd, sig, nil, 0) })
 }
 
 func (p *process) ended() bool {
@@ -116,28 +203,12 @@ func (p *process) describeEnd() string {
 	return fmt.Sprintf("ended with status %d", p.status.ExitStatus())
 }
 
-// pollIn reports whether the descriptor is readable, or has hung up, within the
-// given milliseconds.
-func pollIn(fd uintptr, ms int) bool {
+// isReadable reports whether a descriptor is readable or has hung up.
+func isReadable(fd uintptr) (bool, error) {
 	for {
-		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, ms)
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
 		if err != unix.EINTR {
-			return err != nil || n > 0
+			return n > 0, err
 		}
 	}
-}
-
-// startTime reads field 22 of /proc/PID/stat, in clock ticks since boot.
-func startTime(pid int) (uint64, error) {
-	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
-	if err != nil {
-		return 0, fmt.Errorf("read start time of process %d: %w", pid, err)
-	}
-	// The second field is the name in parentheses, which may hold anything.
-	i := bytes.LastIndexByte(b, ')')
-	fields := bytes.Fields(b[i+1:])
-	if i < 0 || len(fields) < 20 {
-		return 0, fmt.Errorf("read start time of process %d: unexpected form of stat", pid)
-	}
-	return strconv.ParseUint(string(fields[19]), 10, 64)
 }

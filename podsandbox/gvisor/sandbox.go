@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/containerd/errdefs"
+
 	"github.com/cri-sandbox/cri-sandbox/internal/crashpoint"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
 )
@@ -241,13 +242,17 @@ func (s *Sandbox) Signal(ctx context.Context, id string, sig int, all bool) erro
 	return s.signal(ctx, signalArgs{CID: id, Signo: int32(sig), Mode: signalProcess})
 }
 
-// SetOOMScoreAdj implements engine.OOMScorer. A child's pid is not given away before
-// done is closed; an adopted process's could be, in theory, between both lines.
+// SetOOMScoreAdj implements engine.OOMScorer. Of one that has ended it is no error.
 func (s *Sandbox) SetOOMScoreAdj(score int) error {
-	if s.proc.ended() {
+	dir, err := s.proc.procDir()
+	if err == nil {
+		err = dir.setOOMScoreAdj(score)
+		dir.close()
+	}
+	if isLost(err) || isGone(err) {
 		return nil
 	}
-	return setOOMScoreAdj(s.proc.pid, score)
+	return err
 }
 
 // Kill implements engine.Sandbox.

@@ -1,15 +1,13 @@
 package gvisor
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 )
@@ -28,21 +26,26 @@ func identify(path string) (fileID, error) {
 	return fileID{st.Dev, st.Ino}, nil
 }
 
-func executableOf(pid int) (fileID, error) {
-	return identify("/proc/" + strconv.Itoa(pid) + "/exe")
-}
-
 // stagedPrograms are the programs of this and of earlier daemons.
 func (e *Engine) stagedPrograms() (map[fileID]bool, error) {
-	paths, err := filepath.Glob(filepath.Join(filepath.Dir(e.program), stagedPrefix+"*"))
+	dir := filepath.Dir(e.program)
+	entries, err := os.ReadDir(dir)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("list sandbox programs: %w", err)
 	}
 	ids := map[fileID]bool{}
-	for _, path := range paths {
-		if id, err := identify(path); err == nil {
-			ids[id] = true
+	for _, entry := range entries {
+		if !strings.HasPrefix(entry.Name(), stagedPrefix) {
+			continue
 		}
+		id, err := identify(filepath.Join(dir, entry.Name()))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // removed meanwhile
+		}
+		if err != nil {
+			return nil, fmt.Errorf("list sandbox programs: %w", err)
+		}
+		ids[id] = true
 	}
 	return ids, nil
 }
@@ -52,16 +55,18 @@ func (e *Engine) stagedPrograms() (map[fileID]bool, error) {
 // A process can rewrite its command line, but it cannot leave the cgroup that it was
 // born in. Where that is a pod's, it alone decides; elsewhere a process is one that
 // runs a staged program, with a command line that says so.
-func belongsTo(pid int, programs map[fileID]bool, sandbox string) bool {
-	if pod := podOfCgroup(pid); pod != "" {
-		return pod == sandbox
+func (d *procDir) belongsTo(programs map[fileID]bool, sandbox string) (bool, error) {
+	pod, err := d.podOfCgroup()
+	if err != nil || pod != "" {
+		return err == nil && pod == sandbox, err
 	}
-	id, err := executableOf(pid)
+	id, err := d.executable()
 	if err != nil || !programs[id] {
-		return false
+		return false, err
 	}
-	named, _ := sandboxOfArgs(argsOf(pid))
-	return named == sandbox
+	argv, err := d.args()
+	named, _ := sandboxOfArgs(argv)
+	return err == nil && named == sandbox, err
 }
 
 // sandboxOfArgs reads the id of a sandbox from the command line of its boot process
@@ -77,66 +82,34 @@ func sandboxOfArgs(argv []string) (sandbox string, gofer bool) {
 	return sandbox, true
 }
 
-// argsOf returns the command line of a process, at least one word.
-func argsOf(pid int) []string {
-	f, err := os.Open("/proc/" + strconv.Itoa(pid) + "/cmdline")
-	if err != nil {
-		return []string{""}
-	}
-	defer f.Close()
-	// Of its own memory, and as long as it likes. Those of this package have some
-	// hundred bytes, and a list of flags for the mounts.
-	cmdline, _ := io.ReadAll(io.LimitReader(f, 1<<20))
-	return strings.Split(string(bytes.TrimSuffix(cmdline, []byte{0})), "\x00")
-}
-
 // podGroup is the last element of the path of a pod's cgroup; see package cgroup.
 var podGroup = regexp.MustCompile(`^(?:cri-sandbox-)?([0-9a-f]{64})(?:\.scope)?$`)
 
-// podOfCgroup returns the id of the pod whose cgroup a process is in, or "". The
+// podOfCgroup returns the id of the pod whose cgroup the process is in, or "". The
 // outermost element counts, as a process may make cgroups below its own. Those that
 // this process is in are no pod's, but of what the daemon itself runs in.
-func podOfCgroup(pid int) string {
-	own := groupsOf("self")
-	for _, group := range groupsOf(strconv.Itoa(pid)) {
+func (d *procDir) podOfCgroup() (string, error) {
+	own, err := ownCgroups()
+	if err != nil {
+		return "", err
+	}
+	groups, err := d.cgroups()
+	if err != nil {
+		return "", err
+	}
+	for _, group := range groups {
 		if m := podGroup.FindStringSubmatch(group); m != nil && !slices.Contains(own, group) {
-			return m[1]
+			return m[1], nil
 		}
 	}
-	return ""
+	return "", nil
 }
 
-// groupsOf returns the elements of the cgroup paths of a process; cgroups(7).
-func groupsOf(pid string) []string {
-	b, err := os.ReadFile("/proc/" + pid + "/cgroup")
+func ownCgroups() ([]string, error) {
+	self, err := openProcDir(os.Getpid())
 	if err != nil {
-		return nil
+		return nil, err
 	}
-	var elements []string
-	for line := range strings.Lines(string(b)) {
-		// hierarchy:controllers:path
-		if fields := strings.SplitN(strings.TrimSpace(line), ":", 3); len(fields) == 3 {
-			elements = append(elements, strings.Split(fields[2], "/")...)
-		}
-	}
-	return elements
-}
-
-// eachProcess calls f with every pid of the host.
-func eachProcess(f func(pid int)) error {
-	dir, err := os.Open("/proc")
-	if err != nil {
-		return fmt.Errorf("list processes: %w", err)
-	}
-	defer dir.Close()
-	names, err := dir.Readdirnames(-1)
-	for _, name := range names {
-		if pid, err := strconv.Atoi(name); err == nil {
-			f(pid)
-		}
-	}
-	if err != nil && !errors.Is(err, syscall.ENOENT) {
-		return fmt.Errorf("list processes: %w", err)
-	}
-	return nil
+	defer self.close()
+	return self.cgroups()
 }

@@ -8,10 +8,11 @@ import (
 	"testing"
 
 	"github.com/containerd/errdefs"
-	"github.com/cri-sandbox/cri-sandbox/hack/volumeuser"
-	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"github.com/cri-sandbox/cri-sandbox/hack/volumeuser"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
 )
 
 func bindMount(destination, source string, options ...string) specs.Mount {

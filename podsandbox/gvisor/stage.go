@@ -94,11 +94,16 @@ func removeUnusedPrograms(dir, keep string) {
 		return
 	}
 	running := map[fileID]bool{}
-	_ = eachProcess(func(pid int) {
-		if id, err := executableOf(pid); err == nil {
+	err := eachProcess(func(d *procDir) error {
+		id, err := d.executable()
+		if err == nil {
 			running[id] = true
 		}
+		return err
 	})
+	if err != nil {
+		return // one of them may run it
+	}
 	for _, path := range old {
 		if id, err := identify(path); err == nil && !running[id] {
 			os.Remove(path)

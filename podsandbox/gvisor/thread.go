@@ -52,19 +52,18 @@ func joinNetNS(netns *os.File) error {
 }
 
 // inMountNS runs f on a throw-away thread inside the mount namespace of a process.
-func inMountNS(pid int, f func() error) error {
+func inMountNS(p *process, f func() error) error {
 	return onThrowawayThread(func() error {
 		// A thread that shares its root and working directory cannot move.
 		if err := unix.Unshare(unix.CLONE_FS); err != nil {
 			return fmt.Errorf("leave the shared root folder: %w", err)
 		}
-		ns, err := os.Open(fmt.Sprintf("/proc/%d/ns/mnt", pid))
-		if err != nil {
-			return fmt.Errorf("open mount namespace: %w", err)
+		err := control(p.pidfd, func(fd int) error { return unix.Setns(fd, unix.CLONE_NEWNS) })
+		if isGone(err) {
+			return lostf("process %d has ended", p.pid)
 		}
-		defer ns.Close()
-		if err := control(ns, func(fd int) error { return unix.Setns(fd, unix.CLONE_NEWNS) }); err != nil {
-			return fmt.Errorf("join mount namespace of process %d: %w", pid, err)
+		if err != nil {
+			return fmt.Errorf("join mount namespace of process %d: %w", p.pid, err)
 		}
 		return f()
 	})

@@ -9,6 +9,8 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -109,9 +111,12 @@ func (s controlSocket) park(ctx context.Context, method string, arg, result any,
 	if err == nil {
 		return nil
 	}
-	// What broke the connection is the context, when it has ended.
+	// What broke the connection is the context, when it has ended. A connection has its
+	// deadline, and may notice that a moment earlier than it does itself.
 	if ctx.Err() != nil {
 		err = ctx.Err()
+	} else if errors.Is(err, os.ErrDeadlineExceeded) {
+		err = context.DeadlineExceeded
 	}
 	return fmt.Errorf("call %s: %w", method, err)
 }
@@ -169,9 +174,9 @@ func readReply(conn io.Reader, most int64) (reply, error) {
 	return r, err
 }
 
-// listener returns the pid of the process that listens on the socket, as the
-// kernel noted it when that began to.
-func (s controlSocket) listener(ctx context.Context) (int, error) {
+// listener returns the pid of the process that listens on the socket, as the kernel
+// noted it when that began to; 0 if that is not known here, and -1 if it has ended.
+func (s controlSocket) listener(ctx context.Context) (pid int, err error) {
 	conn, err := s.dial(ctx)
 	if err != nil {
 		return 0, err
@@ -181,15 +186,54 @@ func (s controlSocket) listener(ctx context.Context) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	var peer *unix.Ucred
-	cerr := rc.Control(func(fd uintptr) { peer, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) })
+	cerr := rc.Control(func(fd uintptr) { pid, err = peerPID(int(fd)) })
 	if err == nil {
 		err = cerr
 	}
 	if err != nil {
 		return 0, fmt.Errorf("find who listens: %w", err)
 	}
-	return int(peer.Pid), nil
+	return pid, nil
+}
+
+// soPeerPidfd is SO_PEERPIDFD, since Linux 6.5.
+const soPeerPidfd = 77
+
+// peerPID is the pid of the process behind a connected Unix socket. Where the kernel has
+// a pidfd for it, it is not that of a process that has ended and lent its pid to another.
+func peerPID(sock int) (int, error) {
+	pidfd, err := unix.GetsockoptInt(sock, unix.SOL_SOCKET, soPeerPidfd)
+	switch err {
+	case nil:
+		defer unix.Close(pidfd)
+		return pidOf(pidfd)
+	case unix.ESRCH, unix.EINVAL:
+		return -1, nil
+	case unix.ENODATA:
+		return 0, nil
+	case unix.ENOPROTOOPT:
+		peer, err := unix.GetsockoptUcred(sock, unix.SOL_SOCKET, unix.SO_PEERCRED)
+		if err != nil {
+			return 0, err
+		}
+		return int(peer.Pid), nil
+	}
+	return 0, err
+}
+
+// pidOf reads the pid of a pidfd: -1 of a process that was reaped, 0 of one in another
+// pid namespace; proc(5).
+func pidOf(pidfd int) (int, error) {
+	info, err := os.ReadFile(fmt.Sprintf("/proc/self/fdinfo/%d", pidfd))
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(info)) {
+		if n, ok := strings.CutPrefix(line, "Pid:"); ok {
+			return strconv.Atoi(strings.TrimSpace(n))
+		}
+	}
+	return 0, fmt.Errorf("descriptor %d is no pidfd", pidfd)
 }
 
 // dial connects to the socket. A sandbox that is stopped accepts nothing: once
