@@ -45,6 +45,7 @@ type Rule func(root string) ([]Finding, error)
 var All = map[string]Rule{
 	"package-comment": PackageComments,
 	"imports":         Imports,
+	"dependencies":    Dependencies,
 	"layout":          Layout,
 	"machine-path":    MachinePaths,
 	"promises":        Promises,
