@@ -65,7 +65,8 @@ var quantityScales = map[string]struct{ base, power int64 }{
 }
 
 // parseQuantity returns a Kubernetes quantity such as 10M, 1.5Gi or 2e6 as a
-// whole number, rounded up as Kubernetes does.
+// whole number, rounded up as Kubernetes does. Kubernetes' own type is not made for
+// what a user may write here, see docs/dependencies.md.
 func parseQuantity(s string) (int64, error) {
 	bad := fmt.Errorf("%q is not a quantity such as 10M: %w", s, errdefs.ErrInvalidArgument)
 	// Long enough for every number that fits, short enough to be cheap.

@@ -37,7 +37,7 @@ func OpenTree(path string, a Attributes) (*os.File, error) {
 	return CopyTree(root, a)
 }
 
-// CopyTree is OpenTree of an open file or folder, which may be open with O_PATH.
+// CopyTree is OpenTree of an open file or directory, which may be open with O_PATH.
 func CopyTree(root *os.File, a Attributes) (*os.File, error) {
 	path := root.Name()
 	flags := uint(unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC | unix.AT_EMPTY_PATH)
@@ -80,7 +80,7 @@ func Attach(tree *os.File, target string) error {
 	return nil
 }
 
-// Probe reports whether mount trees on the file system of a folder can be mapped:
+// Probe reports whether mount trees on the file system of a directory can be mapped:
 // nil, or why not.
 func Probe(dir string) error {
 	one := []specs.LinuxIDMapping{{ContainerID: 0, HostID: 65536, Size: 65536}}

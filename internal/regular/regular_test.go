@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// strange makes a folder with one thing of each kind, and what reading it says.
+// strange makes a directory with one thing of each kind, and what reading it says.
 func strange(t *testing.T, limit int) map[string]error {
 	t.Helper()
 	dir := t.TempDir()
@@ -26,7 +26,7 @@ func strange(t *testing.T, limit int) map[string]error {
 	must(os.Symlink("file", in("link")))
 	must(os.WriteFile(in("large"), make([]byte, limit+1), 0o600))
 	must(os.Truncate(in("large"), 1<<40))
-	must(os.Mkdir(in("folder"), 0o700))
+	must(os.Mkdir(in("directory"), 0o700))
 	must(unix.Mkfifo(in("fifo"), 0o600))
 	must(os.Symlink("fifo", in("link to a FIFO")))
 	must(os.Symlink("loop", in("loop")))
@@ -37,7 +37,7 @@ func strange(t *testing.T, limit int) map[string]error {
 	must(unix.Bind(fd, &unix.SockaddrUnix{Name: in("socket")}))
 	return map[string]error{
 		in("file"): nil, in("link"): nil, in("none"): fs.ErrNotExist, in("file/x"): unix.ENOTDIR,
-		in("large"): ErrTooLarge, in("folder"): ErrNotRegular, in("fifo"): ErrNotRegular,
+		in("large"): ErrTooLarge, in("directory"): ErrNotRegular, in("fifo"): ErrNotRegular,
 		in("link to a FIFO"): ErrNotRegular, in("loop"): unix.ELOOP, in("device"): ErrNotRegular, in("socket"): ErrNotRegular,
 		// Larger than it says: only reading tells.
 		"/proc/self/maps": ErrTooLarge,

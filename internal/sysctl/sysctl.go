@@ -65,7 +65,7 @@ var table = map[string]fixed{
 
 	"net/core/somaxconn": {"1024", "a listener's queue has at most 1024 connections", nil},
 
-	// Its folder has files that are computed when they are read, and cannot be covered.
+	// Its directory has files that are computed when they are read, and cannot be covered.
 	"kernel/shm_rmid_forced": {"", "System V segments stay until they are removed", func(n []int) bool { return len(n) == 1 && n[0] == 0 }},
 }
 
