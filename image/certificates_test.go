@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestWhatIsNoFileConfiguresNoRegistry: the library opens whatever is named.
-func TestWhatIsNoFileConfiguresNoRegistry(t *testing.T) {
+// TestPullRefusesRegistryConfigurationThatIsNoFile: the library opens whatever is named.
+func TestPullRefusesRegistryConfigurationThatIsNoFile(t *testing.T) {
 	for name, tc := range map[string]struct{ fifo, hosts string }{
 		"hosts.toml":           {"hosts.toml", ""},
 		"authority":            {"ca", "ca = \"ca\"\n"},

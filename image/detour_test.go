@@ -11,7 +11,7 @@ import (
 
 // The library that unpacks a layer remembers the paths of its entries, which a
 // symbolic link makes long, and the names of their owners: both are bounded.
-func TestWhatIsRememberedOfALayerIsBounded(t *testing.T) {
+func TestEntriesBoundWhatIsRememberedOfALayer(t *testing.T) {
 	root := t.TempDir()
 	long := filepath.Join(strings.Repeat("a", 200), strings.Repeat("b", 200), strings.Repeat("c", 200))
 	mustMkdir(t, root, long)

@@ -38,7 +38,7 @@ func freeBytes(t *testing.T, dir string) int {
 	return int(st.Bavail) * int(st.Bsize)
 }
 
-func TestDiskFull(t *testing.T) {
+func TestPullOnFullDisk(t *testing.T) {
 	random := make([]byte, 12<<20)
 	_, _ = rand.Read(random)
 	for name, l := range map[string]*rawLayer{
@@ -66,7 +66,7 @@ func TestDiskFull(t *testing.T) {
 }
 
 // The disk may fill up at any step, also in a database.
-func TestDiskFullAtEachStep(t *testing.T) {
+func TestPullOnFullDiskAtEachStep(t *testing.T) {
 	host := newRegistry(t, nil)
 	var layers []*rawLayer
 	for i := range 6 {
@@ -119,7 +119,7 @@ func (namesOnFullDisk) Create(context.Context, images.Image) (images.Image, erro
 	return images.Image{}, unix.ENOSPC
 }
 
-func TestDiskFullAtTheLastStep(t *testing.T) {
+func TestPullOnFullDiskAtTheLastStep(t *testing.T) {
 	host := newRegistry(t, nil)
 	s := newStore(t, Options{})
 	pushSmall(t, host+"/app", "x")
@@ -133,7 +133,7 @@ func TestDiskFullAtTheLastStep(t *testing.T) {
 	mustPull(t, s, host+"/app")
 }
 
-func TestRootfsOnFullDisk(t *testing.T) {
+func TestMountRootfsOnFullDisk(t *testing.T) {
 	disk := smallDisk(t, 2<<20)
 	host := newRegistry(t, nil)
 	s := newStore(t, Options{Root: filepath.Join(disk, "images")})

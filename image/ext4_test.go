@@ -111,7 +111,7 @@ func (d *loopDisk) repair(t *testing.T) {
 // A disk that becomes read-only fails pulls, removals and new containers with a
 // clear class; what is there goes on being served, and all is well again when
 // the disk is.
-func TestDiskBecomesReadOnly(t *testing.T) {
+func TestStoreOnADiskThatBecomesReadOnly(t *testing.T) {
 	if !withOwnMounts(t) {
 		return
 	}
@@ -174,7 +174,7 @@ func TestDiskBecomesReadOnly(t *testing.T) {
 }
 
 // A disk runs out of space, or of inodes while it has space.
-func TestRealDiskFull(t *testing.T) {
+func TestPullOnADiskOutOfSpaceOrInodes(t *testing.T) {
 	if !withOwnMounts(t) {
 		return
 	}

@@ -98,7 +98,7 @@ const aDigest = "sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa
 // Whatever a registry does, a pull ends with a class and a text of bounded length,
 // leaves nothing but what serves a retry, and the next pull works when the
 // registry does.
-func TestRegistryFaults(t *testing.T) {
+func TestPullWithRegistryFaults(t *testing.T) {
 	needRoot(t)
 	layerOf := func(size string) string {
 		return `{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json",

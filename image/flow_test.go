@@ -59,7 +59,7 @@ func waitCallers(t *testing.T, s *Store, name string, n int) {
 	}
 }
 
-func TestPullsAreShared(t *testing.T) {
+func TestPullIsShared(t *testing.T) {
 	th := newThrottle()
 	var asked requests
 	host := newRegistry(t, func(h http.Handler) http.Handler { return asked.wrap(th.wrap(h)) })
@@ -96,7 +96,7 @@ func TestPullsAreShared(t *testing.T) {
 }
 
 // Two images with a layer in common fetch it once, also at the same time.
-func TestPullsShareLayers(t *testing.T) {
+func TestPullSharesLayers(t *testing.T) {
 	th := newThrottle()
 	var asked requests
 	host := newRegistry(t, func(h http.Handler) http.Handler { return asked.wrap(th.wrap(h)) })
@@ -120,7 +120,7 @@ func TestPullsShareLayers(t *testing.T) {
 
 // A caller with other credentials does not get into the house on the back of one
 // who may.
-func TestPullsWithOtherCredentialsAreNotShared(t *testing.T) {
+func TestPullWithOtherCredentialsIsNotShared(t *testing.T) {
 	th := newThrottle()
 	host := newRegistry(t, func(h http.Handler) http.Handler { return basicAuth("ann", "secret")(th.wrap(h)) })
 	s := newStore(t, Options{})
@@ -266,7 +266,7 @@ func (w *cutWriter) Write(p []byte) (int, error) {
 }
 
 // What a failed pull left goes when no retry comes within the hour.
-func TestLeasesExpire(t *testing.T) {
+func TestPullLeasesExpire(t *testing.T) {
 	th := newThrottle()
 	host := newRegistry(t, th.wrap)
 	s := newStore(t, Options{})

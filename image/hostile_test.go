@@ -56,7 +56,7 @@ func victim(t *testing.T) (dir string, unharmed func()) {
 // Layers that aim at the node: whatever becomes of the pull, nothing outside of
 // the layer changes, and a refused image leaves nothing. Each is tried as the
 // lowest layer and as an upper one, which take different ways.
-func TestHostileLayers(t *testing.T) {
+func TestPullHostileLayers(t *testing.T) {
 	needRoot(t)
 	out, unharmed := victim(t)
 	up := strings.Repeat("../", 20) + out[1:]
@@ -140,7 +140,7 @@ func overlayEntry(name string) func(*tar.Writer) {
 
 // What a layer says to the overlay file system itself, behind the back of the
 // image format, whose whiteouts are files, is not heard.
-func TestOverlayAttributesAreDropped(t *testing.T) {
+func TestPullDropsOverlayAttributes(t *testing.T) {
 	host := newRegistry(t, nil)
 	s := newStore(t, Options{})
 	push(t, host+"/app", buildImage(t, v1.Config{}, gzipLayer(dirEntry("a", 0o755), file("a/below", "x")), gzipLayer(overlayEntry("a"))))

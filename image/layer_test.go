@@ -26,7 +26,7 @@ func exists(path string) bool {
 	return err == nil
 }
 
-func TestLayersStack(t *testing.T) {
+func TestPullStacksLayers(t *testing.T) {
 	root := rootOf(t,
 		gzipLayer(
 			dirEntry("etc", 0o755), file("etc/gone", "x"), file("etc/kept", "old"), file("etc/changed", "old"),
@@ -55,7 +55,7 @@ func TestLayersStack(t *testing.T) {
 	}
 }
 
-func TestLayerKeepsAttributes(t *testing.T) {
+func TestPullKeepsAttributesOfALayer(t *testing.T) {
 	root := rootOf(t, gzipLayer(
 		entry(tar.Header{Name: "bin/su", Mode: 0o4755}, "x"),
 		entry(tar.Header{Name: "bin/hard", Typeflag: tar.TypeLink, Linkname: "bin/su", Mode: 0o4755}, ""),
@@ -80,7 +80,7 @@ func TestLayerKeepsAttributes(t *testing.T) {
 
 // A directory that a later layer uses without listing it keeps the mode it has from
 // below. Unpacking layers side by side loses it.
-func TestImplicitFolderKeepsMode(t *testing.T) {
+func TestPullKeepsTheModeOfImplicitDirectories(t *testing.T) {
 	root := rootOf(t,
 		gzipLayer(dirEntry("tmp", 0o1777), entry(tar.Header{Name: "home", Typeflag: tar.TypeDir, Mode: 0o700, Uid: 1000, Gid: 1000}, "")),
 		gzipLayer(file("other", "x")),
@@ -95,7 +95,7 @@ func TestImplicitFolderKeepsMode(t *testing.T) {
 }
 
 // Links in a layer lead nowhere out of it while it is unpacked.
-func TestLayerLinksStayInside(t *testing.T) {
+func TestPullKeepsLinksOfALayerInside(t *testing.T) {
 	needRoot(t)
 	outside := t.TempDir()
 	root := rootOf(t, gzipLayer(
@@ -113,7 +113,7 @@ func TestLayerLinksStayInside(t *testing.T) {
 	}
 }
 
-func TestBadLayers(t *testing.T) {
+func TestPullRefusesBadLayers(t *testing.T) {
 	needRoot(t)
 	wrongID := gzipLayer(file("x", "x"))
 	wrongID.diffID = v1.Hash{Algorithm: "sha256", Hex: strings.Repeat("a", 64)}
@@ -142,7 +142,7 @@ func TestBadLayers(t *testing.T) {
 }
 
 // An image may bring device nodes; nobody can open them.
-func TestDeviceNodesHaveNoEffect(t *testing.T) {
+func TestMountRootfsGivesDeviceNodesNoEffect(t *testing.T) {
 	root := rootOf(t, gzipLayer(
 		entry(tar.Header{Name: "zero", Typeflag: tar.TypeChar, Mode: 0o666, Devmajor: 1, Devminor: 5}, ""),
 		entry(tar.Header{Name: "disk", Typeflag: tar.TypeBlock, Mode: 0o666, Devmajor: 7, Devminor: 0}, ""),

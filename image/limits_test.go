@@ -154,7 +154,7 @@ func padded(l *rawLayer, n int) *rawLayer {
 }
 
 // Indexes may refer to indexes without an end.
-func TestNestedIndexesEnd(t *testing.T) {
+func TestPullEndsAtNestedIndexes(t *testing.T) {
 	host := newRegistry(t, nil)
 	s := newStore(t, Options{})
 	nest := func(ref string, depth int) {
@@ -186,7 +186,7 @@ func TestNestedIndexesEnd(t *testing.T) {
 }
 
 // No more layers are on the wire than the limit says, over all pulls together.
-func TestParallelDownloadsAreLimited(t *testing.T) {
+func TestPullLimitsParallelDownloads(t *testing.T) {
 	const limit = 2
 	var now, most atomic.Int64
 	configs := map[string]bool{} // not layers

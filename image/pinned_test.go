@@ -6,7 +6,7 @@ import (
 	"github.com/containerd/errdefs"
 )
 
-func TestPinnedPatterns(t *testing.T) {
+func TestParsePinned(t *testing.T) {
 	const digest = "@sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
 	for pattern, want := range map[string]map[string]bool{
 		"busybox":           {"docker.io/library/busybox:latest": true, "docker.io/library/busybox:1": false, "docker.io/library/busybox" + digest: false},

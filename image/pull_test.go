@@ -238,7 +238,7 @@ func TestListFilter(t *testing.T) {
 	}
 }
 
-func TestAmbiguousID(t *testing.T) {
+func TestGetRefusesAnAmbiguousID(t *testing.T) {
 	x := &index{images: []*Image{{ID: "sha256:aa1"}, {ID: "sha256:ab1"}, {ID: "sha256:ab2"}, {ID: "sha256:b"}}}
 	for prefix, want := range map[string]string{"aa": "sha256:aa1", "sha256:ab2": "sha256:ab2", "b": "sha256:b"} {
 		if img, err := x.find(prefix); err != nil || img.ID != want {

@@ -12,7 +12,7 @@ import (
 	"github.com/cri-sandbox/cri-sandbox/internal/idmap"
 )
 
-func TestSecondProcessIsRefused(t *testing.T) {
+func TestOpenRefusesASecondProcess(t *testing.T) {
 	s := newStore(t, Options{})
 	if _, err := Open(t.Context(), s.opts); !errdefs.IsUnavailable(err) {
 		t.Errorf("second open: %v", err)
@@ -35,7 +35,7 @@ func TestOpenRefusesBadRoots(t *testing.T) {
 	}
 }
 
-func TestReopenFindsEverything(t *testing.T) {
+func TestOpenFindsEverythingAgain(t *testing.T) {
 	host := newRegistry(t, nil)
 	s := newStore(t, Options{})
 	push(t, host+"/app:v1", buildImage(t, v1.Config{User: "app"}, gzipLayer(file("a", "1")), gzipLayer(file("b", "2"))))
@@ -125,7 +125,7 @@ func TestOpenCleansUp(t *testing.T) {
 }
 
 // After a reboot, unpacked layers that belong to no image may be damaged.
-func TestRebootDropsUnfinishedPulls(t *testing.T) {
+func TestOpenAfterARebootDropsUnfinishedPulls(t *testing.T) {
 	host := newRegistry(t, nil)
 	s := newStore(t, Options{})
 	push(t, host+"/app:v1", buildImage(t, v1.Config{}, gzipLayer(file("a", "1"))))
@@ -179,7 +179,7 @@ func TestRebootDropsUnfinishedPulls(t *testing.T) {
 }
 
 // One image that cannot be read costs its own names only.
-func TestBrokenImageIsDropped(t *testing.T) {
+func TestOpenDropsABrokenImage(t *testing.T) {
 	host := newRegistry(t, nil)
 	s := newStore(t, Options{})
 	pushSmall(t, host+"/good", "good")

@@ -56,7 +56,7 @@ func TestRemovalOfADeepTree(t *testing.T) {
 	}
 }
 
-func TestRemovalOfAHugeFolder(t *testing.T) {
+func TestRemovalOfAHugeDirectory(t *testing.T) {
 	root := mustMkdir(t, t.TempDir(), "root")
 	manyFiles(t, mustMkdir(t, root, "d"), 20_000)
 	if err := removeTree(root); err != nil || exists(root) {

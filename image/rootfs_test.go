@@ -13,7 +13,7 @@ import (
 	"github.com/cri-sandbox/cri-sandbox/internal/idmap"
 )
 
-func TestRootfsIsWritableAndPrivate(t *testing.T) {
+func TestMountRootfsIsWritableAndPrivate(t *testing.T) {
 	host := newRegistry(t, nil)
 	s := newStore(t, Options{})
 	push(t, host+"/app", buildImage(t, v1.Config{}, gzipLayer(dirEntry("etc", 0o755), file("etc/conf", "image"))))
@@ -71,7 +71,7 @@ func TestRootfsIsWritableAndPrivate(t *testing.T) {
 	}
 }
 
-func TestRootfsBadInput(t *testing.T) {
+func TestMountRootfsRefusesBadInput(t *testing.T) {
 	host := newRegistry(t, nil)
 	s := newStore(t, Options{})
 	pushSmall(t, host+"/app", "x")
@@ -102,7 +102,7 @@ func TestRootfsBadInput(t *testing.T) {
 
 // Layers stay below a running container when the image is removed, also over a
 // restart, and go with the last container.
-func TestRemovedImageServesItsContainers(t *testing.T) {
+func TestRemoveLeavesContainersTheirLayers(t *testing.T) {
 	host := newRegistry(t, nil)
 	s := newStore(t, Options{})
 	pushSmall(t, host+"/app", "hello")
@@ -147,7 +147,7 @@ func dropCaches(t *testing.T) {
 	_ = os.WriteFile("/proc/sys/vm/drop_caches", []byte("2"), 0)
 }
 
-func TestManyLayers(t *testing.T) {
+func TestMountRootfsOfManyLayers(t *testing.T) {
 	host := newRegistry(t, nil)
 	s := newStore(t, Options{})
 	const n = 127
@@ -162,7 +162,7 @@ func TestManyLayers(t *testing.T) {
 	}
 }
 
-func TestImageWithoutLayers(t *testing.T) {
+func TestMountRootfsWithoutLayers(t *testing.T) {
 	host := newRegistry(t, nil)
 	s := newStore(t, Options{})
 	push(t, host+"/app", buildImage(t, v1.Config{Env: []string{"A=b"}}))
@@ -176,7 +176,7 @@ func TestImageWithoutLayers(t *testing.T) {
 	}
 }
 
-func TestConcurrentRootfsAndRemove(t *testing.T) {
+func TestMountRootfsWhileImagesAreRemoved(t *testing.T) {
 	host := newRegistry(t, nil)
 	s := newStore(t, Options{})
 	pushSmall(t, host+"/app", "x")

@@ -46,7 +46,7 @@ func challenge(realm *string) http.HandlerFunc {
 
 // A token server gets the password, for the registry has named it; whom it
 // redirects to does not.
-func TestTokenServerMayNotRedirect(t *testing.T) {
+func TestPullRefusesATokenServerThatRedirects(t *testing.T) {
 	var thief, honest strings.Builder
 	end := httptest.NewServer(bodies(&thief, func(http.ResponseWriter, *http.Request) {}))
 	defer end.Close()
@@ -69,7 +69,7 @@ func TestTokenServerMayNotRedirect(t *testing.T) {
 }
 
 // A registry on TLS may not have the password sent in plain text.
-func TestTokenServerMustSpeakTLS(t *testing.T) {
+func TestPullRefusesATokenServerWithoutTLS(t *testing.T) {
 	var plain strings.Builder
 	tokens := httptest.NewServer(bodies(&plain, func(http.ResponseWriter, *http.Request) {}))
 	defer tokens.Close()
@@ -91,7 +91,7 @@ func TestTokenServerMustSpeakTLS(t *testing.T) {
 
 // Headers that the configuration gives to a registry do not go along to where it
 // redirects.
-func TestConfiguredHeadersStayWithTheirHost(t *testing.T) {
+func TestPullKeepsConfiguredHeadersToTheirHost(t *testing.T) {
 	backend := registry.New(registry.Logger(log.New(io.Discard, "", 0)))
 	var elsewhere strings.Builder
 	blobs := httptest.NewServer(bodies(&elsewhere, backend.ServeHTTP))
@@ -121,7 +121,7 @@ func TestConfiguredHeadersStayWithTheirHost(t *testing.T) {
 }
 
 // A registry that repeats secrets in its answers does not bring them into errors.
-func TestErrorsTellNoSecrets(t *testing.T) {
+func TestPullErrorsTellNoSecrets(t *testing.T) {
 	const token = "a-token-of-the-server"
 	host := newRegistry(t, func(http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -221,7 +221,7 @@ func TestPullWithClientCertificate(t *testing.T) {
 	}
 }
 
-func TestHostsFiles(t *testing.T) {
+func TestParseHosts(t *testing.T) {
 	for _, good := range []string{
 		"", "server = \"https://registry.test\"\n", "server = \"registry.test:5000\"\nskip_verify = true\n",
 		"[host.\"https://m.test\"]\n  capabilities = [\"pull\", \"Resolve\"]\n  ca = [\"a\", \"b\"]\n  client = [\"a\", [\"b\", \"c\"]]\n  dial_timeout = \"5s\"\n  override_path = true\n  [host.\"https://m.test\".header]\n    A = \"x\"\n    B = [\"y\"]\n",
@@ -257,7 +257,7 @@ func TestHostsFiles(t *testing.T) {
 
 // A file that the library would skip stops the pull: the registry itself may be
 // just what it forbids.
-func TestBadHostsFileStopsThePull(t *testing.T) {
+func TestPullStopsAtABadHostsFile(t *testing.T) {
 	var asked requests
 	host := newRegistry(t, asked.wrap)
 	pushSmall(t, host+"/app", "x")

@@ -89,7 +89,7 @@ func TestTallyOfADeepTree(t *testing.T) {
 
 // The tree of a container is too deep for a path, and is measured and removed
 // like any other.
-func TestAContainerCannotHideItsFiles(t *testing.T) {
+func TestRootfsUsageOfADeepTree(t *testing.T) {
 	host := newRegistry(t, nil)
 	s := newStore(t, Options{})
 	push(t, host+"/app", buildImage(t, v1.Config{}, gzipLayer(file("x", "x"))))
@@ -109,7 +109,7 @@ func TestAContainerCannotHideItsFiles(t *testing.T) {
 
 // Of a directory with many entries a little is read at a time, with a look at the
 // context in between.
-func TestTallyOfAHugeFolder(t *testing.T) {
+func TestTallyOfAHugeDirectory(t *testing.T) {
 	const n = 20_000
 	root := t.TempDir()
 	manyFiles(t, root, n)
@@ -222,7 +222,7 @@ func TestTallyIsNotLedOutside(t *testing.T) {
 
 // A directory above the current one is moved out of the tree: the walk does not
 // follow it there, and goes on with the rest of the tree.
-func TestTallyOfAMovedFolder(t *testing.T) {
+func TestTallyOfAMovedDirectory(t *testing.T) {
 	const levels, files = 2 * maxOpen, 5
 	root, outside := t.TempDir(), t.TempDir()
 	manyFiles(t, root, 100)

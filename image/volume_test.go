@@ -38,7 +38,7 @@ func wantOwner(t *testing.T, path string, uid, gid uint32) {
 
 // The files of a pod with a user namespace belong to its ids, those of the image
 // and those that are changed; no other container notices.
-func TestMappedRootfs(t *testing.T) {
+func TestMountRootfsMapped(t *testing.T) {
 	host := newRegistry(t, nil)
 	s := newStore(t, Options{})
 	owned := func(name string, id int) func(*tar.Writer) {
@@ -80,7 +80,7 @@ func TestMappedRootfs(t *testing.T) {
 }
 
 // What a killed process left attached is detached, and the layers are still there.
-func TestMappedLayersAreTakenAwayAtStart(t *testing.T) {
+func TestOpenTakesMappedLayersAway(t *testing.T) {
 	host := newRegistry(t, nil)
 	s := newStore(t, Options{})
 	pushSmall(t, host+"/app", "hello")
@@ -103,7 +103,7 @@ func TestMappedLayersAreTakenAwayAtStart(t *testing.T) {
 	}
 }
 
-func TestVolumeIsReadOnly(t *testing.T) {
+func TestMountVolumeIsReadOnly(t *testing.T) {
 	host := newRegistry(t, nil)
 	s := newStore(t, Options{})
 	push(t, host+"/data", buildImage(t, v1.Config{}, gzipLayer(dirEntry("d", 0o755), file("d/one", "1")), gzipLayer(file("d/two", "2"))))
@@ -131,7 +131,7 @@ func TestVolumeIsReadOnly(t *testing.T) {
 }
 
 // A volume holds its layers like a root file system does.
-func TestRemovedImageServesItsVolumes(t *testing.T) {
+func TestRemoveLeavesVolumesTheirLayers(t *testing.T) {
 	host := newRegistry(t, nil)
 	s := newStore(t, Options{})
 	pushSmall(t, host+"/data", "hello")

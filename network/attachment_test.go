@@ -87,7 +87,7 @@ func TestAttachmentGolden(t *testing.T) {
 	}
 }
 
-func TestCapabilitiesOnlyAsAskedFor(t *testing.T) {
+func TestCapabilitiesOfOnlyAsAskedFor(t *testing.T) {
 	list, err := parseList([]byte(`{"name":"n","plugins":[{"type":"a","capabilities":{"dns":true,"bandwidth":false}},{"type":"b"}]}`))
 	if err != nil {
 		t.Fatal(err)

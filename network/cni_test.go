@@ -18,7 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func TestPodComesAndGoes(t *testing.T) {
+func TestAttachAndDetach(t *testing.T) {
 	for _, version := range []string{"0.4.0", "1.0.0", "1.1.0"} {
 		t.Run(version, func(t *testing.T) {
 			n := newNode(t, version)
@@ -163,7 +163,7 @@ func TestDetachAfterTwoLosses(t *testing.T) {
 	n.nothingLeft(before)
 }
 
-func TestAttachUndoesWhatFailed(t *testing.T) {
+func TestAttachRollsBackWhatFailed(t *testing.T) {
 	for _, action := range []string{"fail", "fail:11", "garbage", "crash", "flood"} {
 		t.Run(action, func(t *testing.T) {
 			n := newNode(t, "1.0.0")
@@ -179,7 +179,7 @@ func TestAttachUndoesWhatFailed(t *testing.T) {
 	}
 }
 
-func TestAttachUndoesWhatWasCancelled(t *testing.T) {
+func TestAttachRollsBackWhatWasCancelled(t *testing.T) {
 	n := newNode(t, "1.0.0")
 	n.warm()
 	before := n.holdings()
@@ -220,7 +220,7 @@ func TestAttachRunsIntoItsTimeout(t *testing.T) {
 }
 
 // What the undo cannot do stays on record for the next GC.
-func TestUndoThatFailsIsRepeatedByGC(t *testing.T) {
+func TestGCRepeatsARollBackThatFailed(t *testing.T) {
 	n := newNode(t, "1.0.0")
 	n.warm()
 	before := n.holdings()
@@ -240,7 +240,7 @@ func TestUndoThatFailsIsRepeatedByGC(t *testing.T) {
 }
 
 // A daemon that dies in the middle of ADD leaves a record, and the next one undoes it.
-func TestRestartUndoesAnAddThatWasCutOff(t *testing.T) {
+func TestGCUndoesAnAttachThatARestartCutOff(t *testing.T) {
 	n := newNode(t, "1.0.0")
 	n.warm()
 	before := n.holdings()
@@ -304,7 +304,7 @@ func TestAttachRefuses(t *testing.T) {
 	}
 }
 
-func TestManyPodsAtOnce(t *testing.T) {
+func TestAttachManyPodsAtOnce(t *testing.T) {
 	n := newNode(t, "1.1.0")
 	n.warm()
 	before := n.holdings()

@@ -124,8 +124,8 @@ func FuzzParseList(f *testing.F) {
 	})
 }
 
-// TestWhatIsNoFileIsNoConfiguration: a FIFO must not hold up a pod, nor a status.
-func TestWhatIsNoFileIsNoConfiguration(t *testing.T) {
+// TestLoadConfigPassesOverWhatIsNoFile: a FIFO must not hold up a pod, nor a status.
+func TestLoadConfigPassesOverWhatIsNoFile(t *testing.T) {
 	const list = `{"cniVersion":"1.0.0","name":"a","plugins":[{"type":"ptp"}]}`
 	for name, tc := range map[string]struct {
 		fifo  string

@@ -20,7 +20,7 @@ func runHelper(plugin string) {
 
 // A plugin that went on after the daemon's death would set up again what the next
 // daemon has undone.
-func TestPluginsDieWithTheDaemon(t *testing.T) {
+func TestExecPluginDiesWithTheDaemon(t *testing.T) {
 	path := program(t)
 	self, err := os.Executable()
 	if err != nil {

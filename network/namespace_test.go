@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func TestNamespaceIsPinnedWithLoopbackUp(t *testing.T) {
+func TestCreateNamespacePinsItWithLoopbackUp(t *testing.T) {
 	path := newNamespace(t)
 	if !namespaceExists(path) {
 		t.Fatal("namespace is not there")
@@ -83,7 +83,7 @@ func TestCreateNamespaceCanBeRepeated(t *testing.T) {
 	}
 }
 
-func TestNamespaceOverLeftovers(t *testing.T) {
+func TestCreateNamespaceOverLeftovers(t *testing.T) {
 	needsRoot(t)
 	dir := t.TempDir()
 

@@ -21,7 +21,7 @@ func failnet(t *testing.T, confDir string) *CNI {
 	return cni
 }
 
-func TestReadyFollowsTheFolder(t *testing.T) {
+func TestReadyFollowsTheDirectory(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "etc", "cni", "net.d")
 	cni := failnet(t, dir)
 	file := filepath.Join(dir, "10-net.conflist")
@@ -101,7 +101,7 @@ func TestNewCNIRefuses(t *testing.T) {
 }
 
 // A pod cannot be attached where nothing is configured, and is no trouble to detach.
-func TestWithoutANetwork(t *testing.T) {
+func TestCNIWithoutAConfiguration(t *testing.T) {
 	cni := failnet(t, filepath.Join(t.TempDir(), "none"))
 	if _, err := cni.Attach(t.Context(), Pod{ID: "x", NetNS: "/proc/self/ns/net"}); !errdefs.IsUnavailable(err) {
 		t.Errorf("attach: %v", err)

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-func TestAGoodStatusCountsForItsConfigurationAndForAWhile(t *testing.T) {
+func TestStatusMemoKeepsAGoodAnswerForAWhile(t *testing.T) {
 	var m statusMemo
 	if m.fresh("a") {
 		t.Error("fresh before the first answer")

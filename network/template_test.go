@@ -32,7 +32,7 @@ func templated(t *testing.T, content string) (*CNI, string) {
 	return c, conf
 }
 
-func TestTheTemplateGetsThePodAddresses(t *testing.T) {
+func TestSetPodCIDRFillsTheTemplate(t *testing.T) {
 	c, dir := templated(t, testTemplate)
 	for _, cidrs := range []string{"10.1.2.0/24", "10.9.0.0/24, fd00::/64"} { // the second replaces the first
 		if err := c.SetPodCIDR(cidrs); err != nil {
@@ -63,7 +63,7 @@ func TestTheTemplateGetsThePodAddresses(t *testing.T) {
 	}
 }
 
-func TestTheTemplateIsNotUsedBesideAnotherNetwork(t *testing.T) {
+func TestSetPodCIDRLeavesAnotherNetworkAlone(t *testing.T) {
 	c, dir := templated(t, testTemplate)
 	os.MkdirAll(dir, 0o755)
 	other := `{"cniVersion": "1.0.0", "name": "other", "plugins": [{"type": "ptp"}]}`
@@ -78,7 +78,7 @@ func TestTheTemplateIsNotUsedBesideAnotherNetwork(t *testing.T) {
 	}
 }
 
-func TestBadPodAddressesAndTemplates(t *testing.T) {
+func TestSetPodCIDRRefuses(t *testing.T) {
 	for name, c := range map[string]struct {
 		template, cidrs string
 		want            error

@@ -69,7 +69,7 @@ func TestUserNamespace(t *testing.T) {
 	}
 }
 
-func TestTreeIsMapped(t *testing.T) {
+func TestOpenTreeIsMapped(t *testing.T) {
 	needRoot(t)
 	ns, err := UserNamespace(shifted(70000, 2000))
 	if err != nil {
@@ -104,7 +104,7 @@ func TestTreeIsMapped(t *testing.T) {
 	}
 }
 
-func TestTreeIsReadOnlyWithAllBelow(t *testing.T) {
+func TestOpenTreeIsReadOnlyWithAllBelow(t *testing.T) {
 	needRoot(t)
 	dir := t.TempDir()
 	sub := filepath.Join(dir, "sub")

@@ -44,7 +44,7 @@ func strange(t *testing.T, limit int) map[string]error {
 	}
 }
 
-func TestOnlyRegularFilesAreRead(t *testing.T) {
+func TestReadTakesRegularFilesOnly(t *testing.T) {
 	const limit = 16
 	for path, want := range strange(t, limit) {
 		t.Run(filepath.Base(path), func(t *testing.T) {
@@ -72,8 +72,8 @@ func TestOnlyRegularFilesAreRead(t *testing.T) {
 	}
 }
 
-// TestNothingElseIsOpened: to open a device can be to act on it.
-func TestNothingElseIsOpened(t *testing.T) {
+// TestReadOpensNothingElse: to open a device can be to act on it.
+func TestReadOpensNothingElse(t *testing.T) {
 	const limit = 16
 	for path, want := range strange(t, limit) {
 		if !errors.Is(want, ErrNotRegular) {
