@@ -2,6 +2,7 @@ package gvisor
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -128,7 +129,12 @@ func TestBindMovesIntoCgroups(t *testing.T) {
 			if err := newTestEngine(t).Reap(testContext(t), cfg.ID); err != nil {
 				t.Fatal(err)
 			}
-			<-p.Done()
+			eventually(t, func() error {
+				if !p.proc.ended() {
+					return errors.New("it was not found by the pod's id")
+				}
+				return nil
+			})
 		})
 	}
 }
