@@ -85,7 +85,7 @@ func (c *command) Kill(ctx context.Context) error {
 	return nil
 }
 
-// SignalForeground implements engine.Sandbox.
+// SignalForeground implements engine.TerminalSignaler.
 func (s *Sandbox) SignalForeground(ctx context.Context, id string, sig int) error {
 	arg := signalArgs{CID: id, Signo: int32(sig), Mode: signalForeground}
 	if err := s.control.call(ctx, methodSignal, arg, nil); err != nil {
