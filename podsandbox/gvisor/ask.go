@@ -19,10 +19,8 @@ var askCapabilities = []string{"CAP_DAC_READ_SEARCH", "CAP_SYS_PTRACE"}
 // One runs at a time. When ctx ends before it does it is killed; one that the Sentry
 // cannot end keeps the next from being started, so that they do not pile up.
 func (s *Sandbox) ask(ctx context.Context, name string, code []byte, args []string, size int) ([]byte, error) {
-	select {
-	case s.asking <- struct{}{}:
-	case <-ctx.Done():
-		return nil, ctx.Err()
+	if err := s.asking.lock(ctx); err != nil {
+		return nil, err
 	}
 	type answer struct {
 		result []byte
@@ -30,7 +28,7 @@ func (s *Sandbox) ask(ctx context.Context, name string, code []byte, args []stri
 	}
 	got := make(chan answer, 1)
 	go func() {
-		defer func() { <-s.asking }()
+		defer s.asking.unlock()
 		result, err := s.runAsked(ctx, name, code, args, size)
 		got <- answer{result, err}
 	}()
@@ -50,7 +48,7 @@ func (s *Sandbox) runAsked(ctx context.Context, name string, code []byte, argv [
 	}
 	defer program.Close()
 	result := make([]byte, size)
-	out, err := fixedMemoryFile(name, result)
+	out, err := sizedMemoryFile(name, int64(size))
 	if err != nil {
 		return nil, err
 	}

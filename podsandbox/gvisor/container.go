@@ -25,8 +25,10 @@ const cleanupTimeout = 10 * time.Second
 // is taken at Start, because the terminal travels with it.
 func (s *Sandbox) Create(ctx context.Context, c engine.Container) error {
 	entry := s.container(c.ID)
-	entry.mu.Lock()
-	defer entry.mu.Unlock()
+	if err := entry.lock(ctx); err != nil {
+		return err
+	}
+	defer entry.turn.unlock()
 	if entry.gofer != nil {
 		return fmt.Errorf("it was created before: %w", errdefs.ErrAlreadyExists)
 	}
@@ -37,7 +39,7 @@ func (s *Sandbox) Create(ctx context.Context, c engine.Container) error {
 	return nil
 }
 
-// prepare translates the spec and starts the gofer. The entry's mu is held.
+// prepare translates the spec and starts the gofer. The entry's turn is held.
 func (s *Sandbox) prepare(ctx context.Context, entry *container, c engine.Container) error {
 	if err := s.requireAlive(); err != nil {
 		return err
@@ -92,8 +94,10 @@ func (s *Sandbox) Start(ctx context.Context, c engine.Container) error {
 		return err
 	}
 	entry := s.container(c.ID)
-	entry.mu.Lock()
-	defer entry.mu.Unlock()
+	if err := entry.lock(ctx); err != nil {
+		return err
+	}
+	defer entry.turn.unlock()
 	if entry.gofer == nil { // created by an earlier daemon, whose gofer went with it
 		if err := s.prepare(ctx, entry, c); err != nil {
 			s.forget(entry)
@@ -295,8 +299,10 @@ func stdioOf(c engine.Container) ([]*os.File, error) {
 // Destroy implements engine.Sandbox.
 func (s *Sandbox) Destroy(ctx context.Context, id string) error {
 	entry := s.container(id)
-	entry.mu.Lock()
-	defer entry.mu.Unlock()
+	if err := entry.lock(ctx); err != nil {
+		return fmt.Errorf("destroy container %s: %w", id, err)
+	}
+	defer entry.turn.unlock()
 	crashpoint.Here("before container destroy")
 	if !s.proc.ended() {
 		err := s.settle(ctx, id)

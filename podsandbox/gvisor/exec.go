@@ -128,11 +128,9 @@ func (s *Sandbox) startExec(ctx context.Context, args *execArgs, files []*os.Fil
 		return nil, err
 	}
 	entry := s.container(args.ContainerID)
-	select {
-	case entry.execSlot <- struct{}{}:
-	case <-ctx.Done():
+	if err := entry.execs.lock(ctx); err != nil {
 		fds.close()
-		return nil, ctx.Err()
+		return nil, err
 	}
 	type result struct {
 		started *startedExec
@@ -140,7 +138,7 @@ func (s *Sandbox) startExec(ctx context.Context, args *execArgs, files []*os.Fil
 	}
 	begun := make(chan result, 1)
 	go func() {
-		defer func() { <-entry.execSlot }()
+		defer entry.execs.unlock()
 		own, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
 		defer cancel()
 		e, before, err := s.beginExec(own, entry, args, fds)

@@ -30,6 +30,7 @@ type gofer struct {
 
 	opener   *opener  // answers its questions while it makes its mounts
 	resolved *os.File // the pipe for the list of those
+	maxList  int64    // how much of it is read, in bytes
 
 	// ready is closed when the gofer has made its mounts, or failed to.
 	ready  chan struct{}
@@ -57,7 +58,11 @@ func (s *Sandbox) spawnGofer(id string, p *preparedSpec) (*gofer, error) {
 		d.flag("--host-uds=open")
 	}
 	d.flag("gofer", "--bundle=/", "--gofer-mount-confs="+p.goferConfs())
-	spec, err := specFile(p.goferSpec())
+	asked := p.goferSpec()
+	if g.maxList, err = maxListOf(asked.Mounts); err != nil {
+		return nil, err
+	}
+	spec, err := specFile(asked)
 	if err != nil {
 		return nil, err
 	}
@@ -139,18 +144,26 @@ func (g *gofer) controlSockets(d *donation, s *Sandbox) error {
 	return nil
 }
 
-// maxMounts is how much of a gofer's list of mounts is read, in bytes.
-const maxMounts = 4 << 20
+// maxListOf is how much of a gofer's list of mounts is read, in bytes: it is the one
+// that it was given, with some options more.
+func maxListOf(mounts []specs.Mount) (int64, error) {
+	b, err := json.Marshal(mounts)
+	if err != nil {
+		return 0, fmt.Errorf("encode mounts: %w", err)
+	}
+	const perMount = 256
+	return int64(len(b) + perMount*(len(mounts)+1)), nil
+}
 
 // readMounts waits for the list of mounts that the gofer has made. An empty list
 // means that it has died.
 func (g *gofer) readMounts() {
 	defer close(g.ready)
 	defer g.resolved.Close()
-	b, err := io.ReadAll(io.LimitReader(g.resolved, maxMounts+1))
-	if len(b) > maxMounts {
+	b, err := io.ReadAll(io.LimitReader(g.resolved, g.maxList+1))
+	if int64(len(b)) > g.maxList {
 		_ = g.proc.signal(unix.SIGKILL)
-		err = fmt.Errorf("its list of mounts has no end: %w", errdefs.ErrInternal)
+		err = fmt.Errorf("its list of mounts is longer than what it was asked for: %w", errdefs.ErrInternal)
 	}
 	if err == nil && len(b) > 0 {
 		var made []specs.Mount
@@ -218,7 +231,7 @@ const gofersFarewell = 200 * time.Millisecond
 
 // stopGofer ends the container's gofer. With the Sentry dead it ends by itself
 // in a moment; with the Sentry alive it would wait half a second for that, though
-// the container is gone and every write of it done. The container's mu is held.
+// the container is gone and every write of it done. The container's turn is held.
 func (c *container) stopGofer(ctx context.Context, sentryDead bool) error {
 	g := c.gofer
 	if g == nil {

@@ -31,22 +31,8 @@ const (
 // keeper.
 const panicLogFD = 5
 
-const panicLogSeals = unix.F_SEAL_SEAL | unix.F_SEAL_SHRINK | unix.F_SEAL_GROW
-
 func newPanicLog() (*os.File, error) {
-	f, err := openMemoryFile(panicLogName)
-	if err != nil {
-		return nil, err
-	}
-	err = f.Truncate(panicLogSize)
-	if err == nil {
-		err = addSeals(f, panicLogSeals)
-	}
-	if err != nil {
-		f.Close()
-		return nil, fmt.Errorf("make panic log: %w", err)
-	}
-	return f, nil
+	return sizedMemoryFile(panicLogName, panicLogSize)
 }
 
 // adoptPanicLog takes it from a sandbox process. One of an older daemon has none, and
@@ -70,7 +56,7 @@ func adoptPanicLog(p *process) (*os.File, error) {
 // file system.
 func isPanicLog(fd int) bool {
 	seals, err := unix.FcntlInt(uintptr(fd), unix.F_GET_SEALS, 0)
-	return err == nil && seals == panicLogSeals
+	return err == nil && seals == sizeSeals
 }
 
 // said returns what was written to a panic log. The offset of the open file is of no

@@ -45,20 +45,23 @@ func openMemoryFile(name string) (*os.File, error) {
 	return os.NewFile(uintptr(fd), name), nil
 }
 
-// fixedMemoryFile returns a file that its holders write to and cannot make larger: a
-// sandbox does not make the node pay for what it writes there.
-func fixedMemoryFile(name string, content []byte) (*os.File, error) {
+// sizeSeals keep a file at its size.
+const sizeSeals = unix.F_SEAL_SEAL | unix.F_SEAL_SHRINK | unix.F_SEAL_GROW
+
+// sizedMemoryFile returns a file of zeros that its holders write to and cannot make
+// larger: a sandbox does not make the node pay for what it writes there. Memory is
+// taken when it is written.
+func sizedMemoryFile(name string, size int64) (*os.File, error) {
 	f, err := openMemoryFile(name)
 	if err != nil {
 		return nil, err
 	}
-	_, err = f.WriteAt(content, 0)
-	if err == nil {
-		err = addSeals(f, unix.F_SEAL_GROW|unix.F_SEAL_SHRINK|unix.F_SEAL_SEAL)
+	if err = f.Truncate(size); err == nil {
+		err = addSeals(f, sizeSeals)
 	}
 	if err != nil {
 		f.Close()
-		return nil, fmt.Errorf("write memory file %s: %w", name, err)
+		return nil, fmt.Errorf("make memory file %s: %w", name, err)
 	}
 	return f, nil
 }

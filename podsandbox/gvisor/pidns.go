@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/containerd/errdefs"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -31,7 +30,7 @@ func (s *Sandbox) joinPIDNamespace(ctx context.Context, c engine.Container) (lea
 		return nobody, fmt.Errorf("join the pid namespace of container %s: %w", id, err)
 	}
 	if err := s.joinable(ctx, owner); err != nil {
-		owner.mu.Unlock()
+		owner.turn.unlock()
 		return nobody, fmt.Errorf("join the pid namespace of container %s: %w", id, err)
 	}
 	owner.joining = c.ID
@@ -39,11 +38,11 @@ func (s *Sandbox) joinPIDNamespace(ctx context.Context, c engine.Container) (lea
 		if started {
 			owner.joining = ""
 		}
-		owner.mu.Unlock()
+		owner.turn.unlock()
 	}, nil
 }
 
-// joinable tells whether the owner of a pid namespace runs. Its mu is held.
+// joinable tells whether the owner of a pid namespace runs. Its turn is held.
 func (s *Sandbox) joinable(ctx context.Context, owner *container) error {
 	if owner.joining != "" {
 		err := classify(s.control.call(ctx, methodDestroy, owner.joining, nil))
@@ -72,20 +71,6 @@ func (s *Sandbox) explainStart(c engine.Container, err error) error {
 		return fmt.Errorf("container %s, whose pid namespace it was to join, has ended: %w: %w", id, err, errdefs.ErrFailedPrecondition)
 	}
 	return s.explain(err)
-}
-
-// lock takes mu, as long as ctx lasts.
-func (c *container) lock(ctx context.Context) error {
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for !c.mu.TryLock() {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-	return nil
 }
 
 func pidNamespaceOwner(spec *specs.Spec) (string, bool) {

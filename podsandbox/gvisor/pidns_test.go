@@ -160,9 +160,9 @@ func TestAJoinThatFails(t *testing.T) {
 			t.Fatal("it was started")
 		}
 		entry := p.container(owner.ID)
-		entry.mu.Lock()
+		_ = entry.turn.lock(testContext(t))
 		entry.joining = half.ID
-		entry.mu.Unlock()
+		entry.turn.unlock()
 		joined := p.start(inPIDNamespace(path, shell(newRootfs(t), "ps; echo ready; sleep 4001")))
 		joined.waitFor(t, "ready")
 		if out := joined.String(); !strings.Contains(out, "sleep 4000") {

@@ -1,9 +1,9 @@
 package gvisor
 
 import (
+	"bytes"
 	"context"
 	"fmt"
-	"io"
 	"maps"
 	"os"
 	"path"
@@ -147,9 +147,12 @@ func imagesOf(values map[string]map[string]string, asked map[string]string) (map
 	return images, nil
 }
 
+// maxRead is how long a file of the sandbox may be that is read, in bytes.
+const maxRead = 64 << 10
+
 // readFile reads a file as the root container sees it.
 func (s *Sandbox) readFile(ctx context.Context, name string) ([]byte, error) {
-	out, err := openMemoryFile("read")
+	out, err := sizedMemoryFile("read", maxRead)
 	if err != nil {
 		return nil, err
 	}
@@ -157,5 +160,9 @@ func (s *Sandbox) readFile(ctx context.Context, name string) ([]byte, error) {
 	if err := s.control.call(ctx, methodReadFile, readFileArgs{ContainerID: s.root, Path: name}, nil, out); err != nil {
 		return nil, s.explain(err)
 	}
-	return io.ReadAll(io.NewSectionReader(out, 0, 1<<16))
+	b := make([]byte, maxRead)
+	if _, err := out.ReadAt(b, 0); err != nil {
+		return nil, err
+	}
+	return bytes.TrimRight(b, "\x00"), nil // none of these files has any
 }

@@ -174,7 +174,7 @@ func (s *Sandbox) kindInSandbox(ctx context.Context, target string) (pathKind, e
 
 // askKind asks the sandbox for a path, as the root container sees it.
 func (s *Sandbox) askKind(ctx context.Context, target string) (pathKind, error) {
-	out, err := openMemoryFile("read")
+	out, err := sizedMemoryFile("read", 1)
 	if err != nil {
 		return absent, err
 	}

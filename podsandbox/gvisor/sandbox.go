@@ -37,18 +37,17 @@ type Sandbox struct {
 	mu         sync.Mutex
 	containers map[string]*container // +checklocks:mu
 
-	// sharing is filled while a container with volumes is started: what it has to join
-	// is then known, and so is it to those that join it. A channel, because waiting for
-	// it ends with the caller's context.
-	sharing chan struct{}
+	// sharing is held while a container with volumes is started: what it has to join
+	// is then known, and so is it to those that join it.
+	sharing slot
 	volumes volumeTable
 	memory  map[string]bool // made already, by name; guarded by sharing
 	// They serve what other containers have joined.
 	retired []*gofer // +checklocks:mu
 
 	procSys  procSysImages
-	asking   chan struct{} // filled while a program runs; see ask
-	kinds    sync.Map      // pathKind by path; see kindInSandbox
+	asking   slot     // held while a program runs; see ask
+	kinds    sync.Map // pathKind by path; see kindInSandbox
 	sysClass sysClassMount
 }
 
@@ -56,20 +55,19 @@ type Sandbox struct {
 type container struct {
 	id string
 
-	// mu is held across Create, Start and Destroy of this container, so that
+	// turn is held across Create, Start and Destroy of this container, so that
 	// they do not overlap; calls of other containers go on.
-	mu    sync.Mutex
-	gofer *gofer // guarded by mu; nil until Create, and after an adoption
+	turn  slot
+	gofer *gofer // guarded by turn; nil until Create, and after an adoption
 	lent  bool   // guarded by Sandbox.mu: another container has joined one of its volumes
 
 	// joining is the container that was last let into this one's pid namespace, if it
-	// was not started there; guarded by mu.
+	// was not started there; guarded by turn.
 	joining string
 
-	// execSlot is filled while an exec is begun; a channel, because waiting for it
-	// ends with the caller's context. It guards parentless, the processes without
-	// a parent when they were last listed; see findRoot.
-	execSlot   chan struct{}
+	// execs is held while an exec is begun. It guards parentless, the processes
+	// without a parent when they were last listed; see findRoot.
+	execs      slot
 	parentless map[int32]bool
 }
 
@@ -90,8 +88,8 @@ func (e *Engine) newSandbox(cfg engine.Config) *Sandbox {
 		root:       cfg.ID,
 		control:    controlSocket(filepath.Join(cfg.Dir, controlSocketName)),
 		containers: map[string]*container{},
-		sharing:    make(chan struct{}, 1),
-		asking:     make(chan struct{}, 1),
+		sharing:    newSlot(),
+		asking:     newSlot(),
 	}
 }
 
@@ -111,10 +109,22 @@ func (s *Sandbox) container(id string) *container {
 	defer s.mu.Unlock()
 	c := s.containers[id]
 	if c == nil {
-		c = &container{id: id, execSlot: make(chan struct{}, 1)}
+		c = newContainerEntry(id)
 		s.containers[id] = c
 	}
 	return c
+}
+
+func newContainerEntry(id string) *container {
+	return &container{id: id, turn: newSlot(), execs: newSlot()}
+}
+
+// lock takes the container's turn, or says whom it would have to wait for.
+func (c *container) lock(ctx context.Context) error {
+	if err := c.turn.lock(ctx); err != nil {
+		return fmt.Errorf("another call is at work on container %s: %w", c.id, err)
+	}
+	return nil
 }
 
 // forgetUnknown drops the entry of a container that the sandbox does not know,
@@ -122,8 +132,8 @@ func (s *Sandbox) container(id string) *container {
 //
 // +checklocksignore: it only tries to lock.
 func (s *Sandbox) forgetUnknown(c *container) {
-	if c.mu.TryLock() { // else something is being done with it
-		defer c.mu.Unlock()
+	if c.turn.tryLock() { // else something is being done with it
+		defer c.turn.unlock()
 		if c.gofer == nil {
 			s.forget(c)
 		}
@@ -273,14 +283,18 @@ func (s *Sandbox) Kill(ctx context.Context) error {
 		left = append(left, c)
 	}
 	for _, g := range s.retired {
-		left = append(left, &container{gofer: g})
+		entry := newContainerEntry("") // of one that was destroyed
+		entry.gofer = g
+		left = append(left, entry)
 	}
 	s.retired = nil
 	s.mu.Unlock()
 	for _, c := range left {
-		c.mu.Lock()
+		if err := c.lock(ctx); err != nil {
+			return fmt.Errorf("kill sandbox %s: %w", s.cfg.ID, err)
+		}
 		err := c.stopGofer(ctx, true)
-		c.mu.Unlock()
+		c.turn.unlock()
 		if err != nil {
 			return err
 		}
@@ -300,7 +314,7 @@ func (s *Sandbox) release() {
 	if s.keeper != nil {
 		s.keeper.close()
 	}
-	s.panicLog.Close()
+	s.panicLog.Close() // nil answers an error
 	s.procSys.close()
 	s.sysClass.close()
 }

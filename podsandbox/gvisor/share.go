@@ -217,7 +217,7 @@ func (s *Sandbox) lend(id string) {
 }
 
 // retireGofer leaves the gofer of a container that has ended to those that have joined
-// its volumes. It ends by itself when the last of them has. The container's mu is held.
+// its volumes. It ends by itself when the last of them has. The container's turn is held.
 func (s *Sandbox) retireGofer(c *container) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

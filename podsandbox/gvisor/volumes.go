@@ -229,12 +229,10 @@ func (s *Sandbox) enterSharing(ctx context.Context, c engine.Container) (volumes
 	if volumes, err = volumesOf(ctx, c); err != nil || len(volumes)+len(c.Writes.Memory) == 0 {
 		return nil, func() {}, err
 	}
-	select {
-	case s.sharing <- struct{}{}:
-		return volumes, func() { <-s.sharing }, nil
-	case <-ctx.Done():
-		return nil, nil, ctx.Err()
+	if err := s.sharing.lock(ctx); err != nil {
+		return nil, nil, fmt.Errorf("wait for the start of another container with volumes: %w", err)
 	}
+	return volumes, s.sharing.unlock, nil
 }
 
 // source is a place in the mount namespace of a container.
