@@ -1,6 +1,8 @@
 package resources
 
 import (
+	"math"
+	"math/bits"
 	"path"
 	"slices"
 	"strings"
@@ -22,6 +24,10 @@ const (
 
 	// maxShares is the most that cpu.shares takes.
 	maxShares = 262_144
+
+	// maxQuota is the most that the kernel takes for a CPU quota, in microseconds
+	// (MAX_BW in its scheduler): months of CPU time in each period, so no limit at all.
+	maxQuota = 1<<44 - 1
 )
 
 // bounds are the limits that a cgroup above has or passes on: memory in bytes, quota
@@ -82,7 +88,7 @@ func memoryLimit(pod, overhead *runtimeapi.LinuxContainerResources, containers [
 	extra := max(overhead.GetMemoryLimitInBytes(), 0)
 	sum, all := total(containers, func(r *runtimeapi.LinuxContainerResources) int64 { return r.GetMemoryLimitInBytes() })
 	if l := pod.GetMemoryLimitInBytes(); l > 0 && (all || parentHas) {
-		return l + extra
+		return plus(l, extra)
 	}
 	if extra == 0 {
 		extra = sandboxMemory
@@ -90,7 +96,7 @@ func memoryLimit(pod, overhead *runtimeapi.LinuxContainerResources, containers [
 	if !all {
 		return -1
 	}
-	return sum + extra
+	return plus(sum, extra)
 }
 
 // cpuLimit is a quota and its period in microseconds; a quota of -1 is none, and
@@ -106,15 +112,15 @@ func cpuLimit(pod, overhead *runtimeapi.LinuxContainerResources, containers []*r
 	case pod.GetCpuQuota() < 0:
 		return -1, 0
 	case pod.GetCpuQuota() > 0 && (all || parentHas):
-		return pod.GetCpuQuota() + in(overhead), period
+		return min(plus(pod.GetCpuQuota(), in(overhead)), maxQuota), period
 	case !all:
 		return -1, 0
 	}
-	return sum + in(overhead), period
+	return min(plus(sum, in(overhead)), maxQuota), period
 }
 
 // isPodsOwn tells whether a cgroup's parent was made for this pod alone: the
-// kubelet's is named after its uid, as a folder or, with underscores, as a slice.
+// kubelet's is named after its uid, as a directory or, with underscores, as a slice.
 func isPodsOwn(parent, uid string) bool {
 	name := strings.TrimSuffix(path.Base(parent), ".slice")
 	if uid == "" {
@@ -123,13 +129,27 @@ func isPodsOwn(parent, uid string) bool {
 	return strings.HasSuffix(name, "pod"+uid) || strings.HasSuffix(name, "pod"+strings.ReplaceAll(uid, "-", "_"))
 }
 
+// plus adds what is not negative. More than an int64 holds is the most that it holds:
+// a limit that nothing reaches.
+func plus(a, b int64) int64 {
+	if a > math.MaxInt64-b {
+		return math.MaxInt64
+	}
+	return a + b
+}
+
 // quotaIn is a quota as it would be in another period, or 0 without one.
 func quotaIn(r *runtimeapi.LinuxContainerResources, period uint64) int64 {
 	own := uint64(max(r.GetCpuPeriod(), 0))
 	if own == 0 {
 		own = DefaultCPUPeriod
 	}
-	return int64(float64(max(r.GetCpuQuota(), 0)) * float64(period) / float64(own))
+	high, low := bits.Mul64(uint64(max(r.GetCpuQuota(), 0)), period)
+	if high >= own { // the quotient is above a uint64
+		return math.MaxInt64
+	}
+	quota, _ := bits.Div64(high, low, own)
+	return int64(min(quota, math.MaxInt64))
 }
 
 // cpuShares are 0, which leaves what the cgroup has, where not all are known.
@@ -170,7 +190,7 @@ func total(containers []*runtimeapi.LinuxContainerResources, get func(*runtimeap
 		if v <= 0 {
 			return 0, false
 		}
-		sum += v
+		sum = plus(sum, v)
 	}
 	return sum, len(containers) > 0
 }

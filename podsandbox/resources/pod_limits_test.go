@@ -1,6 +1,7 @@
 package resources
 
 import (
+	"math"
 	"reflect"
 	"testing"
 
@@ -23,6 +24,10 @@ func TestPodLimits(t *testing.T) {
 	stated := &res{MemoryLimitInBytes: 32 * mib, CpuQuota: 50000, CpuPeriod: 100000}
 	both := func(l *cgroup.Limits) { l.MemoryBytes, l.CPUQuota, l.CPUPeriod = 32*mib, 50000, 100000 }
 	same, roomy := bounds{32 * mib, 5000, 10000}, bounds{1 << 40, 200000, 100000}
+	extreme := &res{MemoryLimitInBytes: math.MaxInt64, CpuQuota: math.MaxInt64, CpuPeriod: math.MaxInt64, CpuShares: math.MaxInt64}
+	most := func(l *cgroup.Limits) {
+		l.MemoryBytes, l.CPUQuota, l.CPUPeriod, l.CPUShares = math.MaxInt64, 2*DefaultCPUPeriod, DefaultCPUPeriod, maxShares
+	}
 	b := &res{MemoryLimitInBytes: 32 * mib, CpuQuota: 5000, CpuPeriod: 10000, CpuShares: 2, CpusetCpus: "1"}
 	for name, c := range map[string]struct {
 		pod, overhead *res
@@ -66,6 +71,13 @@ func TestPodLimits(t *testing.T) {
 		"the parent has the same":  {pod: stated, containers: []*res{b}, up: above{parent: same, ceiling: same}, want: with(func(l *cgroup.Limits) { l.CPUShares, l.CpusetCpus = 2, "1" })},
 		"further above is tighter": {containers: []*res{stated}, up: above{ceiling: bounds{memory: mib, quota: 49, period: 100}}, want: none},
 		"the parent is the pod's":  {pod: stated, containers: []*res{stated}, up: above{podsOwn: true, parent: roomy, ceiling: roomy}, want: none},
+		// Sums that an int64 does not hold.
+		"extreme containers":         {containers: []*res{extreme, extreme}, want: with(most)},
+		"extreme beside a small":     {containers: []*res{extreme, a}, want: with(func(l *cgroup.Limits) { most(l); l.CPUQuota = DefaultCPUPeriod * 3 / 2 })},
+		"extreme pod and overhead":   {pod: extreme, overhead: extreme, containers: []*res{a}, want: with(func(l *cgroup.Limits) { most(l); l.CPUQuota, l.CPUPeriod, l.CpusetCpus = maxQuota, math.MaxInt64, "0" })},
+		"extreme overhead":           {overhead: extreme, containers: []*res{{MemoryLimitInBytes: 1, CpuQuota: 1000}}, want: with(func(l *cgroup.Limits) { most(l); l.CPUShares = 0; l.CPUQuota = 1000 + DefaultCPUPeriod })},
+		"extreme quota of a period":  {containers: []*res{{CpuQuota: math.MaxInt64, CpuPeriod: 1}}, want: with(func(l *cgroup.Limits) { l.CPUQuota, l.CPUPeriod = maxQuota, DefaultCPUPeriod })},
+		"extreme, in a tight parent": {containers: []*res{extreme, extreme}, up: above{parent: same, ceiling: same}, want: with(func(l *cgroup.Limits) { l.CPUShares = maxShares })},
 	} {
 		if got := podLimits(c.pod, c.overhead, c.containers, c.up); !reflect.DeepEqual(got, c.want) {
 			t.Errorf("%s: %+v, want %+v", name, got, c.want)
@@ -73,7 +85,7 @@ func TestPodLimits(t *testing.T) {
 	}
 }
 
-func TestAParentThatIsThePodsOwn(t *testing.T) {
+func TestIsPodsOwn(t *testing.T) {
 	const uid = "0f1e-2d3c"
 	for parent, want := range map[string]bool{
 		"/kubepods/burstable/pod0f1e-2d3c":                   true,
@@ -88,5 +100,32 @@ func TestAParentThatIsThePodsOwn(t *testing.T) {
 	}
 	if isPodsOwn("/kubepods/pod", "") {
 		t.Error("a pod without a uid has a parent of its own")
+	}
+}
+
+func TestQuotaInAnotherPeriod(t *testing.T) {
+	const most = math.MaxInt64
+	for _, c := range []struct {
+		quota, own int64
+		period     uint64
+		want       int64
+	}{
+		{50000, 100000, 50000, 25000},
+		{50000, 0, 100000, 50000},
+		{-1, 100000, 100000, 0},
+		{0, 100000, 100000, 0},
+		{most, most, most, most},
+		{most, most, 100000, 100000},
+		{most, 100000, 100000, most},
+		{most, 1, 2, most},
+		{most, 1, most, most},
+		{most, -5, 100000, most},
+		{1, most, 100000, 0},
+		// A float64 has no room for the last digit.
+		{1<<53 + 1, 100000, 100000, 1<<53 + 1},
+	} {
+		if got := quotaIn(&runtimeapi.LinuxContainerResources{CpuQuota: c.quota, CpuPeriod: c.own}, c.period); got != c.want {
+			t.Errorf("%d of %d in %d is %d, want %d", c.quota, c.own, c.period, got, c.want)
+		}
 	}
 }

@@ -2,6 +2,7 @@ package spec
 
 import (
 	"errors"
+	"math"
 	"testing"
 
 	"github.com/containerd/errdefs"
@@ -11,7 +12,7 @@ import (
 
 type resources = runtimeapi.LinuxContainerResources
 
-func TestUpdatesAreChecked(t *testing.T) {
+func TestValidateUpdate(t *testing.T) {
 	for name, c := range map[string]struct {
 		change *resources
 		want   error
@@ -31,7 +32,7 @@ func TestUpdatesAreChecked(t *testing.T) {
 	}
 }
 
-func TestAnUpdateChangesOnlyWhatItNames(t *testing.T) {
+func TestMergeResourcesChangesOnlyWhatIsNamed(t *testing.T) {
 	old := &resources{
 		CpuPeriod: 100000, CpuQuota: 50000, CpuShares: 512, MemoryLimitInBytes: 64 << 20, OomScoreAdj: 7,
 		CpusetCpus: "0-1", CpusetMems: "0", Unified: map[string]string{"memory.high": "1", "io.weight": "2"},
@@ -59,6 +60,23 @@ func TestAnUpdateChangesOnlyWhatItNames(t *testing.T) {
 		}
 		if !proto.Equal(old, saved) {
 			t.Fatalf("%s: the old resources were changed", name)
+		}
+	}
+}
+
+func TestMergeResourcesAtTheExtremes(t *testing.T) {
+	most := &resources{
+		CpuPeriod: math.MaxInt64, CpuQuota: math.MaxInt64, CpuShares: math.MaxInt64, MemoryLimitInBytes: math.MaxInt64,
+		MemorySwapLimitInBytes: math.MaxInt64, OomScoreAdj: math.MaxInt64,
+	}
+	for name, c := range map[string]struct{ old, change, want *resources }{
+		"over nothing": {nil, most, most},
+		"over itself":  {most, most, most},
+		"kept":         {most, &resources{}, most},
+		"taken off":    {&resources{MemoryLimitInBytes: math.MaxInt64}, &resources{MemoryLimitInBytes: math.MinInt64}, &resources{}},
+	} {
+		if got := MergeResources(c.old, c.change); !proto.Equal(got, c.want) {
+			t.Errorf("%s: %v, want %v", name, got, c.want)
 		}
 	}
 }
