@@ -2,7 +2,7 @@ package conformance
 
 import "testing"
 
-func TestASectionIsReplacedAndNothingElse(t *testing.T) {
+func TestReplaceChangesNothingElse(t *testing.T) {
 	const text = "# Page\n<!-- begin a -->\nold\n<!-- end a -->\nby hand\n<!-- begin b -->\n<!-- end b -->\n"
 	got, err := replace(text, "a", "new\n\n")
 	if want := "# Page\n<!-- begin a -->\nnew\n<!-- end a -->\nby hand\n<!-- begin b -->\n<!-- end b -->\n"; err != nil || got != want {

@@ -25,7 +25,7 @@ const output = `=== RUN   TestRuntimeHandler
 FAIL
 `
 
-func TestTheTableSaysWhatBecameOfEveryTest(t *testing.T) {
+func TestTableSaysWhatBecameOfEveryTest(t *testing.T) {
 	all := results(output)
 	if err := failed(all); err == nil || err.Error() != "failed: TestPodUserNS/volumes_permissions" {
 		t.Errorf("%v", err)

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-func TestTheTableSaysWhatBecameOfEverySpec(t *testing.T) {
+func TestTableSaysWhatBecameOfEverySpec(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "report.json")
 	report := `[{"SpecReports":[
 {"LeafNodeType":"BeforeSuite","State":"passed"},

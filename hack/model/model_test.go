@@ -21,9 +21,9 @@ func TestDaemonOnTheFakeEngine(t *testing.T) {
 	Check(t, Plan{New: fake(mostOnHostNetwork), Steps: 60, Duration: 30 * time.Second, Shrink: 2 * time.Minute})
 }
 
-// TestVariantsAnswerAlike: the same programs with restarts of the daemon between
+// TestCheckVariantsOnTheFakeEngine: the same programs with restarts of the daemon between
 // requests, with user namespaces, with the node's network and without it.
-func TestVariantsAnswerAlike(t *testing.T) {
+func TestCheckVariantsOnTheFakeEngine(t *testing.T) {
 	if why := fakenode.Missing(); why != "" {
 		t.Skip(why)
 	}
@@ -89,7 +89,7 @@ func registryOf(ref string) string {
 	return host
 }
 
-func TestAProgramIsReadAsItWasWritten(t *testing.T) {
+func TestParseReadsWhatStringWrites(t *testing.T) {
 	for seed := range uint64(20) {
 		p := Generate(seed, 40)
 		q, err := Parse(p.String())
