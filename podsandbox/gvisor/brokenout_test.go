@@ -125,7 +125,7 @@ func (r *receiver) Read(b []byte) (int, error) {
 	oob := make([]byte, unix.CmsgSpace(4*maxMessageFiles))
 	n, oobn, _, _, err := r.conn.ReadMsgUnix(b, oob)
 	if err != nil {
-		return n, err
+		return max(n, 0), err // on a connection that was reset, n is -1
 	}
 	messages, err := unix.ParseSocketControlMessage(oob[:oobn])
 	for _, m := range messages {
