@@ -75,7 +75,8 @@ func serve(cfg config) (err error) {
 	if err != nil {
 		return fmt.Errorf("open image store: %w", err)
 	}
-	defer func() { err = errors.Join(err, images.Close()) }()
+	closeImages := images.Close
+	defer func() { err = errors.Join(err, closeImages()) }()
 	cni, err := network.NewCNI(network.Options{
 		ConfDir: cfg.CNI.ConfDir, BinDirs: cfg.CNI.BinDirs, CacheDir: filepath.Join(cfg.Root, "cni"),
 		ConfTemplate: cfg.CNI.ConfTemplate, Timeout: cfg.Timeouts.Network.Duration,
@@ -103,9 +104,10 @@ func serve(cfg config) (err error) {
 		SeccompRoot: cfg.Security.SeccompRoot,
 		Devices:     cdi.Devices{SpecDirs: cfg.CDI.SpecDirs}, Plugins: plugins, Files: files,
 		RemoveLeftovers: func(ctx context.Context) error {
-			return leftovers.Sweep(ctx, leftovers.Config{Paths: cfg.paths(), CNI: cni, Engines: finders, RemoveLayer: func(ctx context.Context, key string) error {
-				return images.UnmountRootfs(ctx, key, "")
-			}})
+			return leftovers.Sweep(ctx, leftovers.Config{
+				Paths: cfg.paths(), CNI: cni, Engines: finders,
+				RemoveLayer: func(ctx context.Context, key string) error { return images.UnmountRootfs(ctx, key, "") },
+			})
 		},
 		Timeouts: podsandbox.Timeouts{
 			Network: cfg.Timeouts.Network.Duration, Sandbox: cfg.Timeouts.Sandbox.Duration,
@@ -114,7 +116,12 @@ func serve(cfg config) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, pods.Close()) }()
+	defer func() {
+		if cerr := pods.Close(); cerr != nil {
+			err = errors.Join(err, cerr)
+			closeImages = func() error { return nil } // what still works on them ends with the process
+		}
+	}()
 	if err := pods.Recover(ctx); err != nil {
 		return fmt.Errorf("take over running pods: %w", err)
 	}
