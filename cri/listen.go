@@ -26,7 +26,7 @@ func Listen(url, group string) (net.Listener, error) {
 		return nil, err
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o711); err != nil {
-		return nil, fmt.Errorf("make socket folder: %w", err)
+		return nil, fmt.Errorf("make socket directory: %w", err)
 	}
 	if conn, err := net.Dial("unix", path); err == nil {
 		conn.Close()
@@ -57,7 +57,7 @@ func protect(path string, gid int) error {
 	return errors.Join(os.Chmod(path, 0o600), os.Chown(path, -1, gid), os.Chmod(path, 0o660))
 }
 
-// letThrough lets the group pass through the folder of the socket, if that is closed
+// letThrough lets the group pass through the directory of the socket, if that is closed
 // to all but root, as the daemon's own are.
 func letThrough(dir string, gid int) error {
 	fi, err := os.Stat(dir)

@@ -134,6 +134,6 @@ func logRequest(method string, start time.Time, err error) {
 	case code == codes.NotFound || code == codes.Canceled:
 		klog.V(2).InfoS("Request", "method", method, "took", took, "code", code, "err", err)
 	default:
-		klog.ErrorS(err, "Request", "method", method, "took", took, "code", code)
+		klog.ErrorS(err, "Request failed", "method", method, "took", took, "code", code)
 	}
 }

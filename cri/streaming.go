@@ -113,9 +113,9 @@ type serverLog struct{}
 func (serverLog) Write(line []byte) (int, error) {
 	text := strings.TrimSpace(string(line))
 	if strings.HasPrefix(text, "http: TLS handshake error") {
-		klog.V(4).InfoS("Serve streams", "err", text)
+		klog.V(4).InfoS("Failed to serve streams", "err", text)
 	} else {
-		klog.ErrorS(nil, "Serve streams", "err", text)
+		klog.ErrorS(nil, "Failed to serve streams", "err", text)
 	}
 	return len(line), nil
 }
@@ -153,7 +153,7 @@ func (s *streamServer) serve() {
 		err = s.http.Serve(s.listener)
 	}
 	if err != nil && !errors.Is(err, http.ErrServerClosed) {
-		klog.ErrorS(err, "Serve streams")
+		klog.ErrorS(err, "Failed to serve streams")
 	}
 }
 

@@ -11,13 +11,13 @@ import (
 
 // PodInfo is what a verbose status adds, for people. Its form may change.
 type PodInfo struct {
-	Phase   lifecycle.Phase `json:"phase"`
-	PID     int             `json:"pid"`
-	NetNS   string          `json:"netns,omitempty"`
-	Cgroups []string        `json:"cgroups,omitempty"`
-	Limits  cgroup.Limits   `json:"limits"` // that the cgroup should have; -1 is none
-	Message string          `json:"message,omitempty"`
-	Folder  string          `json:"folder"`
+	Phase     lifecycle.Phase `json:"phase"`
+	PID       int             `json:"pid"`
+	NetNS     string          `json:"netns,omitempty"`
+	Cgroups   []string        `json:"cgroups,omitempty"`
+	Limits    cgroup.Limits   `json:"limits"` // that the cgroup should have; -1 is none
+	Message   string          `json:"message,omitempty"`
+	Directory string          `json:"directory"`
 }
 
 // PodInfo reports what a verbose status adds.
@@ -27,7 +27,7 @@ func (m *Manager) PodInfo(id string) (PodInfo, error) {
 		return PodInfo{}, err
 	}
 	st := p.Status()
-	info := PodInfo{Phase: st.Phase, PID: st.Process.PID, Limits: resources.Limits(p), Message: st.Message, Folder: m.paths.Pod(p.ID())}
+	info := PodInfo{Phase: st.Phase, PID: st.Process.PID, Limits: resources.Limits(p), Message: st.Message, Directory: m.paths.Pod(p.ID())}
 	if !p.HostNetwork() {
 		info.NetNS = p.NetNS
 	}

@@ -78,11 +78,11 @@ func (m *Manager) deleteParts(ctx context.Context, c *state.Container) error {
 		return err
 	}
 	// Only now: a directory that is still a mount must not be walked into.
-	crashpoint.Here("before container folder removal")
+	crashpoint.Here("before container directory removal")
 	if err := os.RemoveAll(m.paths.Container(c.Pod.ID(), c.ID())); err != nil {
 		return fmt.Errorf("remove container directory: %w", err)
 	}
-	crashpoint.Here("after container folder removal")
+	crashpoint.Here("after container directory removal")
 	if err := m.State.DeleteContainer(c, announced); err != nil {
 		return err
 	}

@@ -52,11 +52,11 @@ func (m *Manager) removePod(ctx context.Context, p *state.Pod) error {
 		}
 	}
 	m.opts.Plugins.RemovePod(ctx, nri.PodOf(p))
-	crashpoint.Here("before pod folder removal")
+	crashpoint.Here("before pod directory removal")
 	if err := os.RemoveAll(m.paths.Pod(p.ID())); err != nil {
 		return fmt.Errorf("remove pod directory: %w", err)
 	}
-	crashpoint.Here("after pod folder removal")
+	crashpoint.Here("after pod directory removal")
 	if err := m.State.DeletePod(p); err != nil {
 		return err
 	}

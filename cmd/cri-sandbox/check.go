@@ -83,7 +83,7 @@ type leftover struct {
 func check(ctx context.Context, cfg config, f checkFlags) (report, error) {
 	if f.repair {
 		for flag, dir := range map[string]string{"root": cfg.Root, "state": cfg.State} {
-			lock, err := lockFolder(dir, flag)
+			lock, err := lockDirectory(dir, flag)
 			if err != nil {
 				return report{}, fmt.Errorf("repair: %w", err)
 			}

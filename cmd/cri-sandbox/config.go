@@ -23,7 +23,7 @@ import (
 const defaultConfigPath = "/etc/cri-sandbox/config.toml"
 
 // config is the daemon's configuration. The file is read first, then the
-// drop-ins in the folder config.d beside it in lexical order, then the flags;
+// drop-ins in the directory config.d beside it in lexical order, then the flags;
 // what comes later wins. An unknown key is an error that names its line.
 type config struct {
 	Listen   string         `toml:"listen" comment:"Socket for CRI"`
@@ -47,13 +47,13 @@ type config struct {
 }
 
 type cniConfig struct {
-	ConfDir      string   `toml:"conf_dir" comment:"Folder of network configurations; the first one in lexical order is used"`
-	BinDirs      []string `toml:"bin_dirs" comment:"Folders of CNI plugins"`
+	ConfDir      string   `toml:"conf_dir" comment:"Directory of network configurations; the first one in lexical order is used"`
+	BinDirs      []string `toml:"bin_dirs" comment:"Directories of CNI plugins"`
 	ConfTemplate string   `toml:"conf_template" comment:"Template of a network configuration, in containerd's form, filled with the pod addresses that the kubelet tells; empty for none"`
 }
 
 type registryConfig struct {
-	ConfigDir              string `toml:"config_dir" comment:"Folder of registry settings, REGISTRY/hosts.toml"`
+	ConfigDir              string `toml:"config_dir" comment:"Directory of registry settings, REGISTRY/hosts.toml"`
 	MaxConcurrentDownloads int    `toml:"max_concurrent_downloads" comment:"Layers of an image fetched at once"`
 }
 
@@ -65,13 +65,13 @@ type timeoutsConfig struct {
 }
 
 type securityConfig struct {
-	SeccompRoot    string   `toml:"seccomp_root" comment:"Folder of localhost seccomp profiles"`
+	SeccompRoot    string   `toml:"seccomp_root" comment:"Directory of localhost seccomp profiles"`
 	PrivilegedPods string   `toml:"privileged_pods" comment:"refuse, since they want the host; or sandbox: privileged inside their sandbox, with nothing of the host"`
 	HostSockets    []string `toml:"host_sockets" comment:"Paths of the node: a container that mounts one, or a part of it, may connect to the Unix sockets in its mounts"`
 }
 
 type cdiConfig struct {
-	SpecDirs []string `toml:"spec_dirs" comment:"Folders of device specifications; the last one that has a device wins"`
+	SpecDirs []string `toml:"spec_dirs" comment:"Directories of device specifications; the last one that has a device wins"`
 }
 
 // What becomes of privileged pods.
@@ -193,7 +193,7 @@ func (c config) validate() error {
 		}
 	}
 	if c.Root == c.State {
-		return fmt.Errorf("config: root and state are the same folder %q", c.Root)
+		return fmt.Errorf("config: root and state are the same directory %q", c.Root)
 	}
 	if path, ok := strings.CutPrefix(c.Listen, "unix://"); !ok || !filepath.IsAbs(path) {
 		return fmt.Errorf("config: listen %q is not of the form unix:///path", c.Listen)

@@ -63,7 +63,7 @@ func TestValidateRefusesWhatCannotWork(t *testing.T) {
 	}
 	for name, change := range map[string]func(*config){
 		"relative root":   func(c *config) { c.Root = "data" },
-		"one folder":      func(c *config) { c.State = c.Root },
+		"one directory":   func(c *config) { c.State = c.Root },
 		"tcp":             func(c *config) { c.Listen = "tcp://127.0.0.1:1" },
 		"no plugins":      func(c *config) { c.CNI.BinDirs = nil },
 		"no downloads":    func(c *config) { c.Registry.MaxConcurrentDownloads = 0 },
@@ -105,16 +105,16 @@ func TestTheDefaultConfigReadsBack(t *testing.T) {
 
 func TestASecondDaemonIsRefused(t *testing.T) {
 	dir := t.TempDir()
-	lock, err := lockFolder(dir, "root")
+	lock, err := lockDirectory(dir, "root")
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = lockFolder(dir, "root")
+	_, err = lockDirectory(dir, "root")
 	if err == nil || !strings.Contains(err.Error(), "--root") {
 		t.Fatalf("err = %v, want one that names the flag", err)
 	}
 	lock.Close()
-	again, err := lockFolder(dir, "root")
+	again, err := lockDirectory(dir, "root")
 	if err != nil {
 		t.Fatalf("the lock outlived its owner: %v", err)
 	}
@@ -124,12 +124,12 @@ func TestASecondDaemonIsRefused(t *testing.T) {
 // TestALockIsWaitedFor: a child of a daemon that was killed may have it for a moment.
 func TestALockIsWaitedFor(t *testing.T) {
 	dir := t.TempDir()
-	lock, err := lockFolder(dir, "root")
+	lock, err := lockDirectory(dir, "root")
 	if err != nil {
 		t.Fatal(err)
 	}
 	time.AfterFunc(100*time.Millisecond, func() { lock.Close() })
-	again, err := lockFolder(dir, "root")
+	again, err := lockDirectory(dir, "root")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -38,12 +38,12 @@ func dump() {
 	runtime.ReadMemStats(&mem)
 	descriptors, err := os.ReadDir("/proc/self/fd")
 	if err != nil {
-		klog.ErrorS(err, "Count descriptors")
+		klog.ErrorS(err, "Failed to count descriptors")
 	}
 	var stacks strings.Builder
 	// Form 1 counts equal stacks and prints no arguments.
 	if err := pprof.Lookup("goroutine").WriteTo(&stacks, 1); err != nil {
-		klog.ErrorS(err, "List goroutines")
+		klog.ErrorS(err, "Failed to list goroutines")
 	}
 	klog.InfoS("Goroutines", "stacks", stacks.String())
 	klog.InfoS("Daemon", "goroutines", runtime.NumGoroutine(), "descriptors", len(descriptors), "heapBytes", mem.HeapAlloc, "sysBytes", mem.Sys)

@@ -14,20 +14,20 @@ import (
 // started a process leaves a child that has the lock until it becomes the program.
 const lockPatience = 2 * time.Second
 
-// lockFolder takes a folder for this process. The lock ends with the process,
+// lockDirectory takes a directory for this process. The lock ends with the process,
 // however it ends. No program that it starts inherits it.
-func lockFolder(dir, flag string) (_ *os.File, err error) {
+func lockDirectory(dir, flag string) (_ *os.File, err error) {
 	defer func() {
 		if errors.Is(err, unix.EROFS) {
 			err = fmt.Errorf("--%s %s is on a read-only file system, where no pod can be run or removed; make it writable and start again, pods run on meanwhile: %w", flag, dir, err)
 		}
 	}()
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("make folder: %w", err)
+		return nil, fmt.Errorf("make directory: %w", err)
 	}
-	// Who made the folder, an earlier version among them, may have left it open.
+	// Who made the directory, an earlier version among them, may have left it open.
 	if err := os.Chmod(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("close folder to others: %w", err)
+		return nil, fmt.Errorf("close directory to others: %w", err)
 	}
 	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {

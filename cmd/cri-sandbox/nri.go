@@ -11,8 +11,8 @@ import (
 type nriConfig struct {
 	Enable              bool     `toml:"enable" comment:"Off: no plugin is let in; the flag --nri-socket turns it on"`
 	Socket              string   `toml:"socket" comment:"Where plugins connect; root only"`
-	PluginDir           string   `toml:"plugin_dir" comment:"Folder of plugins that are started with the daemon, named NN-NAME"`
-	ConfigDir           string   `toml:"config_dir" comment:"Folder of their configurations, NN-NAME.conf or NAME.conf"`
+	PluginDir           string   `toml:"plugin_dir" comment:"Directory of plugins that are started with the daemon, named NN-NAME"`
+	ConfigDir           string   `toml:"config_dir" comment:"Directory of their configurations, NN-NAME.conf or NAME.conf"`
 	RegistrationTimeout duration `toml:"registration_timeout" comment:"How long a plugin may take to register"`
 	RequestTimeout      duration `toml:"request_timeout" comment:"How long a plugin may take for a request; one that takes longer is disconnected"`
 }

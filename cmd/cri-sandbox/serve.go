@@ -48,7 +48,7 @@ func serveCommand() *cobra.Command {
 	return cmd
 }
 
-// serve is the daemon's life: take the folders, build the parts from the bottom
+// serve is the daemon's life: take the directories, build the parts from the bottom
 // up, take over what runs, answer, and let go again.
 func serve(cfg config) (err error) {
 	setUpProcess(cfg.LogLevel)
@@ -58,7 +58,7 @@ func serve(cfg config) (err error) {
 	start := time.Now()
 
 	for flag, dir := range map[string]string{"root": cfg.Root, "state": cfg.State} {
-		lock, err := lockFolder(dir, flag)
+		lock, err := lockDirectory(dir, flag)
 		if err != nil {
 			return err
 		}
@@ -155,7 +155,7 @@ func answer(ctx context.Context, cfg config, start time.Time, opts cri.Options) 
 	go func() { failed <- server.Serve(l) }()
 	klog.InfoS("Ready", "listen", cfg.Listen, "version", version, "took", time.Since(start).Round(time.Millisecond))
 	if _, err := daemon.SdNotify(false, daemon.SdNotifyReady); err != nil {
-		klog.ErrorS(err, "Tell the service manager")
+		klog.ErrorS(err, "Failed to tell the service manager that the daemon is ready")
 	}
 	select {
 	case err := <-failed:
@@ -171,7 +171,7 @@ func answer(ctx context.Context, cfg config, start time.Time, opts cri.Options) 
 func setUpProcess(level int) {
 	// A closed log must not end the daemon.
 	signal.Ignore(unix.SIGPIPE)
-	// Folders and sockets get the modes that are asked for.
+	// Directories and sockets get the modes that are asked for.
 	unix.Umask(0o022)
 	var verbosity klog.Level
 	_ = verbosity.Set(strconv.Itoa(level)) // of the whole log; a number is always one
@@ -198,7 +198,7 @@ func statusInfo(cfg config) map[string]string {
 	} {
 		data, err := json.Marshal(value)
 		if err != nil {
-			klog.ErrorS(err, "Encode the info of a verbose status", "name", name)
+			klog.ErrorS(err, "Failed to encode the info of a verbose status", "name", name)
 			continue
 		}
 		info[name] = string(data)

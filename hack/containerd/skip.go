@@ -29,7 +29,7 @@ var skips = []skip{
 		"TestRunPodSandboxWithSetupCNIFailure", "TestRunPodSandboxWithShimStartFailure", "TestRunPodSandboxWithShimDeleteFailure",
 		"TestRunPodSandboxWithShimStartAndTeardownCNIFailure", "TestRunPodSandboxAndTeardownCNISlow",
 	}},
-	{"reads containerd's configuration, records or folders", []string{
+	{"reads containerd's configuration, records or directories", []string{
 		"TestLongContainerLog", "TestSandboxRemoveWithoutIPLeakage", "TestImageVolumeCheckVolatileOption",
 	}},
 }
@@ -62,7 +62,7 @@ var differences = []skip{
 	{"the host's PID namespace: refused, for the handler native", []string{
 		"TestSharedPidMultiProcessContainerStop/hostpid",
 	}},
-	{"what an image declares as a volume is in the container's layer, and no folder of the host has its files", []string{
+	{"what an image declares as a volume is in the container's layer, and no directory of the host has its files", []string{
 		"TestVolumeCopyUp", "TestVolumeOwnership", "TestUsernsVolumeCopyUp",
 	}},
 	{"the pod has its mapping on the host; /proc/self/uid_map shows the ids of the sandbox's own kernel", []string{

@@ -1,8 +1,8 @@
 // Package cdi owns the Container Device Interface: it finds what vendors say of
-// their devices in the folders of CDI specifications, and applies it to a
+// their devices in the directories of CDI specifications, and applies it to a
 // container's spec. It does not know what a sandbox can give; who calls it does.
 //
-// The folders are read at each use, and only for a container that names a device:
+// The directories are read at each use, and only for a container that names a device:
 // the files are small and few, and a watch could lag behind the device plugin that
 // wrote one a moment ago.
 package cdi
@@ -26,7 +26,7 @@ func DefaultSpecDirs() []string { return slices.Clone(cdi.DefaultSpecDirs) }
 
 // Devices finds devices by their names. It has no state.
 type Devices struct {
-	// SpecDirs are the folders of specifications. One that does not exist is empty.
+	// SpecDirs are the directories of specifications. One that does not exist is empty.
 	SpecDirs []string
 }
 
@@ -60,7 +60,7 @@ func Requested(c *runtimeapi.ContainerConfig) ([]string, error) {
 // under the device's name, and s is as it was.
 //
 // Errors: errdefs.ErrNotFound for a name that no specification has, with the
-// folders and the files there that could not be read; ErrFailedPrecondition for
+// directories and the files there that could not be read; ErrFailedPrecondition for
 // edits that this host does not fit, such as a device node that it does not have,
 // and for a specification that is no regular file.
 func (d Devices) Inject(s *specs.Spec, names []string, check func(edits *specs.Spec) error) error {

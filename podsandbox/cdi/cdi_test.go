@@ -38,7 +38,7 @@ func newSpec() *specs.Spec {
 func TestInject(t *testing.T) {
 	dir := t.TempDir()
 	d := Devices{SpecDirs: []string{filepath.Join(dir, "absent"), dir}}
-	// Written after Devices was made: the folders are read at each use.
+	// Written after Devices was made: the directories are read at each use.
 	write(t, dir, "vendor.json", vendorSpec)
 	s := newSpec()
 	if err := d.Inject(s, []string{"vendor.test/thing=one", "vendor.test/thing=two"}, accept); err != nil {

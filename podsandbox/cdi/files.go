@@ -14,7 +14,7 @@ import (
 // maxSpec bounds a specification, in bytes.
 const maxSpec = 4 << 20
 
-// checkFiles refuses folders with a specification that the library would wait for,
+// checkFiles refuses directories with a specification that the library would wait for,
 // or read without end: it opens whatever has the right name. What cannot be read
 // for another reason is left to it.
 func checkFiles(dirs []string) error {

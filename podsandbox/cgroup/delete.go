@@ -81,7 +81,7 @@ func (g *Group) removeOnce() error {
 	return errors.Join(errs...)
 }
 
-// killAll sends SIGKILL to the processes of one folder. To kill itself is
+// killAll sends SIGKILL to the processes of one directory. To kill itself is
 // refused: a daemon in its pod's group is a mistake of its service's set-up.
 func killAll(dir string) error {
 	pids, err := processes(dir)

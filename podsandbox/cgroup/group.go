@@ -59,7 +59,7 @@ func (h *host) create(parent, id string, limits Limits) (*Group, error) {
 	for _, m := range h.mounts {
 		for try := 0; ; try++ {
 			// Delete of another pod may take a parent away between two steps.
-			if err = h.makeFolders(m, g.path); err == nil {
+			if err = h.makeDirectories(m, g.path); err == nil {
 				break
 			}
 			if !isGone(err) || try == 20 {
@@ -88,7 +88,7 @@ func (h *host) load(parent, id string) (*Group, error) {
 	return g, nil
 }
 
-// Paths returns the absolute folders that the pod's processes have to be born
+// Paths returns the absolute directories that the pod's processes have to be born
 // in: on v1 one for each hierarchy, on v2 exactly one.
 func (g *Group) Paths() []string {
 	paths := make([]string, 0, len(g.host.mounts))
@@ -98,7 +98,7 @@ func (g *Group) Paths() []string {
 	return paths
 }
 
-// dir returns the folder that has a controller's files, or "" when the node has
+// dir returns the directory that has a controller's files, or "" when the node has
 // not mounted it.
 func (g *Group) dir(controller string) string {
 	for _, m := range g.host.mounts {
@@ -118,9 +118,9 @@ func (g *Group) exists() bool {
 	return false
 }
 
-// makeFolders makes each folder on the way to a group in one hierarchy, and
+// makeDirectories makes each directory on the way to a group in one hierarchy, and
 // makes it fit to hold processes.
-func (h *host) makeFolders(m mount, group string) error {
+func (h *host) makeDirectories(m mount, group string) error {
 	dir := m.dir
 	parts := strings.Split(strings.Trim(group, "/"), "/")
 	for i, part := range parts {
@@ -146,7 +146,7 @@ func (h *host) makeFolders(m mount, group string) error {
 	return nil
 }
 
-// inheritCpuset fills the empty cpuset of a new v1 folder from its parent's; no
+// inheritCpuset fills the empty cpuset of a new v1 directory from its parent's; no
 // process can join before.
 func inheritCpuset(parent, dir string) error {
 	for _, name := range []string{"cpuset.cpus", "cpuset.mems"} {
@@ -169,7 +169,7 @@ func inheritCpuset(parent, dir string) error {
 }
 
 // enableControllers hands the controllers that limits and counts need to the
-// children of a v2 folder. One that cannot be enabled is noticed when a limit
+// children of a v2 directory. One that cannot be enabled is noticed when a limit
 // needs its file.
 func enableControllers(dir string) {
 	available, _ := os.ReadFile(filepath.Join(dir, "cgroup.controllers"))

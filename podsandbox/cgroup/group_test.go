@@ -32,7 +32,7 @@ func realHosts(t testing.TB) map[string]*host {
 	}
 	hosts := map[string]*host{}
 	if own := *thisHost(); own.version != 0 {
-		own.systemd = false // the group under test is a plain folder
+		own.systemd = false // the group under test is a plain directory
 		hosts[fmt.Sprintf("v%d", own.version)] = &own
 		const unified = "/sys/fs/cgroup/unified"
 		var info unix.Statfs_t

@@ -15,7 +15,7 @@ type host struct {
 	version int // 0 without any
 	systemd bool
 
-	// mounts are the folders of the hierarchies: on v2 one, which has all
+	// mounts are the directories of the hierarchies: on v2 one, which has all
 	// controllers; on v1 one for each set of controllers.
 	mounts []mount
 }

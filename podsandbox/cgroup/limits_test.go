@@ -68,7 +68,7 @@ func TestScopeLimits(t *testing.T) {
 	}
 }
 
-// fakeHost is a node of plain folders, which holds what is tested of reading; a
+// fakeHost is a node of plain directories, which holds what is tested of reading; a
 // real kernel is in group_test.go.
 func fakeHost(t *testing.T, version int, files map[string]string) *host {
 	t.Helper()

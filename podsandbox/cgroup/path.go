@@ -15,7 +15,7 @@ const defaultParent = "/cri-sandbox"
 type place struct {
 	path  string // absolute, below a mount
 	slice string // the systemd unit of the parent, and
-	scope string // of the group; empty for a plain folder
+	scope string // of the group; empty for a plain directory
 }
 
 // locate turns what the kubelet sends into a place.
@@ -46,21 +46,21 @@ func locate(parent, id string) (place, error) {
 	return place{path: path.Join(expanded, scope), slice: slice, scope: scope}, nil
 }
 
-// expandSlice returns the folder of a slice: each dash in its name is a level of
+// expandSlice returns the directory of a slice: each dash in its name is a level of
 // its own, and "-.slice" is the root (systemd.slice(5)).
 func expandSlice(slice string) (string, error) {
 	name := strings.TrimSuffix(slice, ".slice")
 	if name == "-" {
 		return "/", nil
 	}
-	var folder, prefix string
+	var directory, prefix string
 	for part := range strings.SplitSeq(name, "-") {
 		if part == "" {
 			return "", fmt.Errorf("cgroup parent %q: empty part in the slice's name: %w", slice, errdefs.ErrInvalidArgument)
 		}
 		prefix += part
-		folder += "/" + prefix + ".slice"
+		directory += "/" + prefix + ".slice"
 		prefix += "-"
 	}
-	return folder, nil
+	return directory, nil
 }

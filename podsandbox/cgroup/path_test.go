@@ -30,7 +30,7 @@ func TestLocate(t *testing.T) {
 			slice: "kubepods-podX.slice", scope: "cri-sandbox-abc.scope",
 		}},
 		{"-.slice", place{path: "/cri-sandbox-abc.scope", slice: "-.slice", scope: "cri-sandbox-abc.scope"}},
-		{"/machine.slice/folder", place{path: "/machine.slice/folder/abc"}},
+		{"/machine.slice/directory", place{path: "/machine.slice/directory/abc"}},
 	} {
 		if got, err := locate(tc.parent, id); err != nil || got != tc.want {
 			t.Errorf("locate(%q) = %+v, %v, want %+v", tc.parent, got, err, tc.want)

@@ -15,7 +15,7 @@ import (
 
 const dbusTimeout = 10 * time.Second
 
-// Adopt tells systemd of the pod's scope, so that it neither removes its folder
+// Adopt tells systemd of the pod's scope, so that it neither removes its directory
 // nor resets its limits, once the process pid was born in the group. It does
 // nothing without systemd, below a parent that is not a slice, and for a scope
 // that systemd knows already.
@@ -58,7 +58,7 @@ func (g *Group) updateScope(l Limits) error {
 }
 
 // stopScope makes systemd forget the scope. It does not always notice by itself
-// that a folder of its has been emptied and removed.
+// that a directory of its has been emptied and removed.
 func (g *Group) stopScope(ctx context.Context) error {
 	err := g.onScope(ctx, "NoSuchUnit", func(conn *dbus.Conn, done chan<- string) error {
 		_, err := conn.StopUnitContext(ctx, g.scope, "replace", done)

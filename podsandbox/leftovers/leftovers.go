@@ -2,9 +2,9 @@
 // from outside, at the kernel and the disk, and so sees also what a daemon has
 // forgotten. It owns nothing and keeps nothing.
 //
-// What it calls a leftover is provably of the given root and state folder: a
+// What it calls a leftover is provably of the given root and state directory: a
 // process that says so and that root started, a mount or a pinned namespace or a
-// folder below the state folder, a cgroup that carries the root's mark, a network
+// directory below the state directory, a cgroup that carries the root's mark, a network
 // attachment on the root's record, an address of its network, a writable layer
 // of its image store. And no record names the pod or the container.
 //
@@ -53,7 +53,7 @@ const (
 	Layer      Kind = "layer" // writable, of a container
 	Namespace  Kind = "namespace"
 	Cgroup     Kind = "cgroup"
-	Folder     Kind = "folder" // with FIFOs, spools and sockets
+	Directory  Kind = "directory" // with FIFOs, spools and sockets
 )
 
 // Leftover is one thing that no record owns.
@@ -72,7 +72,7 @@ func (l Leftover) same(o Leftover) bool { return l.Kind == o.Kind && l.What == o
 // scans find all of a kind, with and without a record, in the order of removal.
 func (c Config) scans() []func() ([]Leftover, error) {
 	return []func() ([]Leftover, error){
-		c.processes, c.attachments, c.leases, c.mounts, c.layers, c.namespaces, c.cgroups, c.folders,
+		c.processes, c.attachments, c.leases, c.mounts, c.layers, c.namespaces, c.cgroups, c.directories,
 	}
 }
 

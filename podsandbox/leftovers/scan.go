@@ -76,7 +76,7 @@ func (c Config) leases() ([]Leftover, error) {
 	return all, nil
 }
 
-// mounts are those below the folders of pods.
+// mounts are those below the directories of pods.
 func (c Config) mounts() ([]Leftover, error) {
 	points, err := mountPoints()
 	if err != nil {
@@ -85,7 +85,7 @@ func (c Config) mounts() ([]Leftover, error) {
 	// The kernel lists mounts without symbolic links in their paths.
 	dir, err := filepath.EvalSymlinks(c.Paths.Pods())
 	if err != nil {
-		return nil, nil // no folder, no mounts in it
+		return nil, nil // no directory, no mounts in it
 	}
 	var all []Leftover
 	for _, point := range slices.Backward(points) { // what is mounted on top first
@@ -151,29 +151,29 @@ func (c Config) cgroups() ([]Leftover, error) {
 	return all, nil
 }
 
-// folders are those of pods and, in them, of containers.
-func (c Config) folders() ([]Leftover, error) {
+// directories are those of pods and, in them, of containers.
+func (c Config) directories() ([]Leftover, error) {
 	var all []Leftover
 	for _, pod := range namesIn(c.Paths.Pods()) {
 		dir := filepath.Join(c.Paths.Pods(), pod)
 		for _, name := range namesIn(dir) {
 			if id.MatchString(name) {
-				all = append(all, folder(pod, name, filepath.Join(dir, name)))
+				all = append(all, directory(pod, name, filepath.Join(dir, name)))
 			}
 		}
-		all = append(all, folder(pod, "", dir))
+		all = append(all, directory(pod, "", dir))
 	}
 	return all, nil
 }
 
-func folder(pod, container, dir string) Leftover {
-	return Leftover{Kind: Folder, Pod: pod, container: container, What: dir, remove: func(context.Context) error {
-		return removeFolder(dir)
+func directory(pod, container, dir string) Leftover {
+	return Leftover{Kind: Directory, Pod: pod, container: container, What: dir, remove: func(context.Context) error {
+		return removeDirectory(dir)
 	}}
 }
 
-// removeFolder never walks into what is mounted in the folder.
-func removeFolder(dir string) error {
+// removeDirectory never walks into what is mounted in the directory.
+func removeDirectory(dir string) error {
 	points, err := mountPoints()
 	if err != nil {
 		return err
@@ -190,7 +190,7 @@ func removeFolder(dir string) error {
 	return os.RemoveAll(dir)
 }
 
-// namesIn lists a folder that may be absent; one that cannot be read holds
+// namesIn lists a directory that may be absent; one that cannot be read holds
 // nothing that could be removed.
 func namesIn(dir string) []string {
 	entries, err := os.ReadDir(dir)

@@ -7,17 +7,17 @@ import (
 // Config says where a container's output comes from and goes to. It is derived
 // from the container's record and is the same for Create and every Open.
 type Config struct {
-	// Dir is the folder of this container's streams. It exists, only root can
+	// Dir is the directory of this container's streams. It exists, only root can
 	// enter it, and nothing else writes to it.
 	Dir string
 
 	// LogPath is the CRI log file; empty means that output is discarded.
 	LogPath string
 
-	// LogFolder is a folder that LogPath lies in, at any depth. Neither LogPath nor
-	// what leads to it from there may be a link out of it. Empty means the folder
+	// LogDir is a directory that LogPath lies in, at any depth. Neither LogPath nor
+	// what leads to it from there may be a link out of it. Empty means the directory
 	// of LogPath.
-	LogFolder string
+	LogDir string
 
 	// Stdin asks for a FIFO; without it, stdin is /dev/null. See Streams.Input.
 	Stdin bool

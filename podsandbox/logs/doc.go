@@ -3,7 +3,7 @@
 // instruction.
 //
 // It owns the files of one container's streams and the container's open log
-// file. It does not own the folder they lie in, the container's life, the
+// file. It does not own the directory they lie in, the container's life, the
 // rotation policy (the kubelet renames, then asks for Reopen), or who reads.
 //
 // # How a byte travels

@@ -12,25 +12,25 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// openLog opens the log for positioned writes, and makes it and its folders
+// openLog opens the log for positioned writes, and makes it and its directories
 // when absent. Not for appending: Linux ignores the offset of a positioned
-// write to a file opened so. A container may be able to write to the folder, so
+// write to a file opened so. A container may be able to write to the directory, so
 // nothing below it leads out of it, and the log itself is no link: a symbolic link
 // or a file that is not regular is errdefs.ErrFailedPrecondition.
-func openLog(folder, path string) (*os.File, error) {
-	if folder == "" {
-		folder = filepath.Dir(path)
+func openLog(directory, path string) (*os.File, error) {
+	if directory == "" {
+		directory = filepath.Dir(path)
 	}
-	name, err := filepath.Rel(folder, path)
+	name, err := filepath.Rel(directory, path)
 	if err != nil {
 		return nil, fmt.Errorf("open log: %w: %w", err, errdefs.ErrInvalidArgument)
 	}
-	if err := os.MkdirAll(folder, 0o755); err != nil {
-		return nil, fmt.Errorf("create log folder: %w", err)
+	if err := os.MkdirAll(directory, 0o755); err != nil {
+		return nil, fmt.Errorf("create log directory: %w", err)
 	}
-	root, err := os.OpenRoot(folder)
+	root, err := os.OpenRoot(directory)
 	if err != nil {
-		return nil, fmt.Errorf("open log folder: %w", err)
+		return nil, fmt.Errorf("open log directory: %w", err)
 	}
 	defer root.Close()
 	file, err := openBelow(root, name)
@@ -53,8 +53,8 @@ func classifyOpen(err error) error {
 	errno := syscall.Errno(0)
 	switch {
 	case !errors.As(err, &errno), errno == unix.ELOOP: // package os has no name for a link that leads out
-		return fmt.Errorf("%w; no link may lead out of the pod's log folder: %w", err, errdefs.ErrFailedPrecondition)
-	case errno == unix.EISDIR, errno == unix.ENXIO: // a folder, a FIFO or a socket
+		return fmt.Errorf("%w; no link may lead out of the pod's log directory: %w", err, errdefs.ErrFailedPrecondition)
+	case errno == unix.EISDIR, errno == unix.ENXIO: // a directory, a FIFO or a socket
 		return fmt.Errorf("not a regular file: %w: %w", err, errdefs.ErrFailedPrecondition)
 	}
 	return err

@@ -11,17 +11,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestNoLinkLeadsOut: a container that can write to the log folder cannot make the
+// TestNoLinkLeadsOut: a container that can write to the log directory cannot make the
 // daemon write elsewhere, by a link at the log's place or on the way to it.
 func TestNoLinkLeadsOut(t *testing.T) {
-	for name, link := range map[string]string{"the folder": "sub", "a folder above": "a", "the log": "log"} {
+	for name, link := range map[string]string{"the directory": "sub", "a directory above": "a", "the log": "log"} {
 		t.Run(name, func(t *testing.T) {
-			folder, elsewhere := t.TempDir(), t.TempDir()
+			directory, elsewhere := t.TempDir(), t.TempDir()
 			paths := map[string]string{"sub": "sub/0.log", "a": "a/b/0.log", "log": "log"}
-			if err := os.Symlink(elsewhere, filepath.Join(folder, link)); err != nil {
+			if err := os.Symlink(elsewhere, filepath.Join(directory, link)); err != nil {
 				t.Fatal(err)
 			}
-			f, err := openLog(folder, filepath.Join(folder, paths[link]))
+			f, err := openLog(directory, filepath.Join(directory, paths[link]))
 			if err == nil {
 				f.Close()
 			}
@@ -33,39 +33,39 @@ func TestNoLinkLeadsOut(t *testing.T) {
 			}
 		})
 	}
-	folder := t.TempDir()
-	f, err := openLog(folder, filepath.Join(folder, "a", "b", "0.log"))
+	directory := t.TempDir()
+	f, err := openLog(directory, filepath.Join(directory, "a", "b", "0.log"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	f.Close()
 }
 
-// TestTheLogIsAFileOfItsOwn: neither a link to another file of the folder, which
+// TestTheLogIsAFileOfItsOwn: neither a link to another file of the directory, which
 // would get this log's lines, nor anything that is no file.
 func TestTheLogIsAFileOfItsOwn(t *testing.T) {
 	for name, put := range map[string]func(path string) error{
 		"a link to another log": func(path string) error { return os.Symlink("other.log", path) },
 		"a link to nothing":     func(path string) error { return os.Symlink("made.log", path) },
 		"a FIFO":                func(path string) error { return unix.Mkfifo(path, 0o600) },
-		"a folder":              func(path string) error { return os.Mkdir(path, 0o700) },
+		"a directory":           func(path string) error { return os.Mkdir(path, 0o700) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			folder := t.TempDir()
-			if err := os.WriteFile(filepath.Join(folder, "other.log"), nil, 0o600); err != nil {
+			directory := t.TempDir()
+			if err := os.WriteFile(filepath.Join(directory, "other.log"), nil, 0o600); err != nil {
 				t.Fatal(err)
 			}
-			if err := put(filepath.Join(folder, "0.log")); err != nil {
+			if err := put(filepath.Join(directory, "0.log")); err != nil {
 				t.Fatal(err)
 			}
-			f, err := openLog(folder, filepath.Join(folder, "0.log"))
+			f, err := openLog(directory, filepath.Join(directory, "0.log"))
 			if err == nil {
 				f.Close()
 			}
 			if !errdefs.IsFailedPrecondition(err) {
 				t.Errorf("got %v, want FailedPrecondition", err)
 			}
-			if _, err := os.Lstat(filepath.Join(folder, "made.log")); err == nil {
+			if _, err := os.Lstat(filepath.Join(directory, "made.log")); err == nil {
 				t.Error("made the file that the link names")
 			}
 		})
@@ -75,8 +75,8 @@ func TestTheLogIsAFileOfItsOwn(t *testing.T) {
 // TestALogThatTurnsIntoALink: looking first is not enough, the container goes on
 // meanwhile.
 func TestALogThatTurnsIntoALink(t *testing.T) {
-	folder := t.TempDir()
-	log, link, other := filepath.Join(folder, "0.log"), filepath.Join(folder, "link"), filepath.Join(folder, "other.log")
+	directory := t.TempDir()
+	log, link, other := filepath.Join(directory, "0.log"), filepath.Join(directory, "link"), filepath.Join(directory, "other.log")
 	err := errors.Join(os.WriteFile(log, nil, 0o600), os.WriteFile(other, nil, 0o600), os.Symlink("other.log", link))
 	if err != nil {
 		t.Fatal(err)
@@ -100,7 +100,7 @@ func TestALogThatTurnsIntoALink(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 5000 {
-		f, err := openLog(folder, log)
+		f, err := openLog(directory, log)
 		if err != nil {
 			continue
 		}

@@ -62,7 +62,7 @@ func (s *Streams) step(st *stream, fd int) (empty bool, err error) {
 }
 
 // report tells Config.OnError of the first of a row of failures. Those of the
-// two streams mostly have one cause, the log or the state folder, and count as
+// two streams mostly have one cause, the log or the state directory, and count as
 // one row, which ends when a stream that had failed works again.
 func (s *Streams) report(err error, failed *bool) {
 	switch {

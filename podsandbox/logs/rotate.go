@@ -13,7 +13,7 @@ import (
 // +checklocks:s.mu
 func (s *Streams) openLogLocked() (err error) {
 	if s.log == nil {
-		s.log, err = openLog(s.cfg.LogFolder, s.cfg.LogPath)
+		s.log, err = openLog(s.cfg.LogDir, s.cfg.LogPath)
 	}
 	return err
 }
@@ -51,7 +51,7 @@ func (s *Streams) Reopen() error {
 	if s.closed {
 		return fmt.Errorf("reopen log %s: %w", s.cfg.LogPath, errClosed)
 	}
-	fresh, err := openLog(s.cfg.LogFolder, s.cfg.LogPath)
+	fresh, err := openLog(s.cfg.LogDir, s.cfg.LogPath)
 	if err != nil {
 		return fmt.Errorf("reopen log %s: %w", s.cfg.LogPath, err)
 	}

@@ -53,7 +53,7 @@ func (s *Streams) Stdio() ([3]*os.File, error) {
 	return files, nil
 }
 
-// Remove deletes the files of a container's streams. The folder stays, and the
+// Remove deletes the files of a container's streams. The directory stays, and the
 // log, which is the kubelet's. Files that are not there are no error.
 func Remove(dir string) error {
 	names := []string{

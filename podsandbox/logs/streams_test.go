@@ -15,7 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// testConfig gives a container its own folders. Failures to move output fail the
+// testConfig gives a container its own directories. Failures to move output fail the
 // test unless it sets OnError itself.
 func testConfig(t testing.TB) Config {
 	dir := t.TempDir()
@@ -340,7 +340,7 @@ func TestCreateRefuses(t *testing.T) {
 	}
 	cfg.LogPath = filepath.Dir(cfg.LogPath)
 	if _, err := Create(cfg); err == nil {
-		t.Error("a folder as log was opened")
+		t.Error("a directory as log was opened")
 	}
 	if entries, _ := os.ReadDir(cfg.Dir); len(entries) != 0 {
 		t.Errorf("a failed Create left %v", entries)

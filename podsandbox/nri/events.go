@@ -38,21 +38,21 @@ func (p *Plugins) UpdatePod(ctx context.Context, pod Pod, resources, overhead *r
 
 // PodUpdated tells that an update of a pod was done.
 func (p *Plugins) PodUpdated(ctx context.Context, pod Pod) {
-	p.tell("PostUpdatePodSandbox", pod.ID, func() error {
+	p.notify("PostUpdatePodSandbox", pod.ID, func() error {
 		return p.library.PostUpdatePodSandbox(ctx, &api.PostUpdatePodSandboxRequest{Pod: pod.message()})
 	})
 }
 
 // StopPod tells that a pod has ended; its network is still there.
 func (p *Plugins) StopPod(ctx context.Context, pod Pod) {
-	p.tell("StopPodSandbox", pod.ID, func() error {
+	p.notify("StopPodSandbox", pod.ID, func() error {
 		return p.library.StopPodSandbox(ctx, &api.StopPodSandboxRequest{Pod: pod.message()})
 	})
 }
 
 // RemovePod tells that a pod goes. It is told once.
 func (p *Plugins) RemovePod(ctx context.Context, pod Pod) {
-	p.tell("RemovePodSandbox", pod.ID, func() error {
+	p.notify("RemovePodSandbox", pod.ID, func() error {
 		p.setKnown(pod.ID, false)
 		return p.library.RemovePodSandbox(ctx, &api.RemovePodSandboxRequest{Pod: pod.message()})
 	})
@@ -93,7 +93,7 @@ func (p *Plugins) CreateContainer(ctx context.Context, pod Pod, c Container) (*r
 
 // ContainerCreated tells of a created container, as it was adjusted.
 func (p *Plugins) ContainerCreated(ctx context.Context, pod Pod, c Container) {
-	p.tell("PostCreateContainer", c.ID, func() error {
+	p.notify("PostCreateContainer", c.ID, func() error {
 		return p.library.PostCreateContainer(ctx, &api.PostCreateContainerRequest{Pod: pod.message(), Container: c.message()})
 	})
 }
@@ -110,7 +110,7 @@ func (p *Plugins) StartContainer(ctx context.Context, pod Pod, c Container) erro
 
 // ContainerStarted tells that a container runs.
 func (p *Plugins) ContainerStarted(ctx context.Context, pod Pod, c Container) {
-	p.tell("PostStartContainer", c.ID, func() error {
+	p.notify("PostStartContainer", c.ID, func() error {
 		return p.library.PostStartContainer(ctx, &api.PostStartContainerRequest{Pod: pod.message(), Container: c.message()})
 	})
 }
@@ -150,7 +150,7 @@ func (p *Plugins) UpdateContainer(ctx context.Context, pod Pod, c Container, cha
 
 // ContainerUpdated tells that an update of a container was done.
 func (p *Plugins) ContainerUpdated(ctx context.Context, pod Pod, c Container) {
-	p.tell("PostUpdateContainer", c.ID, func() error {
+	p.notify("PostUpdateContainer", c.ID, func() error {
 		return p.library.PostUpdateContainer(ctx, &api.PostUpdateContainerRequest{Pod: pod.message(), Container: c.message()})
 	})
 }
@@ -159,30 +159,30 @@ func (p *Plugins) ContainerUpdated(ctx context.Context, pod Pod, c Container) {
 // answer.
 func (p *Plugins) StopContainer(ctx context.Context, pod Pod, c Container) {
 	var answer *adaptation.StopContainerResponse
-	p.tell("StopContainer", c.ID, func() (err error) {
+	p.notify("StopContainer", c.ID, func() (err error) {
 		answer, err = p.library.StopContainer(ctx, &api.StopContainerRequest{Pod: pod.message(), Container: c.message()})
 		return err
 	})
 	if _, err := p.apply(ctx, answer.GetUpdate()); err != nil {
-		klog.ErrorS(err, "Update containers for a plugin", "event", "StopContainer")
+		klog.ErrorS(err, "Failed to update containers for a plugin", "event", "StopContainer")
 	}
 }
 
 // RemoveContainer tells that a container goes. It is told once.
 func (p *Plugins) RemoveContainer(ctx context.Context, pod Pod, c Container) {
-	p.tell("RemoveContainer", c.ID, func() error {
+	p.notify("RemoveContainer", c.ID, func() error {
 		p.setKnown(c.ID, false)
 		return p.library.RemoveContainer(ctx, &api.RemoveContainerRequest{Pod: pod.message(), Container: c.message()})
 	})
 }
 
-// tell relays an event that cannot be refused any more, of what plugins know.
-func (p *Plugins) tell(event, id string, call func() error) {
+// notify relays an event that cannot be refused any more, of what plugins know.
+func (p *Plugins) notify(event, id string, call func() error) {
 	if p == nil || !p.isKnown(id) {
 		return
 	}
 	if err := p.relay(event, call); err != nil {
-		klog.ErrorS(err, "Tell plugins", "event", event, "id", id)
+		klog.ErrorS(err, "Failed to tell plugins", "event", event, "id", id)
 	}
 }
 
@@ -207,7 +207,7 @@ func (p *Plugins) synchronize(ctx context.Context, tell adaptation.SyncCB) error
 		return err
 	}
 	if _, err := p.apply(ctx, updates); err != nil {
-		klog.ErrorS(err, "Update containers for a plugin", "event", "Synchronize")
+		klog.ErrorS(err, "Failed to update containers for a plugin", "event", "Synchronize")
 	}
 	return nil
 }
@@ -217,7 +217,7 @@ func (p *Plugins) synchronize(ctx context.Context, tell adaptation.SyncCB) error
 func (p *Plugins) updateFromPlugin(ctx context.Context, updates []*api.ContainerUpdate) ([]*api.ContainerUpdate, error) {
 	failed, err := p.apply(ctx, updates)
 	if err != nil {
-		klog.ErrorS(err, "Update containers for a plugin", "event", "UpdateContainers")
+		klog.ErrorS(err, "Failed to update containers for a plugin", "event", "UpdateContainers")
 	}
 	return failed, err
 }

@@ -98,6 +98,6 @@ func (p *Plugins) evictLogged(ctx context.Context, e *evictions) {
 	list := e.list
 	e.mu.Unlock()
 	if err := p.evict(ctx, list); err != nil {
-		klog.ErrorS(err, "Evict for a plugin")
+		klog.ErrorS(err, "Failed to evict a container for a plugin")
 	}
 }

@@ -1,7 +1,7 @@
 // Package nri owns the Node Resource Interface: programs of the operator that are
 // told of every pod and container, may adjust a container before it is created,
 // and may change the resources of others. It owns the socket that they connect
-// to, the programs that are started from a folder, and what crosses over to them.
+// to, the programs that are started from a directory, and what crosses over to them.
 // It knows neither records nor sandboxes; Callbacks reach those who do.
 //
 // What is promised to a plugin:
@@ -106,9 +106,9 @@ func New(opts Options) (*Plugins, error) {
 	return p, nil
 }
 
-// Start starts the programs of the plugin folder, tells them what there is, and
+// Start starts the programs of the plugin directory, tells them what there is, and
 // opens the socket. A program that fails is logged and left out; a name in the
-// folder that is none of a plugin is an error, as is a socket that another process
+// directory that is none of a plugin is an error, as is a socket that another process
 // listens on (errdefs.ErrFailedPrecondition).
 func (p *Plugins) Start(calls Callbacks) error {
 	if p == nil {

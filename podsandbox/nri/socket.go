@@ -13,17 +13,17 @@ import (
 
 // Whoever connects to the socket can change every container: it must be root's at
 // every moment. The library makes it with the mode that the umask leaves, so it is
-// made in a folder of its own that is closed to others, and renamed when it has its
+// made in a directory of its own that is closed to others, and renamed when it has its
 // mode.
 
 func stagedSocket(path string) string {
 	return filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".d", "s")
 }
 
-// prepareSocket makes the folders, and refuses a socket that is in use.
+// prepareSocket makes the directories, and refuses a socket that is in use.
 func prepareSocket(path string) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return fmt.Errorf("make socket folder: %w", err)
+		return fmt.Errorf("make socket directory: %w", err)
 	}
 	if conn, err := net.Dial("unix", path); err == nil {
 		conn.Close()
@@ -34,10 +34,10 @@ func prepareSocket(path string) error {
 	}
 	stage := filepath.Dir(stagedSocket(path))
 	if err := os.RemoveAll(stage); err != nil {
-		return fmt.Errorf("make socket folder: %w", err)
+		return fmt.Errorf("make socket directory: %w", err)
 	}
 	if err := os.Mkdir(stage, 0o700); err != nil {
-		return fmt.Errorf("make socket folder: %w", err)
+		return fmt.Errorf("make socket directory: %w", err)
 	}
 	return nil
 }

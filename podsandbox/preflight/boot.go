@@ -50,12 +50,12 @@ func mayExecute(dir string) error {
 func bootOnce(ctx context.Context, o Options) (err error) {
 	dir, err := os.MkdirTemp(existing(o.State), ".check-")
 	if err != nil {
-		return fmt.Errorf("make folder: %w", err)
+		return fmt.Errorf("make directory: %w", err)
 	}
 	defer os.RemoveAll(dir)
 	programs, err := os.MkdirTemp(existing(o.Root), ".check-")
 	if err != nil {
-		return fmt.Errorf("make folder: %w", err)
+		return fmt.Errorf("make directory: %w", err)
 	}
 	defer os.RemoveAll(programs)
 	e, err := gvisor.New(gvisor.Options{StateDir: dir, ProgramDir: programs})
@@ -70,7 +70,7 @@ func bootOnce(ctx context.Context, o Options) (err error) {
 	defer func() { _ = network.RemoveNamespace(netns) }()
 	cfg := engine.Config{ID: "check", Dir: filepath.Join(dir, "sandbox"), Hostname: "check", NetNS: netns}
 	if err := os.Mkdir(cfg.Dir, 0o700); err != nil {
-		return fmt.Errorf("make folder: %w", err)
+		return fmt.Errorf("make directory: %w", err)
 	}
 	s, err := e.Boot(ctx, cfg)
 	if err != nil {

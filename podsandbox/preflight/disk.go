@@ -13,7 +13,7 @@ import (
 	"github.com/cri-sandbox/cri-sandbox/image"
 )
 
-// existing returns the folder, or the closest one above it that exists: the
+// existing returns the directory, or the closest one above it that exists: the
 // daemon makes the rest at its first start.
 func existing(dir string) string {
 	for ; dir != "/"; dir = filepath.Dir(dir) {
@@ -24,8 +24,8 @@ func existing(dir string) string {
 	return dir
 }
 
-// folders looks at who may change what the daemon trusts.
-func folders(_ context.Context, o Options) []Finding {
+// directories looks at who may change what the daemon trusts.
+func directories(_ context.Context, o Options) []Finding {
 	var all []Finding
 	for _, dir := range []string{o.Root, o.State} {
 		fi, err := os.Stat(dir)
@@ -35,7 +35,7 @@ func folders(_ context.Context, o Options) []Finding {
 		st := fi.Sys().(*syscall.Stat_t)
 		switch {
 		case !fi.IsDir():
-			all = append(all, bad("Move it away, or configure another folder.", "%s is no folder", dir)...)
+			all = append(all, bad("Move it away, or configure another directory.", "%s is no directory", dir)...)
 		case st.Uid != 0 || fi.Mode().Perm()&0o022 != 0:
 			all = append(all, bad(fmt.Sprintf("chown root %s and chmod go-w %s.", dir, dir),
 				"%s can be changed by others than root (uid %d, mode %o)", dir, st.Uid, fi.Mode().Perm())...)
@@ -59,7 +59,7 @@ func overlay(_ context.Context, o Options) []Finding {
 	return good("on the file system of %s", dir)
 }
 
-// What a node needs free to be of use, and to work at all. The state folder holds
+// What a node needs free to be of use, and to work at all. The state directory holds
 // little, but a sandbox needs it.
 const (
 	rootWanted, rootNeeded   = 10 << 30, 256 << 20
@@ -76,7 +76,7 @@ func space(_ context.Context, o Options) []Finding {
 		var st unix.Statfs_t
 		dir := existing(f.dir)
 		if err := unix.Statfs(dir, &st); err != nil {
-			all = append(all, bad("Make the folder readable.", "ask for the space of %s: %v", dir, err)...)
+			all = append(all, bad("Make the directory readable.", "ask for the space of %s: %v", dir, err)...)
 			continue
 		}
 		free := st.Bavail * uint64(st.Bsize)
@@ -85,9 +85,9 @@ func space(_ context.Context, o Options) []Finding {
 		case st.Flags&unix.ST_RDONLY != 0:
 			all = append(all, bad("Mount it read-write.", "%s is on a read-only file system", f.dir)...)
 		case free < f.needed:
-			all = append(all, bad("Free space there, or configure another folder.", "%s, at least %d are needed", message, f.needed>>20)...)
+			all = append(all, bad("Free space there, or configure another directory.", "%s, at least %d are needed", message, f.needed>>20)...)
 		case free < f.wanted:
-			all = append(all, warn("Free space there, or configure another folder.", "%s, which images and logs soon fill", message)...)
+			all = append(all, warn("Free space there, or configure another directory.", "%s, which images and logs soon fill", message)...)
 		case st.Files > 0 && st.Ffree < inodesWanted && f.dir == o.Root: // btrfs counts none
 			all = append(all, warn("Make the file system anew with more inodes.", "%s has %d inodes free; an image has tens of thousands of files", f.dir, st.Ffree)...)
 		default:

@@ -13,7 +13,7 @@ import (
 func networking(ctx context.Context, o Options) []Finding {
 	s, err := o.CNI.Survey(ctx)
 	if err != nil {
-		return bad("Install a network: put its configuration into the folder cni.conf_dir, or let the network's own pod do it.", "%v", err)
+		return bad("Install a network: put its configuration into the directory cni.conf_dir, or let the network's own pod do it.", "%v", err)
 	}
 	var all []Finding
 	var names []string

@@ -48,7 +48,7 @@ func Run(ctx context.Context, o Options) []Finding {
 	}{
 		{"user", user}, {"kernel", kernel}, {"clock", clock},
 		{"cgroups", cgroups}, {"namespaces", namespaces}, {"seccomp", seccomp}, {"ptrace", ptrace},
-		{"limits", limits}, {"folders", folders}, {"overlay", overlay}, {"space", space},
+		{"limits", limits}, {"directories", directories}, {"overlay", overlay}, {"space", space},
 		{"network", networking}, {"firewall", firewall}, {"forwarding", forwarding},
 		{"socket", socket}, {"streaming", streaming}, {"boot", boot},
 	}

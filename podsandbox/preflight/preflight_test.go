@@ -13,7 +13,7 @@ import (
 	"github.com/cri-sandbox/cri-sandbox/network"
 )
 
-// healthy is a node in a folder of the test.
+// healthy is a node in a directory of the test.
 func healthy(t *testing.T) Options {
 	t.Helper()
 	dir := t.TempDir()
@@ -55,7 +55,7 @@ func plugins(t *testing.T, o Options, list string) {
 	write(t, conf, `{"cniVersion": "1.1.0", "name": "n", "plugins": [`+list+`]}`, 0o644)
 }
 
-// tmpfs mounts one on a folder for the time of the test.
+// tmpfs mounts one on a directory for the time of the test.
 func tmpfs(t *testing.T, dir string, flags uintptr, data string) {
 	t.Helper()
 	if err := unix.Mount("tmpfs", dir, "tmpfs", flags, data); err != nil {
@@ -86,12 +86,12 @@ func TestFindings(t *testing.T) {
 		want  Level
 		says  string
 	}{
-		{"open root", folders, func(t *testing.T, o *Options) { os.Chmod(o.Root, 0o777) }, Error, "changed by others"},
-		{"foreign state", folders, func(t *testing.T, o *Options) { os.Chown(o.State, 1000, 0) }, Error, "uid 1000"},
-		{"root is a file", folders, func(t *testing.T, o *Options) {
+		{"open root", directories, func(t *testing.T, o *Options) { os.Chmod(o.Root, 0o777) }, Error, "changed by others"},
+		{"foreign state", directories, func(t *testing.T, o *Options) { os.Chown(o.State, 1000, 0) }, Error, "uid 1000"},
+		{"root is a file", directories, func(t *testing.T, o *Options) {
 			o.Root = filepath.Join(o.Root, "f")
 			write(t, o.Root, "", 0o600)
-		}, Error, "is no folder"},
+		}, Error, "is no directory"},
 		{"noexec", boot, func(t *testing.T, o *Options) { tmpfs(t, o.Root, unix.MS_NOEXEC, "mode=711") }, Error, "noexec"},
 		{"no overlay upper", overlay, func(t *testing.T, o *Options) { o.Root = "/proc" }, Error, "overlay"},
 		{"little space", space, func(t *testing.T, o *Options) { tmpfs(t, o.State, 0, "size=64m") }, Warning, "MiB free"},

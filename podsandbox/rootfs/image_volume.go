@@ -19,7 +19,7 @@ import (
 )
 
 // An image that a container mounts is mounted by the daemon, below the container's
-// folder, and bound from there. Which ones there are follows from the request, so
+// directory, and bound from there. Which ones there are follows from the request, so
 // that any daemon can take them away.
 
 // FindImages finds the images among a request's mounts: ids, by their place.
@@ -66,7 +66,7 @@ func (b *Builder) mountImage(ctx context.Context, c *state.Container, n int, mou
 	}
 	target := b.paths.Image(c.Pod.ID(), c.ID(), n)
 	if err := os.MkdirAll(filepath.Dir(target), 0o700); err != nil {
-		return "", fmt.Errorf("make folder: %w", err)
+		return "", fmt.Errorf("make directory: %w", err)
 	}
 	crashpoint.Here("before image volume")
 	if err := b.images.MountVolume(layout.ImageKey(c.ID(), n), img, target, c.Pod.IDs()); err != nil {

@@ -18,7 +18,7 @@ import (
 
 // planMemory finds the mounts that are the pod's emptyDir volumes of medium Memory. The
 // kubelet has made a tmpfs of each, with its size, owner and mode, and puts nothing
-// there but the folders of subPaths; so the sandbox has the files in its own memory,
+// there but the directories of subPaths; so the sandbox has the files in its own memory,
 // which is the pod's, too.
 func (b *Builder) planMemory(p *Plan, c *state.Container, mounts []*runtimeapi.Mount) error {
 	if b.opts.MemoryOnHost {
@@ -49,7 +49,7 @@ func (b *Builder) planMemory(p *Plan, c *state.Container, mounts []*runtimeapi.M
 	return nil
 }
 
-// emptyDirOf is the folder of the emptyDir that the kubelet has made a mount from, of
+// emptyDirOf is the directory of the emptyDir that the kubelet has made a mount from, of
 // this pod: the volume itself or a part of it.
 func emptyDirOf(podUID, hostPath string) (dir string, ok bool) {
 	before, rest, ok := strings.Cut(filepath.Clean(hostPath), "/pods/"+podUID+"/")
@@ -66,7 +66,7 @@ func emptyDirOf(podUID, hostPath string) (dir string, ok bool) {
 	return "", false
 }
 
-// memoryVolume describes an emptyDir that is a tmpfs of its own, or the folder of it
+// memoryVolume describes an emptyDir that is a tmpfs of its own, or the directory of it
 // that is mounted at source.
 func memoryVolume(table *hostplace.Table, dir, source string) (v engine.MemoryVolume, ok bool, err error) {
 	f, err := os.OpenFile(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
@@ -83,7 +83,7 @@ func memoryVolume(table *hostplace.Table, dir, source string) (v engine.MemoryVo
 		return v, false, err
 	}
 	volume, err := table.Of(f)
-	if err != nil || volume.Path != "/" { // a folder of a tmpfs that has others, too
+	if err != nil || volume.Path != "/" { // a directory of a tmpfs that has others, too
 		return v, false, err
 	}
 	place, err := placeOf(table, source)

@@ -121,7 +121,7 @@ func (b *Builder) addLayer(p *Plan, c *state.Container, destination string) erro
 }
 
 // planFiles gives the container its own copies of the pod's files, which a mount of
-// the request may take the place of. Where a mount holds their folder, each is a
+// the request may take the place of. Where a mount holds their directory, each is a
 // mount in it, as no other container is to see it there.
 func (b *Builder) planFiles(p *Plan, c *state.Container, places []string) error {
 	root := b.paths.Rootfs(c.Pod.ID(), c.ID())
@@ -145,7 +145,7 @@ func (b *Builder) planFiles(p *Plan, c *state.Container, places []string) error 
 	return nil
 }
 
-// planVolumes gives the container the folders that its image declares as volumes,
+// planVolumes gives the container the directories that its image declares as volumes,
 // with what the image has there. They are part of the root file system, but where
 // that is not written to or a mount holds them: there they have layers of their own.
 // One that leads to the place of a mount, or to what every container has mounted, is none.
@@ -203,7 +203,7 @@ func checkVolumes(volumes []string) error {
 	return nil
 }
 
-// volumeSource is the folder of the image below a volume, or an empty one of the
+// volumeSource is the directory of the image below a volume, or an empty one of the
 // pod's root.
 func (b *Builder) volumeSource(c *state.Container, destination string) (string, error) {
 	pod, id := c.Pod.ID(), c.ID()
@@ -213,7 +213,7 @@ func (b *Builder) volumeSource(c *state.Container, destination string) (string, 
 	}
 	empty := filepath.Join(b.paths.Volumes(pod, id), "empty")
 	if err := os.MkdirAll(empty, 0o755); err != nil {
-		return "", fmt.Errorf("make folder: %w", err)
+		return "", fmt.Errorf("make directory: %w", err)
 	}
 	uid, gid, _ := c.Pod.IDs().ToHost(0, 0)
 	return empty, os.Chown(empty, int(uid), int(gid))

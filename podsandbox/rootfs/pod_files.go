@@ -32,13 +32,13 @@ const maxNodeFile = 16 << 20
 // makes the pod's directory, and the engine's in it.
 func (b *Builder) MakePodFiles(p *state.Pod, hostname string) error {
 	if err := os.MkdirAll(b.paths.Engine(p.ID()), 0o700); err != nil {
-		return fmt.Errorf("make pod folder: %w", err)
+		return fmt.Errorf("make pod directory: %w", err)
 	}
 	hostResolv, err := regular.Read("/etc/resolv.conf", maxNodeFile)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("read the node's resolv.conf: %w", err)
 	}
-	crashpoint.Here("after pod folder")
+	crashpoint.Here("after pod directory")
 	return errors.Join(
 		writePodFile(b.paths.ResolvConf(p.ID()), spec.ResolvConf(p.Config().GetDnsConfig(), hostResolv)),
 		writePodFile(b.paths.Hostname(p.ID()), []byte(hostname+"\n")),

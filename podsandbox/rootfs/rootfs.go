@@ -56,6 +56,6 @@ func (b *Builder) MakeDirectory(c *state.Container) error {
 	if err := os.Mkdir(b.paths.Container(c.Pod.ID(), c.ID()), 0o700); err != nil {
 		return fmt.Errorf("make container directory: %w", err)
 	}
-	crashpoint.Here("after container folder")
+	crashpoint.Here("after container directory")
 	return nil
 }

@@ -39,7 +39,7 @@ func openRoot(dir string) (*os.File, error) {
 	return os.NewFile(uintptr(fd), dir), nil
 }
 
-// directoryIn finds a folder of a root file system and returns where it lies on the
+// directoryIn finds a directory of a root file system and returns where it lies on the
 // host. One that is not there is ErrNotFound, another kind of file
 // ErrInvalidArgument.
 func directoryIn(dir, name string) (string, error) {
@@ -61,7 +61,7 @@ func directoryIn(dir, name string) (string, error) {
 	return os.Readlink(fmt.Sprintf("/proc/self/fd/%d", f.Fd()))
 }
 
-// placeSeed writes files and folders into a root file system that is written to on
+// placeSeed writes files and directories into a root file system that is written to on
 // the host. No container uses it yet.
 func placeSeed(dir string, seed []engine.SeedEntry, ids idmap.Mapping) error {
 	root, err := openRoot(dir)
@@ -79,12 +79,12 @@ func placeSeed(dir string, seed []engine.SeedEntry, ids idmap.Mapping) error {
 }
 
 func placeEntry(root *os.File, e engine.SeedEntry, uid, gid int) error {
-	folder := path.Dir(e.Path)
+	directory := path.Dir(e.Path)
 	if e.Mode.IsDir() {
-		folder = e.Path
+		directory = e.Path
 	}
 	// Links are followed also to what is not there yet.
-	real, err := fs.RootPath(root.Name(), folder)
+	real, err := fs.RootPath(root.Name(), directory)
 	if err != nil {
 		return fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument)
 	}
@@ -115,7 +115,7 @@ func placeEntry(root *os.File, e engine.SeedEntry, uid, gid int) error {
 	return f.Chmod(e.Mode.Perm())
 }
 
-// makeDirectories opens a folder, and makes what is missing of it.
+// makeDirectories opens a directory, and makes what is missing of it.
 func makeDirectories(root *os.File, name string, uid, gid int) (*os.File, error) {
 	const flags = unix.O_RDONLY | unix.O_DIRECTORY
 	at, err := inRoot(root, "/", flags, 0)
@@ -136,7 +136,7 @@ func makeDirectories(root *os.File, name string, uid, gid int) (*os.File, error)
 		}
 		at.Close()
 		if err != nil {
-			return nil, fmt.Errorf("make folder %s: %w", made, err)
+			return nil, fmt.Errorf("make directory %s: %w", made, err)
 		}
 		at = next
 	}

@@ -17,7 +17,7 @@ import (
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/spec"
 )
 
-// hostileRoot is a root file system whose links lead to a folder outside.
+// hostileRoot is a root file system whose links lead to a directory outside.
 func hostileRoot(t *testing.T) (root, outside string) {
 	t.Helper()
 	root, outside = t.TempDir(), t.TempDir()
@@ -38,7 +38,7 @@ func hostileRoot(t *testing.T) (root, outside string) {
 	return root, outside
 }
 
-func TestFolderInStaysInside(t *testing.T) {
+func TestDirectoryInStaysInside(t *testing.T) {
 	root, outside := hostileRoot(t)
 	for _, name := range []string{"/data", "alias", "/alias2", "/../data"} {
 		if got, err := directoryIn(root, name); err != nil || got != filepath.Join(root, "data") {

@@ -40,7 +40,7 @@ func (s *Service) Reopen(c *state.Container) error {
 
 func (s *Service) config(c *state.Container) logs.Config {
 	return logs.Config{
-		Dir: s.paths.Streams(c.Pod.ID(), c.ID()), LogPath: c.Meta.LogPath, LogFolder: c.Pod.Config().GetLogDirectory(),
+		Dir: s.paths.Streams(c.Pod.ID(), c.ID()), LogPath: c.Meta.LogPath, LogDir: c.Pod.Config().GetLogDirectory(),
 		Stdin: c.Config().GetStdin() && !c.Config().GetTty(), Terminal: c.Config().GetTty(),
 	}
 }

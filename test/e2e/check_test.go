@@ -63,7 +63,7 @@ func (k kit) check(args ...string) checked {
 }
 
 // everyKind is what a forgotten pod leaves.
-var everyKind = []string{"process", "attachment", "mount", "layer", "namespace", "cgroup", "folder"}
+var everyKind = []string{"process", "attachment", "mount", "layer", "namespace", "cgroup", "directory"}
 
 // TestCheckFindsAndRepairsLeftovers forgets a pod beside one that is remembered.
 func TestCheckFindsAndRepairsLeftovers(t *testing.T) {

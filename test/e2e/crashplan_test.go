@@ -40,7 +40,7 @@ var takeovers = []death{
 	{life: "pod", step: "before container start", n: 1},
 	{life: "pod", step: "after record of container running", n: 1},
 	{life: "death", step: "before exit handling", n: 1},
-	{life: "pod", step: "after container folder removal", n: 1},
+	{life: "pod", step: "after container directory removal", n: 1},
 	{life: "pod", step: "after record of pod stopping", n: 1},
 	{life: "pod", step: "after record of pod removing", n: 1},
 	{life: "image", step: "before layer unpack", n: 1},

@@ -19,7 +19,7 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files of the present version")
 
-// golden has a folder for each version of the records. Those of versions that were
+// golden has a directory for each version of the records. Those of versions that were
 // released stay as they are: nodes have them on disk.
 const golden = "testdata"
 

@@ -9,12 +9,12 @@ import (
 )
 
 // IDs names the pods that have a record below dir and the containers of each. It
-// only reads, and so may be called while a daemon works in the folder. A record
+// only reads, and so may be called while a daemon works in the directory. A record
 // that is there but damaged counts; one whose creation did not get far does not.
-// A folder that does not exist has none.
+// A directory that does not exist has none.
 func IDs(dir string) (map[string][]string, error) {
 	ids := map[string][]string{}
-	pods, err := folders(dir)
+	pods, err := directories(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("list records: %w", err)
 	}
@@ -22,7 +22,7 @@ func IDs(dir string) (map[string][]string, error) {
 		if !isRecord(filepath.Join(dir, pod, podFile)) {
 			continue
 		}
-		names, err := folders(filepath.Join(dir, pod))
+		names, err := directories(filepath.Join(dir, pod))
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // removed meanwhile
 		}
@@ -62,7 +62,7 @@ func Find(dir string) ([]PodMeta, error) {
 	return found, nil
 }
 
-// Damaged names the folders below dir that a daemon could not read and has set
+// Damaged names the directories below dir that a daemon could not read and has set
 // aside.
 func Damaged(dir string) ([]string, error) {
 	entries, err := os.ReadDir(filepath.Join(dir, damagedDir))

@@ -22,17 +22,17 @@ type Loaded struct {
 
 // Load reads all records. What can be missing after a crash, and what is done:
 //
-//   - a folder without its immutable file: the creation did not get that far and
-//     was never answered; the folder is removed;
+//   - a directory without its immutable file: the creation did not get that far and
+//     was never answered; the directory is removed;
 //   - a status that is absent or torn (power loss): the pod counts as Dead, the
 //     container as Exited with an unknown end, which is reported;
-//   - an immutable file that cannot be read or is of a later version: the folder
+//   - an immutable file that cannot be read or is of a later version: the directory
 //     is set aside below .damaged and reported; what the pod holds on the host is
 //     then an orphan like any other, and the rest goes on.
 func (s *Store) Load() (pods []Loaded, damaged []error, err error) {
-	names, err := folders(s.dir)
+	names, err := directories(s.dir)
 	if err != nil {
-		return nil, nil, fmt.Errorf("read record folder: %w", err)
+		return nil, nil, fmt.Errorf("read record directory: %w", err)
 	}
 	for _, name := range names {
 		l, errs := s.loadPod(filepath.Join(s.dir, name))
@@ -61,7 +61,7 @@ func (s *Store) loadPod(dir string) (l Loaded, damaged []error) {
 	}
 	l.Pod = &Pod{e}
 
-	names, err := folders(dir)
+	names, err := directories(dir)
 	if err != nil {
 		return l, append(damaged, err)
 	}
@@ -87,7 +87,7 @@ func (s *Store) loadPod(dir string) (l Loaded, damaged []error) {
 	return l, damaged
 }
 
-// setAside keeps a damaged folder for the operator, out of the way.
+// setAside keeps a damaged directory for the operator, out of the way.
 func (s *Store) setAside(dir string, why error) error {
 	to := filepath.Join(s.dir, damagedDir, filepath.Base(dir))
 	err := os.MkdirAll(filepath.Dir(to), 0o700)
@@ -142,7 +142,7 @@ func checkVersion(dir string, version int, id string) error {
 	return nil
 }
 
-func folders(dir string) ([]string, error) {
+func directories(dir string) ([]string, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, err

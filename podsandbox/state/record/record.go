@@ -1,8 +1,8 @@
 // Package record is the one place on disk for pods and containers. It owns the
-// folder tree
+// directory tree
 //
 //	DIR/                              0700; the caller sees to it that it is ours alone
-//	├── .damaged/                     folders that could not be read, for the operator
+//	├── .damaged/                     directories that could not be read, for the operator
 //	└── <pod id>/
 //	    ├── pod.json                  the request as sent; written once
 //	    ├── status.json               PodStatus; replaced as a whole
@@ -56,13 +56,13 @@ const (
 	statusFile    = "status.json"
 )
 
-// Store owns the folder of records.
+// Store owns the directory of records.
 type Store struct{ dir string }
 
-// Open makes the folder where it is missing.
+// Open makes the directory where it is missing.
 func Open(dir string) (*Store, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("make record folder: %w", err)
+		return nil, fmt.Errorf("make record directory: %w", err)
 	}
 	return &Store{dir: dir}, nil
 }
@@ -171,7 +171,7 @@ func create[M, S any](dir, metaFile string, meta M, status S) (*entry[M, S], err
 		err = overwrite(filepath.Join(dir, statusFile+spareSuffix), status) // takes the space
 	}
 	if err == nil {
-		// Last: a folder without it is a creation that did not get far, and is
+		// Last: a directory without it is a creation that did not get far, and is
 		// dropped by load.
 		err = writeJSON(filepath.Join(dir, metaFile), meta)
 	}

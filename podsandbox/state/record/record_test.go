@@ -112,7 +112,7 @@ func TestARefusedUpdateChangesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := p.Update(func(st *PodStatus) error { st.Phase = lifecycle.Ready; return nil }); err == nil {
-		t.Fatal("an update without a folder succeeded")
+		t.Fatal("an update without a directory succeeded")
 	}
 	if ph := p.Status().Phase; ph != lifecycle.Creating {
 		t.Errorf("memory says %s", ph)
@@ -172,7 +172,7 @@ func TestACreationThatDidNotGetFarIsDropped(t *testing.T) {
 		t.Fatalf("loaded %+v, damaged %v", l, damaged)
 	}
 	if _, err := os.Stat(p.dir); !os.IsNotExist(err) {
-		t.Error("the folder is still there")
+		t.Error("the directory is still there")
 	}
 }
 
