@@ -8,23 +8,23 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Input is one who types on a terminal. It is for one goroutine; a terminal may
+// Typist is one who types on a terminal. It is for one goroutine; a terminal may
 // have several.
-type Input struct {
+type Typist struct {
 	terminal *Terminal
 	signal   func(unix.Signal)
 	quoted   bool // the next character stands for itself
 }
 
-// Input returns a writer of input. It calls signal for each character that the
+// Typist returns a writer of input. It calls signal for each character that the
 // terminal, as its programs have set it, turns into a signal for the foreground
 // process group, after the terminal has got the character.
-func (t *Terminal) Input(signal func(unix.Signal)) *Input {
-	return &Input{terminal: t, signal: signal}
+func (t *Terminal) Typist(signal func(unix.Signal)) *Typist {
+	return &Typist{terminal: t, signal: signal}
 }
 
 // Write implements io.Writer. It blocks while the terminal's input is full.
-func (y *Input) Write(b []byte) (int, error) {
+func (y *Typist) Write(b []byte) (int, error) {
 	written := 0
 	for written < len(b) {
 		mode, err := y.terminal.mode()
@@ -49,7 +49,7 @@ func (y *Input) Write(b []byte) (int, error) {
 
 // next returns how many bytes there are up to and with the first that means a
 // signal, and that signal; all of them and 0 where none does.
-func (y *Input) next(b []byte, m mode) (int, unix.Signal) {
+func (y *Typist) next(b []byte, m mode) (int, unix.Signal) {
 	for i, c := range b {
 		if y.quoted {
 			y.quoted = false
