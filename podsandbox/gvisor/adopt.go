@@ -138,7 +138,7 @@ func (s *Sandbox) Learn(ctx context.Context, c engine.Container) error {
 	defer cancel()
 	volumes, err := volumesOf(ctx, c)
 	if err != nil {
-		return fmt.Errorf("learn of the volumes of container %s: %w", c.ID, err)
+		return err
 	}
 	s.volumes.add(c.ID, volumes)
 	return nil
@@ -150,10 +150,7 @@ func (s *Sandbox) Recover(ctx context.Context, c engine.Container) (bool, error)
 	if err != nil || !started {
 		return started, err
 	}
-	if err := s.recoverStart(ctx, c); err != nil {
-		return true, fmt.Errorf("bring the start of container %s to an end: %w", c.ID, err)
-	}
-	return true, nil
+	return true, s.recoverStart(ctx, c)
 }
 
 // recoverStart lets a container begin that still waits for its volumes.
@@ -183,7 +180,7 @@ func (s *Sandbox) recoverStart(ctx context.Context, c engine.Container) error {
 func (s *Sandbox) started(ctx context.Context, id string) (bool, error) {
 	var state int
 	if err := s.control.call(ctx, methodState, id, &state); err != nil {
-		return false, fmt.Errorf("get state of container %s: %w", id, s.explain(err))
+		return false, s.explain(err)
 	}
 	switch state {
 	case guestStateCreating:

@@ -113,7 +113,7 @@ func bootBroken(t *testing.T, name string) *pod {
 // What a sandbox answers, or does with its socket, is no proof that it is lost.
 func TestAdoptByTheAnswer(t *testing.T) {
 	for name, says := range map[string]string{
-		garbageSentry: "no answer",
+		garbageSentry: "invalid answer",
 		missingSentry: "not found",
 		hastySentry:   "read",
 		deafSentry:    "refused",

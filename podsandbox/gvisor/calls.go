@@ -23,6 +23,29 @@ const (
 	methodReadFile   = "Fs.Read"
 )
 
+// methodWords are what the sandbox is asked to do by these, and by those of debug.go.
+var methodWords = map[string]string{
+	methodSetNetwork: "take over the network of the pod",
+	methodStartRoot:  "start its root container",
+	methodCreate:     "make a place for the container",
+	methodStart:      "run the first process",
+	methodDestroy:    "remove the container",
+	methodWait:       "tell the exit status",
+	methodWaitPID:    "tell the exit status",
+	methodExec:       "start the process",
+	methodSignal:     "deliver the signal",
+	methodProcesses:  "list processes",
+	methodState:      "tell the state of the container",
+	methodReadCgroup: "read its cgroups",
+	methodReadFile:   "read a file",
+	methodStacks:     "show its stacks",
+	methodLog:        "change its log",
+	methodEvent:      "tell what it has counted",
+	methodHeap:       "profile its heap",
+	methodCPUProfile: "profile its use of the processor",
+	methodTrace:      "trace itself",
+}
+
 // The types below are the arguments and results of those methods, as JSON, with
 // only the fields that the engine sets or reads. testdata/contract holds one
 // golden file of each, and a test of the nested module decodes every one of them

@@ -2,10 +2,7 @@ package gvisor
 
 import (
 	"context"
-	"fmt"
 	"os"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
 )
@@ -22,7 +19,7 @@ type command struct {
 func (s *Sandbox) StartExec(ctx context.Context, id string, p engine.Exec) (engine.Command, error) {
 	cmd, err := s.newCommand(ctx, id, p)
 	if err != nil {
-		return nil, fmt.Errorf("exec in container %s: %w", id, err)
+		return nil, err // and no command that is nil
 	}
 	return cmd, nil
 }
@@ -48,14 +45,6 @@ func (s *Sandbox) newCommand(ctx context.Context, id string, p engine.Exec) (*co
 
 // Wait implements engine.Command.
 func (c *command) Wait(ctx context.Context) (engine.ExitStatus, error) {
-	status, err := c.wait(ctx)
-	if err != nil {
-		return status, fmt.Errorf("wait for a command in container %s: %w", c.id, err)
-	}
-	return status, nil
-}
-
-func (c *command) wait(ctx context.Context) (engine.ExitStatus, error) {
 	return c.sandbox.wait(ctx, methodWaitPID, waitPIDArgs{PID: c.started.pid, CID: c.id})
 }
 
@@ -71,25 +60,15 @@ func (c *command) Signal(ctx context.Context, sig int) error {
 			arg.Mode = signalProcess
 		}
 	}
-	if err := c.sandbox.control.call(ctx, methodSignal, arg, nil); err != nil {
-		return fmt.Errorf("signal a command in container %s: %w", c.id, c.sandbox.explain(err))
-	}
-	return nil
+	return c.sandbox.signal(ctx, arg)
 }
 
 // Kill implements engine.Command.
 func (c *command) Kill(ctx context.Context) error {
-	if err := c.sandbox.killTree(ctx, c.id, c.started); err != nil {
-		return fmt.Errorf("kill a command in container %s: %w", c.id, err)
-	}
-	return nil
+	return c.sandbox.killTree(ctx, c.id, c.started)
 }
 
 // SignalForeground implements engine.TerminalSignaler.
 func (s *Sandbox) SignalForeground(ctx context.Context, id string, sig int) error {
-	arg := signalArgs{CID: id, Signo: int32(sig), Mode: signalForeground}
-	if err := s.control.call(ctx, methodSignal, arg, nil); err != nil {
-		return fmt.Errorf("send %s to the terminal of container %s: %w", unix.SignalName(unix.Signal(sig)), id, s.explain(err))
-	}
-	return nil
+	return s.signal(ctx, signalArgs{CID: id, Signo: int32(sig), Mode: signalForeground})
 }

@@ -300,7 +300,7 @@ func stdioOf(c engine.Container) ([]*os.File, error) {
 func (s *Sandbox) Destroy(ctx context.Context, id string) error {
 	entry := s.container(id)
 	if err := entry.lock(ctx); err != nil {
-		return fmt.Errorf("destroy container %s: %w", id, err)
+		return err
 	}
 	defer entry.turn.unlock()
 	crashpoint.Here("before container destroy")

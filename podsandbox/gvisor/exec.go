@@ -13,14 +13,6 @@ import (
 
 // Exec implements engine.Sandbox.
 func (s *Sandbox) Exec(ctx context.Context, id string, p engine.Exec) (engine.ExitStatus, error) {
-	status, err := s.exec(ctx, id, p)
-	if err != nil {
-		return status, fmt.Errorf("exec in container %s: %w", id, err)
-	}
-	return status, nil
-}
-
-func (s *Sandbox) exec(ctx context.Context, id string, p engine.Exec) (engine.ExitStatus, error) {
 	cmd, err := s.newCommand(ctx, id, p)
 	if err != nil {
 		return engine.ExitStatus{}, err
@@ -32,7 +24,7 @@ func (s *Sandbox) exec(ctx context.Context, id string, p engine.Exec) (engine.Ex
 	done := make(chan result, 1)
 	go func() {
 		// Not bounded by ctx: after its end the tree is killed, and that ends this.
-		status, err := cmd.wait(context.WithoutCancel(ctx))
+		status, err := cmd.Wait(context.WithoutCancel(ctx))
 		done <- result{status, err}
 	}()
 	select {

@@ -253,7 +253,7 @@ func (c *container) stopGofer(ctx context.Context, sentryDead bool) error {
 	case <-g.proc.done:
 	case <-ctx.Done():
 		_ = g.proc.signal(unix.SIGKILL)
-		return fmt.Errorf("stop gofer of container %s: %w", c.id, ctx.Err())
+		return fmt.Errorf("the server of its file systems does not end: %w", ctx.Err())
 	}
 	c.gofer = nil
 	return nil

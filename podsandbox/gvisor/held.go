@@ -44,13 +44,13 @@ func (s *Sandbox) hold(c engine.Container) error {
 // Held implements engine.Holder.
 func (s *Sandbox) Held(id, name string) (*os.File, error) {
 	if s.keeper == nil {
-		return nil, fmt.Errorf("find %s of container %s: the sandbox holds nothing: %w", name, id, errdefs.ErrNotFound)
+		return nil, fmt.Errorf("the sandbox holds nothing for its containers: %w", errdefs.ErrNotFound)
 	}
 	f, err := s.keeper.find(heldName(id, name))
-	if err != nil {
-		return nil, fmt.Errorf("find %s of container %s: %w", name, id, err)
+	if errdefs.IsNotFound(err) {
+		return nil, fmt.Errorf("the sandbox does not hold %q: %w", name, errdefs.ErrNotFound)
 	}
-	return f, nil
+	return f, err
 }
 
 // Release implements engine.Holder.
@@ -59,8 +59,5 @@ func (s *Sandbox) Release(id, name string) error {
 		return nil
 	}
 	key := heldName(id, name)
-	if err := s.keeper.drop(func(k string) bool { return k == key }); err != nil {
-		return fmt.Errorf("let go of %s of container %s: %w", name, id, err)
-	}
-	return nil
+	return s.keeper.drop(func(k string) bool { return k == key })
 }

@@ -26,7 +26,7 @@ func (s *Sandbox) DialPort(ctx context.Context, port uint16) (net.Conn, error) {
 	}
 	conn, err := dial(ctx, port)
 	if err != nil {
-		return nil, fmt.Errorf("connect to port %d of sandbox %s: %w", port, s.cfg.ID, err)
+		return nil, fmt.Errorf("port %d: %w", port, err)
 	}
 	return conn, nil
 }

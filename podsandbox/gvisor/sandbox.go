@@ -122,7 +122,7 @@ func newContainerEntry(id string) *container {
 // lock takes the container's turn, or says whom it would have to wait for.
 func (c *container) lock(ctx context.Context) error {
 	if err := c.turn.lock(ctx); err != nil {
-		return fmt.Errorf("another call is at work on container %s: %w", c.id, err)
+		return fmt.Errorf("another call is at work on it: %w", err)
 	}
 	return nil
 }
@@ -291,7 +291,7 @@ func (s *Sandbox) Kill(ctx context.Context) error {
 	s.mu.Unlock()
 	for _, c := range left {
 		if err := c.lock(ctx); err != nil {
-			return fmt.Errorf("kill sandbox %s: %w", s.cfg.ID, err)
+			return err
 		}
 		err := c.stopGofer(ctx, true)
 		c.turn.unlock()

@@ -74,7 +74,7 @@ func (e *remoteError) Error() string { return e.message }
 // garbledError is an answer that is none. No sandbox gives one that is in order.
 type garbledError struct{ what string }
 
-func (e *garbledError) Error() string { return "the sandbox answers with what is no answer: " + e.what }
+func (e *garbledError) Error() string { return "the sandbox sent an invalid answer: " + e.what }
 
 // controlSocket is the path of a sandbox's control socket.
 type controlSocket string
@@ -118,7 +118,27 @@ func (s controlSocket) park(ctx context.Context, method string, arg, result any,
 	} else if errors.Is(err, os.ErrDeadlineExceeded) {
 		err = context.DeadlineExceeded
 	}
-	return fmt.Errorf("call %s: %w", method, err)
+	return describeCall(method, err)
+}
+
+// describeCall says in plain words what went wrong. The names of the methods are
+// nothing that a user knows.
+func describeCall(method string, err error) error {
+	var remote *remoteError
+	var garbled *garbledError
+	switch {
+	case errors.As(err, &remote):
+		what := methodWords[method]
+		if what == "" {
+			what = "answer " + method
+		}
+		return fmt.Errorf("the sandbox refused to %s: %w", what, err)
+	case errors.As(err, &garbled), errors.Is(err, errTooManyFiles):
+		return err
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+		return fmt.Errorf("the sandbox has not answered: %w", err)
+	}
+	return fmt.Errorf("reach the sandbox: %w", err)
 }
 
 func (s controlSocket) exchange(ctx context.Context, method string, arg, result any, fds fdCopies) error {
