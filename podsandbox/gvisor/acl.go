@@ -13,7 +13,7 @@ import (
 // no way to ask for their POSIX ACLs, and the host, which it asks as root, would not
 // decide for anybody else. What an ACL gives beyond the bits is not given. What it takes
 // away from them would be given, so that a volume with such an ACL is refused. Only the
-// volume itself is looked at, for a file the access ACL, and for a folder the default
+// volume itself is looked at, for a file the access ACL, and for a directory the default
 // one as well, which new files get. What lies in it may be much, and changes.
 
 // The form of an ACL in an extended attribute: a version, and entries of a tag, bits and

@@ -29,7 +29,7 @@ func (s *Sandbox) Descriptors(ctx context.Context, ids []string) (map[string]eng
 }
 
 func (s *Sandbox) descriptors(ctx context.Context, ids []string) (map[string]engine.Descriptors, error) {
-	var owners, folders []string
+	var owners, directories []string
 	for _, id := range ids {
 		ps, err := s.processes(ctx, id)
 		if errdefs.IsNotFound(err) || errdefs.IsFailedPrecondition(err) {
@@ -38,19 +38,19 @@ func (s *Sandbox) descriptors(ctx context.Context, ids []string) (map[string]eng
 		if err != nil {
 			return nil, err
 		}
-		if len(folders)+len(ps) > maxCountedProcesses {
+		if len(directories)+len(ps) > maxCountedProcesses {
 			continue
 		}
 		for _, p := range ps {
 			owners = append(owners, id)
-			folders = append(folders, "/proc/"+strconv.Itoa(int(p.PID))+"/fd")
+			directories = append(directories, "/proc/"+strconv.Itoa(int(p.PID))+"/fd")
 		}
 	}
 	counts := map[string]engine.Descriptors{}
-	if len(folders) == 0 {
+	if len(directories) == 0 {
 		return counts, nil
 	}
-	out, err := s.ask(ctx, "count-descriptors", guest.CountDescriptors(), folders, len(folders)*16)
+	out, err := s.ask(ctx, "count-descriptors", guest.CountDescriptors(), directories, len(directories)*16)
 	if err != nil {
 		return nil, err
 	}

@@ -35,7 +35,7 @@ func TestMaskedFilesAreThePodsOwn(t *testing.T) {
 			if m.Destination == "/etc/secret" {
 				sources[m.Source] = true
 				if !strings.HasPrefix(m.Source, p.cfg.Dir+"/") {
-					t.Errorf("%s is not in the pod's folder", m.Source)
+					t.Errorf("%s is not in the pod's directory", m.Source)
 				}
 			}
 		}

@@ -174,7 +174,7 @@ func TestBootIsBounded(t *testing.T) {
 }
 
 // A pod with all that it can have leaves no process, descriptor, goroutine's
-// thread in a cgroup, or file outside of its folder.
+// thread in a cgroup, or file outside of its directory.
 func TestNothingIsLeft(t *testing.T) {
 	e := newTestEngine(t)
 	root := newRootfs(t)

@@ -25,7 +25,7 @@ func mkfifo(t *testing.T, dir, name string, mode uint32, uid, gid int) {
 	}
 }
 
-// writableVolume is a folder of the host that a container can write to.
+// writableVolume is a directory of the host that a container can write to.
 func writableVolume(t *testing.T, spec *specs.Spec) string {
 	t.Helper()
 	dir := t.TempDir()

@@ -115,11 +115,11 @@ func (b birth) fork(d *donation) (*process, error) {
 	argv := append([]string{b.argv0}, d.args...)
 	argv = append(argv, b.id)
 
-	folder, program, err := throughFolder(b.program, fds)
+	directory, program, err := throughDirectory(b.program, fds)
 	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", b.argv0, err)
 	}
-	defer folder.Close()
+	defer directory.Close()
 	var pid int
 	err = onThrowawayThread(func() error {
 		if err := joinCgroups(cgroups); err != nil {
@@ -134,22 +134,22 @@ func (b birth) fork(d *donation) (*process, error) {
 		pid, err = syscall.ForkExec(program, argv, &syscall.ProcAttr{Dir: "/", Files: fds, Sys: attr})
 		return err
 	})
-	runtime.KeepAlive(folder)
+	runtime.KeepAlive(directory)
 	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", b.argv0, err)
 	}
 	return b.adjust(pid, pidfd)
 }
 
-// throughFolder opens the folder of a program that a child with the given descriptors
+// throughDirectory opens the directory of a program that a child with the given descriptors
 // is to become, and returns the path by which the child finds the program there. Only
-// root may walk to that folder, which the child of a pod with a user namespace is not
+// root may walk to that directory, which the child of a pod with a user namespace is not
 // any more.
 //
 // The descriptor ends with the exec. Its number is above those that syscall.ForkExec
 // uses in the child: the ones up to the highest given, and one more for each that it
 // moves there, and for its pipe.
-func throughFolder(program string, fds []uintptr) (folder *os.File, path string, err error) {
+func throughDirectory(program string, fds []uintptr) (directory *os.File, path string, err error) {
 	dir, name := filepath.Split(program)
 	low, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -160,7 +160,7 @@ func throughFolder(program string, fds []uintptr) (folder *os.File, path string,
 	above := len(fds) + int(slices.Max(fds)) + spare
 	fd, err := unix.FcntlInt(uintptr(low), unix.F_DUPFD_CLOEXEC, above)
 	if err != nil {
-		return nil, "", fmt.Errorf("open folder of program: %w", err)
+		return nil, "", fmt.Errorf("open directory of program: %w", err)
 	}
 	return os.NewFile(uintptr(fd), dir), fmt.Sprintf("/proc/self/fd/%d/%s", fd, name), nil
 }

@@ -18,11 +18,11 @@ import (
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/gvisor/guest"
 )
 
-// gateFolder is where a container that waits for its mounts has the program that
+// gateDir is where a container that waits for its mounts has the program that
 // waits. It is gone before the container's own program begins.
 const (
-	gateFolder = "/dev/.sandbox-gate"
-	gateName   = guest.GateName
+	gateDir  = "/dev/.sandbox-gate"
+	gateName = guest.GateName
 )
 
 // putGate lets a container begin with the gate. The order of the arguments is that of
@@ -33,11 +33,11 @@ func putGate(spec *specs.Spec) error {
 	if err != nil {
 		return err
 	}
-	args := append([]string{path.Join(gateFolder, gateName), path.Join(gateFolder, "closed")}, candidates...)
+	args := append([]string{path.Join(gateDir, gateName), path.Join(gateDir, "closed")}, candidates...)
 	process.Args = append(append(args, ""), process.Args...)
 	spec.Process = &process
 	spec.Mounts = append(spec.Mounts[:len(spec.Mounts):len(spec.Mounts)], specs.Mount{
-		Destination: gateFolder, Type: imageMountType, Source: "/gate", Options: []string{"ro", "nosuid", "nodev"},
+		Destination: gateDir, Type: imageMountType, Source: "/gate", Options: []string{"ro", "nosuid", "nodev"},
 	})
 	return nil
 }
@@ -80,7 +80,7 @@ func (s *Sandbox) gateOperations(ctx context.Context, id string) ([]string, erro
 	if err != nil {
 		return nil, err
 	}
-	return []string{"n", pidArg(pid), "u", gateFolder, "d", gateFolder}, nil
+	return []string{"n", pidArg(pid), "u", gateDir, "d", gateDir}, nil
 }
 
 // programPaths are the paths that a container's program is looked for at, as gVisor
@@ -108,7 +108,7 @@ func programPaths(p *specs.Process) ([]string, error) {
 		}
 	}
 	if len(paths) == 0 {
-		return nil, fmt.Errorf("find program %q: PATH names no folder: %w", name, errdefs.ErrInvalidArgument)
+		return nil, fmt.Errorf("find program %q: PATH names no directory: %w", name, errdefs.ErrInvalidArgument)
 	}
 	return paths, nil
 }

@@ -157,7 +157,7 @@ func TestTheKeeperDropsWhatIsNotItsOwn(t *testing.T) {
 		many[i] = fifo
 	}
 	junk := map[string][]int{
-		"regular": {int(regular.Fd())}, "folder": {dirFD(t, dir)}, "socket": {int(socket.Fd())}, "path": {pathOnly}, "zero": {int(zero.Fd())},
+		"regular": {int(regular.Fd())}, "directory": {dirFD(t, dir)}, "socket": {int(socket.Fd())}, "path": {pathOnly}, "zero": {int(zero.Fd())},
 		"slave": {int(slave.Fd())}, "both": {fifo, int(regular.Fd())}, "three": {fifo, fifo, fifo}, "many": many, "none": nil, "": {fifo},
 		"with\nline": {fifo}, "with space": {fifo}, "ünicode": {fifo}, markPrefix + "mark": {fifo}, strings.Repeat("x", maxKeeperName+1): {fifo},
 	}

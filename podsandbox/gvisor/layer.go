@@ -120,7 +120,7 @@ func (p *preparedSpec) mountPoints() []engine.SeedEntry {
 	for _, m := range p.spec.Mounts {
 		e := engine.SeedEntry{Path: m.Destination, Mode: os.ModeDir | 0o755, Optional: true}
 		if isGoferMount(m) {
-			if !p.served[n].isFolder() {
+			if !p.served[n].isDirectory() {
 				e.Mode = 0o644
 			}
 			n++
@@ -137,7 +137,7 @@ func (p *preparedSpec) mountPoints() []engine.SeedEntry {
 }
 
 // seeder writes a seed as gVisor's tmpfs reads one: names begin with "./", those of
-// folders end with a slash, and each folder has an entry. A folder of the image gets
+// directories end with a slash, and each directory has an entry. A directory of the image gets
 // the attributes that it has there, since those of the layer count.
 type seeder struct {
 	root  string
@@ -156,13 +156,13 @@ func (s *seeder) add(e engine.SeedEntry) error {
 	switch kind, err := s.kindOf(e.Path); {
 	case err != nil:
 		return err
-	case kind == folder && e.Mode.IsDir(), kind != absent && e.Optional:
+	case kind == directory && e.Mode.IsDir(), kind != absent && e.Optional:
 		return nil
 	case kind == file && e.Mode.IsDir():
 		return fmt.Errorf("the image has a file there: %w", errdefs.ErrInvalidArgument)
 	}
 	dir = inroot.Place(s.root, nil, dir)
-	if err := s.folders(dir); err != nil {
+	if err := s.directories(dir); err != nil {
 		return err
 	}
 	full := path.Join(dir, name)
@@ -170,7 +170,7 @@ func (s *seeder) add(e engine.SeedEntry) error {
 		return fmt.Errorf("something else is to be there: %w", errdefs.ErrInvalidArgument)
 	}
 	if e.Mode.IsDir() {
-		return s.folder(full, int64(e.Mode.Perm()), 0, 0, time.Now())
+		return s.directory(full, int64(e.Mode.Perm()), 0, 0, time.Now())
 	}
 	s.files[full] = true
 	h := &tar.Header{
@@ -196,7 +196,7 @@ func (s *seeder) addFIFO(name string) error {
 	if !ok {
 		return nil
 	}
-	switch err := s.folders(path.Dir(full)); {
+	switch err := s.directories(path.Dir(full)); {
 	case errdefs.IsInvalidArgument(err), errdefs.IsFailedPrecondition(err):
 		return nil
 	case err != nil:
@@ -222,18 +222,18 @@ func (s *seeder) kindOf(name string) (pathKind, error) {
 	case err != nil:
 		return absent, err
 	case st.IsDir():
-		return folder, nil
+		return directory, nil
 	}
 	return file, nil
 }
 
-// folders writes the folders down to dir, which is canonical.
-func (s *seeder) folders(dir string) error {
+// directories writes the directories down to dir, which is canonical.
+func (s *seeder) directories(dir string) error {
 	for at, rest := "/", strings.TrimPrefix(dir, "/"); ; {
 		if s.files[at] {
 			return fmt.Errorf("%s is to be a file: %w", at, errdefs.ErrInvalidArgument)
 		}
-		if err := s.imageFolder(at); err != nil {
+		if err := s.imageDirectory(at); err != nil {
 			return err
 		}
 		if rest == "" {
@@ -245,12 +245,12 @@ func (s *seeder) folders(dir string) error {
 	}
 }
 
-// imageFolder writes a folder as the image has it, or one of the pod's root.
-func (s *seeder) imageFolder(dir string) error {
+// imageDirectory writes a directory as the image has it, or one of the pod's root.
+func (s *seeder) imageDirectory(dir string) error {
 	var st unix.Stat_t
 	switch err := unix.Lstat(path.Join(s.root, dir), &st); {
 	case err == unix.ENOENT:
-		return s.folder(dir, 0o755, 0, 0, time.Now())
+		return s.directory(dir, 0o755, 0, 0, time.Now())
 	case err != nil:
 		return err
 	case st.Mode&unix.S_IFMT != unix.S_IFDIR:
@@ -260,10 +260,10 @@ func (s *seeder) imageFolder(dir string) error {
 	if !ok {
 		return fmt.Errorf("%s belongs to %d:%d, which the pod's user namespace does not have: %w", dir, st.Uid, st.Gid, errdefs.ErrFailedPrecondition)
 	}
-	return s.folder(dir, int64(st.Mode&0o7777), int(uid), int(gid), time.Unix(st.Mtim.Unix()))
+	return s.directory(dir, int64(st.Mode&0o7777), int(uid), int(gid), time.Unix(st.Mtim.Unix()))
 }
 
-func (s *seeder) folder(dir string, mode int64, uid, gid int, modified time.Time) error {
+func (s *seeder) directory(dir string, mode int64, uid, gid int, modified time.Time) error {
 	name := "./" + strings.TrimPrefix(dir, "/")
 	if dir != "/" {
 		name += "/"

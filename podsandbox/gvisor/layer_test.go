@@ -204,7 +204,7 @@ func TestMountPointsOfAReadOnlyRoot(t *testing.T) {
 	}
 }
 
-// A folder of a read-only root may have a layer of its own, as volumes of images do.
+// A directory of a read-only root may have a layer of its own, as volumes of images do.
 func TestALayerOfAMount(t *testing.T) {
 	p := startPod(t)
 	root := newRootfs(t)
@@ -279,13 +279,13 @@ func TestSeedOfTwoKinds(t *testing.T) {
 		seed []engine.SeedEntry
 		good bool
 	}{
-		"file and folder":  {[]engine.SeedEntry{file("/etc/hosts"), dir("/etc/hosts")}, false},
-		"folder and file":  {[]engine.SeedEntry{dir("/new"), file("/new")}, false},
-		"below a file":     {[]engine.SeedEntry{file("/etc/hosts"), dir("/etc/hosts/x/y")}, false},
-		"a file twice":     {[]engine.SeedEntry{file("/etc/hosts"), file("/etc/hosts")}, false},
-		"a folder twice":   {[]engine.SeedEntry{dir("/new"), dir("/new"), dir("/new/x")}, true},
-		"side by side":     {[]engine.SeedEntry{file("/etc/hosts"), dir("/etc/hosts.d")}, true},
-		"through the root": {[]engine.SeedEntry{file("/")}, false},
+		"file and directory": {[]engine.SeedEntry{file("/etc/hosts"), dir("/etc/hosts")}, false},
+		"directory and file": {[]engine.SeedEntry{dir("/new"), file("/new")}, false},
+		"below a file":       {[]engine.SeedEntry{file("/etc/hosts"), dir("/etc/hosts/x/y")}, false},
+		"a file twice":       {[]engine.SeedEntry{file("/etc/hosts"), file("/etc/hosts")}, false},
+		"a directory twice":  {[]engine.SeedEntry{dir("/new"), dir("/new"), dir("/new/x")}, true},
+		"side by side":       {[]engine.SeedEntry{file("/etc/hosts"), dir("/etc/hosts.d")}, true},
+		"through the root":   {[]engine.SeedEntry{file("/")}, false},
 	} {
 		p := &preparedSpec{spec: shell(newRootfs(t), "true"), seed: tc.seed, layers: map[string]engine.Layer{"/": {}}}
 		f, err := p.seedFile()

@@ -29,7 +29,7 @@ func (p *pod) sandboxFile(number int) int {
 }
 
 // A sandbox cannot fill the node's memory through what it was given to say its last
-// words on, and does not fill its folder.
+// words on, and does not fill its directory.
 func TestThePanicLogIsBounded(t *testing.T) {
 	p := startPod(t)
 	fd := p.sandboxFile(panicLogFD)
@@ -60,7 +60,7 @@ func TestThePanicLogIsBounded(t *testing.T) {
 			t.Errorf("%s has %d bytes, %v", entry.Name(), info.Size(), err)
 		}
 	}
-	// No file of the folder is open for writing there.
+	// No file of the directory is open for writing there.
 	links, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", p.Process().PID))
 	if err != nil {
 		t.Fatal(err)

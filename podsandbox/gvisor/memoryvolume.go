@@ -116,7 +116,7 @@ func (s *Sandbox) joinPart(ctx context.Context, j join, then []string) error {
 	if err = s.copyMount(ctx, j, part, to, to, then); err == nil {
 		return nil
 	}
-	if err := s.makeMemoryFolders(ctx, to, *j.memory); err != nil {
+	if err := s.makeMemoryDirectories(ctx, to, *j.memory); err != nil {
 		return err
 	}
 	return s.copyMount(ctx, j, part, to, to, then)
@@ -125,14 +125,14 @@ func (s *Sandbox) joinPart(ctx context.Context, j join, then []string) error {
 // maxPartsLeft bounds how often a daemon may have died in one start.
 const maxPartsLeft = 8
 
-// makeMemoryFolders makes the folders on the way to a part of a volume that are missing.
-func (s *Sandbox) makeMemoryFolders(ctx context.Context, in int32, v engine.MemoryVolume) error {
+// makeMemoryDirectories makes the directories on the way to a part of a volume that are missing.
+func (s *Sandbox) makeMemoryDirectories(ctx context.Context, in int32, v engine.MemoryVolume) error {
 	at := partPlace
 	mode, uid, gid := strconv.Itoa(int(v.Mode&0o7777)), strconv.FormatUint(uint64(v.UID), 10), strconv.FormatUint(uint64(v.GID), 10)
 	var errs error
 	for part := range strings.SplitSeq(v.Below, "/") {
 		if part == "" || part == "." || part == ".." {
-			return fmt.Errorf("folder %q of volume %s is not clean: %w", v.Below, v.Name, errdefs.ErrInvalidArgument)
+			return fmt.Errorf("directory %q of volume %s is not clean: %w", v.Below, v.Name, errdefs.ErrInvalidArgument)
 		}
 		at = path.Join(at, part)
 		// The third of them fails where there is one.

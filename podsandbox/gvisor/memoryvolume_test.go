@@ -54,7 +54,7 @@ func TestMemoryVolumes(t *testing.T) {
 	if err := p.Destroy(testContext(t), first.ID); err != nil {
 		t.Fatal(err)
 	}
-	// All that had it are gone. Now a folder of it, before it is there.
+	// All that had it are gone. Now a directory of it, before it is there.
 	second := p.inMemory(user(t, []specs.Mount{bindMount("/sub", host, "rw")}, "owner", "/sub", "make", "/sub/y", "listen", "/sub/socket", "sleep", ""),
 		map[string]engine.MemoryVolume{"/sub": below})
 	second.waitFor(t, "bound")

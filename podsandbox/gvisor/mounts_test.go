@@ -190,7 +190,7 @@ func TestUserAnnotationsAreStripped(t *testing.T) {
 	}
 }
 
-// /tmp is a folder of the root file system like any other, however empty it is: as
+// /tmp is a directory of the root file system like any other, however empty it is: as
 // the image has it, in its layer, and not to be written to where the root is not.
 // gVisor would put memory there.
 func TestTmpIsOfTheRootFileSystem(t *testing.T) {
@@ -219,7 +219,7 @@ func TestTmpIsOfTheRootFileSystem(t *testing.T) {
 		if !strings.HasPrefix(out, c.want) || strings.Contains(out, "written") == c.readonly {
 			t.Errorf("%s: output %q, want %q", name, out, c.want)
 		}
-		// An image without the folder has none, as on Linux.
+		// An image without the directory has none, as on Linux.
 		if err := os.Remove(tmp); err != nil {
 			t.Fatal(err)
 		}

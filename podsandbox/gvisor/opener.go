@@ -17,7 +17,7 @@ import (
 )
 
 // While a gofer makes a container's mounts, it asks over its rpc-fd for what it is to
-// mount: a file or folder, or for one with a mapping of ids a copy of its mount tree
+// mount: a file or directory, or for one with a mapping of ids a copy of its mount tree
 // that is attached nowhere. A question is a request of the control protocol, and the
 // answer carries one descriptor.
 

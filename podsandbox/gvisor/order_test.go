@@ -20,12 +20,12 @@ func rbind(source, destination, access string) specs.Mount {
 	return specs.Mount{Destination: destination, Type: "bind", Source: source, Options: []string{"rbind", access, "rprivate"}}
 }
 
-// named is a folder with a file of that name.
-func named(t *testing.T, name string, folders ...string) string {
+// named is a directory with a file of that name.
+func named(t *testing.T, name string, directories ...string) string {
 	t.Helper()
 	dir := t.TempDir()
 	errs := []error{os.WriteFile(filepath.Join(dir, name), []byte(name+"\n"), 0o644), os.Chmod(dir, 0o755)}
-	for _, f := range folders {
+	for _, f := range directories {
 		errs = append(errs, os.MkdirAll(filepath.Join(dir, f), 0o755))
 	}
 	if err := errors.Join(errs...); err != nil {
@@ -157,18 +157,18 @@ func TestOrderIsHeld(t *testing.T) {
 }
 
 // A volume that can be written to stays one below a parent that cannot be, recursively
-// or with mapped ids, and whether or not the parent has a folder to mount it on.
+// or with mapped ids, and whether or not the parent has a directory to mount it on.
 func TestAWritableVolumeBelowAReadOnlyOne(t *testing.T) {
 	all := []specs.LinuxIDMapping{{HostID: 70000, Size: 65536}}
 	for _, ids := range []idmap.Mapping{{}, {UIDs: all, GIDs: all}} {
 		p := startPod(t, func(c *engine.Config) { c.IDs = ids })
 		for _, access := range []string{"ro", optionReadOnlyBelow} {
 			for name, c := range map[string]struct {
-				folder bool
-				mount  string // of the host, below the parent
-			}{"no folder": {}, "a folder": {folder: true}, "a mount": {folder: true, mount: "sub"}} {
+				directory bool
+				mount     string // of the host, below the parent
+			}{"no directory": {}, "a directory": {directory: true}, "a mount": {directory: true, mount: "sub"}} {
 				parent, child := named(t, "a"), named(t, "b")
-				if c.folder {
+				if c.directory {
 					parent = named(t, "a", "sub")
 				}
 				if c.mount != "" {

@@ -17,7 +17,7 @@ import (
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/gvisor/guest"
 )
 
-// procSysImages are read-only images of the folders of defaultSysctls, by folder,
+// procSysImages are read-only images of the directories of defaultSysctls, by directory,
 // made at the first use. Pods with the Sentry's own values share those of the
 // engine, which no sandbox was asked for; a pod with sysctls or with the host's
 // network has its own.
@@ -64,7 +64,7 @@ func (i *procSysImages) close() {
 }
 
 // restrictProcSys makes what lies at or below target in /proc/sys read-only: the
-// folders that can be written are covered by images of themselves, which the
+// directories that can be written are covered by images of themselves, which the
 // Sentry mounts without a gofer.
 func (s *Sandbox) restrictProcSys(ctx context.Context, p *preparedSpec, target string) error {
 	cache, read := &s.engine.procSys, defaultProcSys
@@ -115,7 +115,7 @@ func (s *Sandbox) readProcSys(ctx context.Context) (map[string]*os.File, error) 
 	return imagesOf(values, s.cfg.Sysctls)
 }
 
-// imagesOf makes the images of folders that have files. Of what the Sentry has no file
+// imagesOf makes the images of directories that have files. Of what the Sentry has no file
 // for, or one that is not true, they have what package sysctl knows.
 func imagesOf(values map[string]map[string]string, asked map[string]string) (map[string]*os.File, error) {
 	shown := sysctl.Shown(asked)

@@ -14,7 +14,7 @@ import (
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
 )
 
-// A folder of a volume is swapped for a link that leads to a folder of the node, and
+// A directory of a volume is swapped for a link that leads to a directory of the node, and
 // back, while containers are created with mounts below it: nothing is ever made,
 // opened or mounted there. Each of the containers starts or is refused.
 func TestARaceInAVolumeReachesNothingOfTheNode(t *testing.T) {
@@ -82,7 +82,7 @@ func TestARaceInAVolumeReachesNothingOfTheNode(t *testing.T) {
 			t.Fatalf("a container reads a file of the node: %q (%v)", out, err)
 		}
 		if after := snapshot(t, outside); after != outsideBefore {
-			t.Fatalf("after %d starts the node's folder is\n%s\nand was\n%s", started, after, outsideBefore)
+			t.Fatalf("after %d starts the node's directory is\n%s\nand was\n%s", started, after, outsideBefore)
 		}
 	}
 	t.Logf("%d containers were started", started)

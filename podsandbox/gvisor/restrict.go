@@ -18,7 +18,7 @@ import (
 // Sentry ignores, by what it obeys. A path that does not exist in the container
 // is skipped: a mount would create it.
 //
-//	masked, a folder                read-only empty tmpfs
+//	masked, a directory             read-only empty tmpfs
 //	masked, a file of /proc         an empty file in its place, by gVisor's configuration
 //	masked, another file            read-only bind of an empty file
 //	readonly, in /proc or /sys      see restrictProcSys; all else there takes no writes
@@ -50,7 +50,7 @@ func (s *Sandbox) mask(ctx context.Context, p *preparedSpec, own []specs.Mount, 
 	name, inProc := strings.CutPrefix(target, "/proc/")
 	switch {
 	case found.kind == absent:
-	case found.kind == folder:
+	case found.kind == directory:
 		p.spec.Mounts = append(p.spec.Mounts, specs.Mount{
 			Destination: target, Type: "tmpfs", Source: "tmpfs", Options: []string{"ro", "nosuid", "noexec", "size=0k"},
 		})
@@ -97,7 +97,7 @@ type pathKind int
 const (
 	absent pathKind = iota
 	file
-	folder
+	directory
 )
 
 // location is where a path of a container leads.
@@ -128,7 +128,7 @@ func (s *Sandbox) lookUp(ctx context.Context, root string, mounts []specs.Mount,
 		return location{kind: kind}, err
 	}
 	if target == holder.Destination {
-		return location{kind: folder}, nil
+		return location{kind: directory}, nil
 	}
 	return location{}, nil // a fresh tmpfs is empty
 }
@@ -150,7 +150,7 @@ func lookUpOnHost(holder specs.Mount, target string) (location, error) {
 	}
 	loc.kind = file
 	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
-		loc.kind = folder
+		loc.kind = directory
 	}
 	return loc, nil
 }
@@ -186,7 +186,7 @@ func (s *Sandbox) askKind(ctx context.Context, target string) (pathKind, error) 
 	case isMissing(err):
 		return absent, nil
 	case isAnswer(err, "is a directory"):
-		return folder, nil
+		return directory, nil
 	}
 	return absent, s.explain(err)
 }

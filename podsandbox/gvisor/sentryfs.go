@@ -14,23 +14,23 @@ import "path"
 var knownKinds = map[string]pathKind{
 	"/proc/acpi":          absent,
 	"/proc/asound":        absent,
-	"/proc/bus":           folder,
-	"/proc/fs":            folder,
+	"/proc/bus":           directory,
+	"/proc/fs":            directory,
 	"/proc/interrupts":    absent,
-	"/proc/irq":           folder,
+	"/proc/irq":           directory,
 	"/proc/kcore":         absent,
 	"/proc/keys":          absent,
 	"/proc/latency_stats": absent,
 	"/proc/sched_debug":   absent,
 	"/proc/scsi":          absent,
-	"/proc/sys":           folder,
+	"/proc/sys":           directory,
 	"/proc/sysrq-trigger": file,
 	"/proc/timer_list":    absent,
 	"/proc/timer_stats":   absent,
 
 	// Its parent is there on nodes that know the name of their board.
 	"/sys/devices/virtual/powercap": absent,
-	"/sys/firmware":                 folder,
+	"/sys/firmware":                 directory,
 }
 
 // throttleCounters are masked by the kubelet for each processor of the node,
@@ -48,7 +48,7 @@ func knownKind(target string) (pathKind, bool) {
 	return absent, false
 }
 
-// defaultSysctls are the folders of the Sentry's /proc/sys that hold a file which
+// defaultSysctls are the directories of the Sentry's /proc/sys that hold a file which
 // can be written, with all their files and what these hold in a pod that sets no
 // sysctl. The rest of /proc/sys takes no writes and stays as it is: it holds values
 // that are computed when they are read, such as kernel/random/uuid.

@@ -37,7 +37,7 @@ func TestWhatIsKnownOfTheSentry(t *testing.T) {
 			}
 			for cpu := range 2 { // of any sandbox; see sizeFlags
 				target := fmt.Sprintf("/sys/devices/system/cpu/cpu%d", cpu)
-				if got, err := p.askKind(testContext(t), target); cpu == 0 && (err != nil || got != folder) {
+				if got, err := p.askKind(testContext(t), target); cpu == 0 && (err != nil || got != directory) {
 					t.Errorf("%s is of kind %d (%v), so what it lacks proves nothing", target, got, err)
 				}
 				target += "/thermal_throttle"

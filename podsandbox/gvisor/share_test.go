@@ -61,7 +61,7 @@ func TestContainersShareAVolume(t *testing.T) {
 	}
 }
 
-// A folder of a volume is the same for who has the volume, and a third container for
+// A directory of a volume is the same for who has the volume, and a third container for
 // both; what one may only read it cannot write.
 func TestContainersShareAFolderOfAVolume(t *testing.T) {
 	p := startPod(t)

@@ -25,7 +25,7 @@ const (
 	stagedPrefix    = "cri-sandbox-sentry-"
 )
 
-// stageProgram writes the embedded program to a folder, under a name that holds
+// stageProgram writes the embedded program to a directory, under a name that holds
 // its hash, unless it is there already, and returns its path. Older programs are
 // removed once no process runs them: an upgrade of the daemon never changes the
 // program under a running sandbox.
@@ -48,7 +48,7 @@ func stageProgram(dir string) (string, error) {
 		return "", fmt.Errorf("the sandbox program has no hash; run \"make build\" and use its result: %w", errdefs.ErrFailedPrecondition)
 	}
 	path := filepath.Join(dir, stagedPrefix+string(hash[:16]))
-	// Sandboxes with ids of their own run it by a descriptor of the folder.
+	// Sandboxes with ids of their own run it by a descriptor of the directory.
 	if err := os.MkdirAll(dir, 0o711); err != nil {
 		return "", fmt.Errorf("stage program: %w", err)
 	}

@@ -17,7 +17,7 @@ import (
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/gvisor/guest"
 )
 
-// The Sentry's sysfs has no /sys/class/net, and no folder can be made in it. What
+// The Sentry's sysfs has no /sys/class/net, and no directory can be made in it. What
 // containers see there is an image, mounted over /sys/class, of the interfaces that
 // the sandbox was started with. It does not change: what a container with NET_ADMIN
 // does to them shows in `ip link` alone, and counters, which would, are left out.

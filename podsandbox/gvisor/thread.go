@@ -56,7 +56,7 @@ func inMountNS(p *process, f func() error) error {
 	return onThrowawayThread(func() error {
 		// A thread that shares its root and working directory cannot move.
 		if err := unix.Unshare(unix.CLONE_FS); err != nil {
-			return fmt.Errorf("leave the shared root folder: %w", err)
+			return fmt.Errorf("leave the shared root directory: %w", err)
 		}
 		err := control(p.pidfd, func(fd int) error { return unix.Setns(fd, unix.CLONE_NEWNS) })
 		if isGone(err) {

@@ -17,11 +17,11 @@ import (
 )
 
 // A gofer is not told where in its container a file system is to appear. It serves
-// each from a folder of its own in an empty tree: "/0" is the root file system,
+// each from a directory of its own in an empty tree: "/0" is the root file system,
 // "/1" the first mount that it serves, and so on. The Sentry makes the mount points,
 // inside the sandbox, and only there is a destination ever looked up. gVisor's own
 // way is to make them on the host, by path, in a tree that other containers of the
-// pod write to meanwhile: who swaps a folder for a link there has files made, or
+// pod write to meanwhile: who swaps a directory for a link there has files made, or
 // opened, anywhere on the node, by root.
 //
 // Nor does it open sources by path. It asks its opener for each, by the number.
@@ -120,14 +120,14 @@ func (p *preparedSpec) sentryMounts(found []specs.Mount) ([]specs.Mount, error) 
 
 // noMemoryAtTmp keeps the Sentry from covering an empty or missing /tmp with memory,
 // which it does unless a mount is asked for there. One of a type that it does not
-// know is passed over, and leaves the folder as it is.
+// know is passed over, and leaves the directory as it is.
 var noMemoryAtTmp = specs.Mount{Destination: "/tmp", Type: "no-memory", Source: "none"}
 
 // fileSystemOptions are what a gofer tells of the host's file system below a
 // mount, in gVisor's words.
 var fileSystemOptions = []string{"overlayfs_stale_read", "disable_file_handle_sharing"}
 
-// openIn opens a path below an open folder, as a chroot there would see it, and not
+// openIn opens a path below an open directory, as a chroot there would see it, and not
 // through the links of /proc.
 func openIn(dir *os.File, below string) (*os.File, error) {
 	how := unix.OpenHow{
@@ -171,8 +171,8 @@ func (s served) openSource() (*os.File, error) {
 	return openIn(source, s.below)
 }
 
-// isFolder tells what kind of mount point it needs.
-func (s served) isFolder() bool {
+// isDirectory tells what kind of mount point it needs.
+func (s served) isDirectory() bool {
 	f, err := s.openSource()
 	if err != nil {
 		return true // refused when it is mounted

@@ -117,7 +117,7 @@ func nestedIn(mounts []specs.Mount, destination string) []nestedMount {
 	var nested []nestedMount
 	for _, m := range mounts {
 		if m.Destination != destination && within(m.Destination, destination) {
-			file := isGoferMount(m) && !(served{source: m.Source}).isFolder()
+			file := isGoferMount(m) && !(served{source: m.Source}).isDirectory()
 			nested = append(nested, nestedMount{m.Destination, file})
 		}
 	}

@@ -1,6 +1,6 @@
 package guest
 
-// CountDescriptors returns a program whose arguments are folders such as /proc/1/fd.
+// CountDescriptors returns a program whose arguments are directories such as /proc/1/fd.
 // For each it writes 16 bytes to its descriptor 1: how many descriptors are open
 // there, and how many of them are sockets. The first number is all ones where that
 // cannot be told.
@@ -17,7 +17,7 @@ func CountDescriptors() []byte {
 		0x0f, 0x05, // syscall
 		0x48, 0x85, 0xc0, // test rax, rax
 		0x0f, 0x88, 0xc6, 0x00, 0x00, 0x00, // js   fail
-		0x48, 0x89, 0xc5, // mov  rbp, rax (entries of folders)
+		0x48, 0x89, 0xc5, // mov  rbp, rax (entries of directories)
 		0x50, // push rax (place for 8 bytes of a link)
 		// next:
 		0x48, 0x8b, 0x3b, // mov  rdi, [rbx] (path)
@@ -30,7 +30,7 @@ func CountDescriptors() []byte {
 		0x0f, 0x05, // syscall
 		0x45, 0x31, 0xe4, // xor  r12d, r12d (descriptors)
 		0x45, 0x31, 0xed, // xor  r13d, r13d (sockets)
-		0x41, 0x89, 0xc6, // mov  r14d, eax (folder)
+		0x41, 0x89, 0xc6, // mov  r14d, eax (directory)
 		0x85, 0xc0, // test eax, eax
 		0x78, 0x68, // js   unknown
 		// more:

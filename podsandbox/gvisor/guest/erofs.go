@@ -6,7 +6,7 @@ import (
 	"slices"
 )
 
-// Dir is a folder of an image; its values are Dir or File.
+// Dir is a directory of an image; its values are Dir or File.
 type Dir map[string]any
 
 // File is a regular file of an image, owned by root and read-only.
@@ -32,7 +32,7 @@ const (
 )
 
 // Image returns a tree as an EROFS image: compact inodes, no checksum, no
-// extended attributes, which is the subset that the Sentry reads. A folder or a
+// extended attributes, which is the subset that the Sentry reads. A directory or a
 // file that is not executable must fit into one block.
 func Image(root Dir) ([]byte, error) {
 	w := &imageWriter{meta: make([]byte, superOffset+superSize)}
@@ -59,7 +59,7 @@ type node struct {
 
 func (n *node) isDir() bool { return n.children != nil }
 
-// imageWriter lays an image out in two passes, because a folder names the
+// imageWriter lays an image out in two passes, because a directory names the
 // numbers of nodes that lie behind it.
 type imageWriter struct {
 	meta  []byte

@@ -9,15 +9,15 @@ package guest
 //	f FLAGS  what "r" gives to mount(2) as flags, in decimal, MS_REMOUNT among them
 //	r PATH   change the flags of the mount at a path
 //	u PATH   take away the mount at a path
-//	k PATH   make a folder, with the mode that "f" has given; the umask counts
-//	K PATH   make a folder to mount something on, if nothing is there
+//	k PATH   make a directory, with the mode that "f" has given; the umask counts
+//	K PATH   make a directory to mount something on, if nothing is there
 //	F PATH   make a file to mount something on, if nothing is there
 //	x PATH   give a file that mode
 //	g GROUP  a group, in decimal
 //	w PATH   give a file to the user that "f" has given, and to the group
 //	p TEXT   options of a tmpfs
 //	t PATH   mount a tmpfs with them, and with the flags that "f" has given
-//	d PATH   remove an empty folder
+//	d PATH   remove an empty directory
 //
 // Nothing may jump between a "mov eax" and the "syscall" right behind it: the Sentry
 // replaces both at once (pkg/sentry/platform/systrap/usertrap).

@@ -74,7 +74,7 @@ func TestMounts(t *testing.T) {
 		t.Errorf("to undo it: %v", err)
 	}
 	if _, err := os.Stat(dir + "/dst"); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("the folder is left: %v", err)
+		t.Errorf("the directory is left: %v", err)
 	}
 	for want, args := range map[int][]string{
 		1: {"n", "0"}, 2: {"n", a, "o", "/no/such"}, 3: {"n", a, "f", "1", "x", "y"}, 4: {"n", a, "o", dir + "/src", "n", b, "m", "/no/such"},

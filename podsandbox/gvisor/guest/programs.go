@@ -74,7 +74,7 @@ func SetFiles() []byte {
 }
 
 // RootImage returns the root container's file system: the program /pause and the
-// empty folders that the Sentry mounts its own file systems on.
+// empty directories that the Sentry mounts its own file systems on.
 func RootImage() ([]byte, error) {
 	tree := Dir{"pause": File{Data: Pause(), Executable: true}}
 	for _, name := range []string{"proc", "dev", "sys", "tmp", "run", "etc"} {
