@@ -71,10 +71,10 @@ func (s *Sandbox) adopt(ctx context.Context, p engine.Process) (err error) {
 	if s.panicLog, err = adoptPanicLog(s.proc); err != nil {
 		return err
 	}
-	if s.keeper, err = adoptKeeper(s.proc); isLost(err) || isShortage(err) {
+	if s.fdStore, err = adoptFDStore(s.proc); isLost(err) || isShortage(err) {
 		return err
 	} else if err != nil {
-		s.engine.log.Warn("Last words of containers that end without a daemon may be lost", "sandbox", s.cfg.ID, "err", err)
+		s.engine.log.Warn("What containers print before they end without a daemon may be lost", "sandbox", s.cfg.ID, "err", err)
 	}
 	// As it has not ended, all that was found by its pid was of this process.
 	if err := s.proc.send(0); isGone(err) {
@@ -155,11 +155,11 @@ func (s *Sandbox) Recover(ctx context.Context, c engine.Container) (bool, error)
 
 // recoverStart lets a container begin that still waits for its volumes.
 func (s *Sandbox) recoverStart(ctx context.Context, c engine.Container) error {
-	volumes, leave, err := s.enterSharing(ctx, c)
+	volumes, unlock, err := s.lockSharing(ctx, c)
 	if err != nil {
 		return err
 	}
-	defer leave()
+	defer unlock()
 	waits, err := s.waitsAtGate(ctx, c.ID)
 	if err != nil && !errdefs.IsNotFound(err) && !errdefs.IsFailedPrecondition(err) {
 		return err

@@ -27,7 +27,7 @@ func TestAdoptWithFewDescriptors(t *testing.T) {
 		switch {
 		case err == nil:
 			adopted++
-			if s.(*Sandbox).keeper == nil {
+			if s.(*Sandbox).fdStore == nil {
 				t.Errorf("with %d descriptors it is adopted without what it holds", few)
 			}
 			s.(*Sandbox).proc.drop()

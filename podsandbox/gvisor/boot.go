@@ -32,10 +32,10 @@ func (s *Sandbox) spawn(m engine.Machine, netns *os.File) (*os.File, error) {
 	d := newDonation(s.engine.null)
 	defer d.close()
 	var err error
-	if s.keeper, err = newKeeper(); err != nil {
+	if s.fdStore, err = newFDStore(); err != nil {
 		return nil, err
 	}
-	s.keeper.donate(d)
+	s.fdStore.donate(d)
 	if s.panicLog, err = newPanicLog(); err != nil {
 		return nil, err
 	}
@@ -74,7 +74,7 @@ func (s *Sandbox) spawn(m engine.Machine, netns *os.File) (*os.File, error) {
 	}
 	d.give("start-sync-fd", ready)
 
-	b := birth{
+	b := spawnConfig{
 		program: s.engine.program, argv0: bootName, id: m.ID,
 		netns: netns, cgroups: m.CgroupPaths, oom: m.OOMScoreAdj,
 		hostUser: m.HostNetwork, ids: m.IDs,
@@ -150,7 +150,7 @@ func (s *Sandbox) deathError(who string) error {
 	if s.proc.ended() {
 		how = s.proc.describeEnd()
 	}
-	return fmt.Errorf("%s %s; %s: %w", who, how, s.lastWords(), errdefs.ErrUnavailable)
+	return fmt.Errorf("%s %s; %s: %w", who, how, s.quotePanicLog(), errdefs.ErrUnavailable)
 }
 
 // bindControlSocket creates the socket that the Sentry will listen on. An older

@@ -33,7 +33,7 @@ func (s *Sandbox) Create(ctx context.Context, c engine.Container) error {
 		return fmt.Errorf("it was created before: %w", errdefs.ErrAlreadyExists)
 	}
 	if err := s.prepare(ctx, entry, c); err != nil {
-		s.forget(entry)
+		s.removeEntry(entry)
 		return err
 	}
 	return nil
@@ -100,7 +100,7 @@ func (s *Sandbox) Start(ctx context.Context, c engine.Container) error {
 	defer entry.turn.unlock()
 	if entry.gofer == nil { // created by an earlier daemon, whose gofer went with it
 		if err := s.prepare(ctx, entry, c); err != nil {
-			s.forget(entry)
+			s.removeEntry(entry)
 			return err
 		}
 	}
@@ -108,18 +108,18 @@ func (s *Sandbox) Start(ctx context.Context, c engine.Container) error {
 	if g.conns == nil {
 		return fmt.Errorf("it was started before: %w", errdefs.ErrFailedPrecondition)
 	}
-	started, leave := false, func(bool) {}
-	defer func() { leave(started) }() // after the rest is undone
+	started, unlockOwner := false, func(bool) {}
+	defer func() { unlockOwner(started) }() // after the rest is undone
 	cu := cleanup.Make(func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
 		defer cancel()
 		if !s.retireGofer(entry) { // readers may have joined it before its program failed
 			_ = entry.stopGofer(ctx, s.proc.ended())
 		}
-		s.forget(entry)
+		s.removeEntry(entry)
 	})
 	defer cu.Clean()
-	if leave, err = s.joinPIDNamespace(ctx, c); err != nil {
+	if unlockOwner, err = s.joinPIDNamespace(ctx, c); err != nil {
 		return err
 	}
 
@@ -162,11 +162,11 @@ func (s *Sandbox) awaitReady(ctx context.Context, c engine.Container, g *gofer) 
 // run starts a container that has its place in the sandbox, with the volumes that it
 // shares with others.
 func (s *Sandbox) run(ctx context.Context, c engine.Container, g *gofer, stdio []*os.File) error {
-	volumes, leave, err := s.enterSharing(ctx, c)
+	volumes, unlock, err := s.lockSharing(ctx, c)
 	if err != nil {
 		return err
 	}
-	defer leave()
+	defer unlock()
 	share := s.planSharing(c, volumes)
 	args, files, err := g.startArgs(c, stdio)
 	if err != nil {
@@ -321,11 +321,11 @@ func (s *Sandbox) Destroy(ctx context.Context, id string) error {
 		return err
 	}
 	crashpoint.Here("after gofer stop")
-	if s.keeper != nil && !s.proc.ended() {
-		if err := s.keeper.drop(heldBy(id)); err != nil {
+	if s.fdStore != nil && !s.proc.ended() {
+		if err := s.fdStore.drop(heldBy(id)); err != nil {
 			return err
 		}
 	}
-	s.forget(entry)
+	s.removeEntry(entry)
 	return nil
 }

@@ -31,7 +31,7 @@ func crashAt(text []byte) int {
 	return at
 }
 
-// essence is what of a program's last words to quote: what a crash says and the
+// essence is what to quote of a program's panic log: what a crash says and the
 // functions that it was in, else the end, which is what a program says before it exits.
 // Warnings and failed requests of before are nobody's business then.
 func essence(text []byte, most int) string {

@@ -68,7 +68,7 @@ type Engine struct {
 	gate     *os.File // file system of the gate; valid after gateOnce
 	gateErr  error    // valid after gateOnce
 
-	deafOnce sync.Once // the missing netdev hook is reported once
+	noHookOnce sync.Once // the missing netdev hook is reported once
 
 	procSys procSysImages
 

@@ -37,7 +37,7 @@ func (s *Sandbox) Exec(ctx context.Context, id string, p engine.Exec) (engine.Ex
 	killed := make(chan struct{})
 	go func() {
 		defer close(killed)
-		s.killAbandoned(ctx, id, cmd.started)
+		s.killUnawaited(ctx, id, cmd.started)
 	}()
 	patience := time.NewTimer(killPatience)
 	defer patience.Stop()
@@ -57,8 +57,8 @@ func (s *Sandbox) Exec(ctx context.Context, id string, p engine.Exec) (engine.Ex
 // killPatience is how long the killing of an exec may keep its caller.
 const killPatience = 2 * time.Second
 
-// killAbandoned kills what nobody waits for any more.
-func (s *Sandbox) killAbandoned(ctx context.Context, id string, e *startedExec) {
+// killUnawaited kills what nobody waits for any more.
+func (s *Sandbox) killUnawaited(ctx context.Context, id string, e *startedExec) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
 	defer cancel()
 	if err := s.killTree(ctx, id, e); err != nil && !s.proc.ended() {
@@ -143,14 +143,14 @@ func (s *Sandbox) startExec(ctx context.Context, args *execArgs, files []*os.Fil
 	select {
 	case r := <-begun:
 		if errdefs.IsNotFound(r.err) {
-			s.forgetUnknown(entry)
+			s.removeUnknownEntry(entry)
 		}
 		return r.started, r.err
 	case <-ctx.Done():
 	}
 	go func() {
 		if r := <-begun; r.err == nil {
-			s.killAbandoned(ctx, args.ContainerID, r.started)
+			s.killUnawaited(ctx, args.ContainerID, r.started)
 		}
 	}()
 	return nil, ctx.Err()

@@ -166,7 +166,7 @@ func TestForkDonatesWhatIsClosedMeanwhile(t *testing.T) {
 	defer tid.Close()
 	d := newDonation(e.null)
 	d.lend("pin-ring-fd", lent)
-	b := birth{program: brokenProgram(t, idleProgram), argv0: "idle", id: "x", cgroups: []string{begun, goOn}}
+	b := spawnConfig{program: brokenProgram(t, idleProgram), argv0: "idle", id: "x", cgroups: []string{begun, goOn}}
 	type result struct {
 		p   *process
 		err error

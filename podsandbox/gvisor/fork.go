@@ -54,8 +54,8 @@ func (d *donation) close() {
 	d.given = nil
 }
 
-// birth is how a child is forked.
-type birth struct {
+// spawnConfig is how a child is forked.
+type spawnConfig struct {
 	program string
 	argv0   string
 	id      string // last argument
@@ -71,7 +71,7 @@ type birth struct {
 // fork starts the staged program. The child has its own pid, ipc, uts and mount
 // namespaces, an empty environment and a session of its own, and outlives the
 // daemon. The donation is closed in any case.
-func (b birth) fork(d *donation) (*process, error) {
+func (b spawnConfig) fork(d *donation) (*process, error) {
 	defer d.close()
 	// What is only lent may be closed by its owner at any time, as the ring is at the
 	// end of the sandbox.
@@ -166,7 +166,7 @@ func throughDirectory(program string, fds []uintptr) (directory *os.File, path s
 }
 
 // adjust finishes a fresh child.
-func (b birth) adjust(pid, pidfd int) (*process, error) {
+func (b spawnConfig) adjust(pid, pidfd int) (*process, error) {
 	if pidfd < 0 {
 		_ = unix.Kill(pid, unix.SIGKILL)
 		_, _ = unix.Wait4(pid, nil, 0, nil)

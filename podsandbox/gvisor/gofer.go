@@ -84,7 +84,7 @@ func (s *Sandbox) spawnGofer(id string, p *preparedSpec) (*gofer, error) {
 		return nil, err
 	}
 
-	b := birth{
+	b := spawnConfig{
 		program: s.engine.program, argv0: goferName + "/" + s.cfg.ID, id: id,
 		netns: s.engine.emptyNetNS, cgroups: s.cfg.CgroupPaths, oom: s.cfg.OOMScoreAdj, ids: s.cfg.IDs,
 	}
@@ -99,9 +99,9 @@ func (s *Sandbox) spawnGofer(id string, p *preparedSpec) (*gofer, error) {
 	go func() {
 		g.readMounts()
 		<-g.proc.done
-		if words := said(g.panicLog); crashAt(words) >= 0 {
+		if words := readPanicLog(g.panicLog); crashAt(words) >= 0 {
 			s.engine.log.Warn("The server of a container's file systems has crashed", "sandbox", s.cfg.ID, "container", id,
-				"said", quoted(essence(words, maxWords), maxWords))
+				"said", quoted(essence(words, maxPanicQuote), maxPanicQuote))
 		}
 		g.panicLog.Close()
 	}()
@@ -181,7 +181,7 @@ func (g *gofer) readMounts() {
 		return
 	}
 	words := "it left no message"
-	if w := quoted(essence(said(g.panicLog), maxWords), maxWords); w != "" {
+	if w := quoted(essence(readPanicLog(g.panicLog), maxPanicQuote), maxPanicQuote); w != "" {
 		words = "it said: " + w
 	}
 	g.err = fmt.Errorf("prepare file systems: the gofer %s; %s: %w", g.proc.describeEnd(), words, err)
@@ -225,9 +225,9 @@ func (g *gofer) closeConns() {
 	}
 }
 
-// gofersFarewell is how long a gofer may outlive its Sentry, whose shared files it
+// goferExitGrace is how long a gofer may outlive its Sentry, whose shared files it
 // frees.
-const gofersFarewell = 200 * time.Millisecond
+const goferExitGrace = 200 * time.Millisecond
 
 // stopGofer ends the container's gofer. With the Sentry dead it ends by itself
 // in a moment; with the Sentry alive it would wait half a second for that, though
@@ -238,11 +238,11 @@ func (c *container) stopGofer(ctx context.Context, sentryDead bool) error {
 		return nil
 	}
 	g.closeConns()
-	farewell := time.Duration(0)
+	grace := time.Duration(0)
 	if sentryDead {
-		farewell = gofersFarewell
+		grace = goferExitGrace
 	}
-	t := time.NewTimer(farewell)
+	t := time.NewTimer(grace)
 	defer t.Stop()
 	select {
 	case <-g.proc.done:

@@ -12,7 +12,7 @@ import (
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
 )
 
-// The keeper knows the outputs of a container by the container's id, and what
+// The fd store knows the outputs of a container by the container's id, and what
 // the caller wants held by that id, a slash and the caller's name.
 
 func heldName(id, name string) string { return id + "/" + name }
@@ -22,19 +22,19 @@ func heldBy(id string) func(string) bool {
 	return func(key string) bool { return key == id || strings.HasPrefix(key, id+"/") }
 }
 
-// hold gives the keeper what must be open as long as the container lives. The
+// hold gives the fd store what must be open as long as the container lives. The
 // slave side of a terminal is not: its master would never see the end.
 func (s *Sandbox) hold(c engine.Container) error {
-	if s.keeper == nil {
+	if s.fdStore == nil {
 		return nil // adopted from a daemon that made none; said then
 	}
 	if !c.Spec.Process.Terminal {
-		if err := s.keeper.keep(c.ID, c.Stdio[1:]); err != nil {
+		if err := s.fdStore.keep(c.ID, c.Stdio[1:]); err != nil {
 			return err
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.Hold)) {
-		if err := s.keeper.keep(heldName(c.ID, name), []*os.File{c.Hold[name]}); err != nil {
+		if err := s.fdStore.keep(heldName(c.ID, name), []*os.File{c.Hold[name]}); err != nil {
 			return err
 		}
 	}
@@ -43,10 +43,10 @@ func (s *Sandbox) hold(c engine.Container) error {
 
 // Held implements engine.Holder.
 func (s *Sandbox) Held(id, name string) (*os.File, error) {
-	if s.keeper == nil {
+	if s.fdStore == nil {
 		return nil, fmt.Errorf("the sandbox holds nothing for its containers: %w", errdefs.ErrNotFound)
 	}
-	f, err := s.keeper.find(heldName(id, name))
+	f, err := s.fdStore.find(heldName(id, name))
 	if errdefs.IsNotFound(err) {
 		return nil, fmt.Errorf("the sandbox does not hold %q: %w", name, errdefs.ErrNotFound)
 	}
@@ -55,9 +55,9 @@ func (s *Sandbox) Held(id, name string) (*os.File, error) {
 
 // Release implements engine.Holder.
 func (s *Sandbox) Release(id, name string) error {
-	if s.keeper == nil || s.proc.ended() {
+	if s.fdStore == nil || s.proc.ended() {
 		return nil
 	}
 	key := heldName(id, name)
-	return s.keeper.drop(func(k string) bool { return k == key })
+	return s.fdStore.drop(func(k string) bool { return k == key })
 }

@@ -17,7 +17,7 @@ import (
 // of the node, which whoever holds a descriptor could fill. What does not fit is lost,
 // so no gofer has the Sentry's: each container that cannot be started would leave some
 // words there. The Sentry keeps its own as long as it lives, and the next daemon takes it
-// from there. When it has died, the daemon puts it down in Config.Dir.
+// from there. When it has died, the daemon saves it in Config.Dir.
 
 // panicLogName is that file in Config.Dir.
 const panicLogName = "panic.log"
@@ -28,7 +28,7 @@ const (
 )
 
 // panicLogFD is its number in the sandbox process: it is donated right behind the
-// keeper.
+// fd store.
 const panicLogFD = 5
 
 func newPanicLog() (*os.File, error) {
@@ -59,9 +59,9 @@ func isPanicLog(fd int) bool {
 	return err == nil && seals == sizeSeals
 }
 
-// said returns what was written to a panic log. The offset of the open file is of no
+// readPanicLog returns what was written to a panic log. The offset of the open file is of no
 // use: its lock is anybody's to hold.
-func said(log *os.File) []byte {
+func readPanicLog(log *os.File) []byte {
 	var first [1]byte
 	if _, err := log.ReadAt(first[:], 0); err != nil || first[0] == 0 {
 		return nil // as of most
@@ -71,20 +71,20 @@ func said(log *os.File) []byte {
 	return bytes.TrimRight(b[:n], "\x00")
 }
 
-// maxWords is how much of last words is quoted, in bytes, for an error that has to say
+// maxPanicQuote is how much of a panic log is quoted, in bytes, for an error that has to say
 // what to do.
-const maxWords = 600
+const maxPanicQuote = 600
 
-// lastWords quotes what the Sentry said last. The log is on disk then, too.
-func (s *Sandbox) lastWords() string {
+// quotePanicLog quotes what the Sentry said last. The log is on disk then, too.
+func (s *Sandbox) quotePanicLog() string {
 	path := filepath.Join(s.cfg.Dir, panicLogName)
-	b := said(s.panicLog)
+	b := readPanicLog(s.panicLog)
 	if len(b) > 0 {
 		_ = os.WriteFile(path, []byte(bothEnds(printable.Lines(string(fromCrash(b))), panicLogKept)), 0o600)
 	} else {
-		b = putDown(path)
+		b = readSavedPanicLog(path)
 	}
-	words := quoted(essence(b, maxWords), maxWords)
+	words := quoted(essence(b, maxPanicQuote), maxPanicQuote)
 	if words == "" {
 		return "it left no message in " + path
 	}
@@ -99,9 +99,9 @@ func fromCrash(b []byte) []byte {
 	return b
 }
 
-// putDown reads what was put down before: by this daemon, of a sandbox whose log is
+// readSavedPanicLog reads what was saved before: by this daemon, of a sandbox whose log is
 // gone, or by the sandbox of an older daemon itself.
-func putDown(path string) []byte {
+func readSavedPanicLog(path string) []byte {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil

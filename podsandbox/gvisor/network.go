@@ -15,8 +15,8 @@ import (
 
 // configureNetwork takes the interfaces, addresses and routes of the pod's
 // network namespace into the sandbox, which then answers for them: its packet
-// sockets see all that arrives, and the host's stack in the namespace is made
-// deaf.
+// sockets see all that arrives, and the host's stack in the namespace is
+// kept from it.
 func (s *Sandbox) configureNetwork(ctx context.Context) error {
 	netns, err := os.Open(s.cfg.NetNS)
 	if err != nil {
@@ -43,7 +43,7 @@ func (s *Sandbox) configureNetwork(ctx context.Context) error {
 			}
 			sockets = append(sockets, f)
 		}
-		return s.engine.deafen(args.FDBasedLinks)
+		return s.engine.silenceHost(args.FDBasedLinks)
 	})
 	if err != nil {
 		return fmt.Errorf("read network of pod: %w", err)

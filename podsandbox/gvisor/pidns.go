@@ -12,14 +12,14 @@ import (
 )
 
 // joinPIDNamespace makes sure that a container which is to be in another's pid
-// namespace gets into it, until leave is called with whether it was started. The
+// namespace gets into it, until unlock is called with whether it was started. The
 // Sentry looks for a container with the same path, and takes what it finds: without one it makes a new namespace
 // and says nothing, and one whose start has failed half way ends the Sentry. So the
 // owner has to run, is not destroyed meanwhile, and containers join it one after the
 // other; who failed to is destroyed before the next one tries.
 //
-// +checklocksignore: the lock is held until leave.
-func (s *Sandbox) joinPIDNamespace(ctx context.Context, c engine.Container) (leave func(started bool), err error) {
+// +checklocksignore: the lock is held until unlock.
+func (s *Sandbox) joinPIDNamespace(ctx context.Context, c engine.Container) (unlock func(started bool), err error) {
 	nobody := func(bool) {}
 	id, ok := pidNamespaceOwner(c.Spec)
 	if !ok || id == c.ID {

@@ -93,7 +93,7 @@ func TestProcessIsNotAnotherWithItsPID(t *testing.T) {
 		"procDir":       func() error { _, err := p.procDir(); return err },
 		"takeFD":        func() error { _, err := p.takeFD(0); return err },
 		"inMountNS":     func() error { return inMountNS(p, func() error { return nil }) },
-		"adoptKeeper":   func() error { _, err := adoptKeeper(p); return err },
+		"adoptFDStore":  func() error { _, err := adoptFDStore(p); return err },
 		"adoptPanicLog": func() error { _, err := adoptPanicLog(p); return err },
 		"openProcess":   func() error { _, err := openProcess(p.identity()); return err },
 	} {
@@ -180,7 +180,7 @@ func TestForkLeavesNoChildWithoutAStartTime(t *testing.T) {
 	prepareChild = func(pid int, _ *int) (uint64, error) { child = pid; return 0, unix.EMFILE }
 	defer func() { prepareChild = setUpChild }()
 	before := descriptors(t)
-	b := birth{program: brokenProgram(t, idleProgram), argv0: "idle", id: "x"}
+	b := spawnConfig{program: brokenProgram(t, idleProgram), argv0: "idle", id: "x"}
 	if _, err := b.fork(newDonation(e.null)); !errors.Is(err, unix.EMFILE) {
 		t.Errorf("%v, want EMFILE", err)
 	}

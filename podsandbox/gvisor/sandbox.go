@@ -30,7 +30,7 @@ type Sandbox struct {
 	control controlSocket
 	proc    *process
 	ring    *os.File // pin ring; nil without one and after an adoption
-	keeper  *keeper  // nil after the adoption of a sandbox without one
+	fdStore *fdStore // nil after the adoption of a sandbox without one
 
 	panicLog *os.File // see logs.go
 
@@ -127,20 +127,20 @@ func (c *container) lock(ctx context.Context) error {
 	return nil
 }
 
-// forgetUnknown drops the entry of a container that the sandbox does not know,
+// removeUnknownEntry drops the entry of a container that the sandbox does not know,
 // unless it was created here and not started yet.
 //
 // +checklocksignore: it only tries to lock.
-func (s *Sandbox) forgetUnknown(c *container) {
+func (s *Sandbox) removeUnknownEntry(c *container) {
 	if c.turn.tryLock() { // else something is being done with it
 		defer c.turn.unlock()
 		if c.gofer == nil {
-			s.forget(c)
+			s.removeEntry(c)
 		}
 	}
 }
 
-func (s *Sandbox) forget(c *container) {
+func (s *Sandbox) removeEntry(c *container) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.containers[c.id] == c {
@@ -149,7 +149,7 @@ func (s *Sandbox) forget(c *container) {
 }
 
 // explain classifies the error of a control call. A connection that breaks
-// because the sandbox process has ended is reported as that, with its last words.
+// because the sandbox process has ended is reported as that, with what it said last.
 func (s *Sandbox) explain(err error) error {
 	if isBrokenConnection(err) && s.diedWithin(context.Background(), time.Second) {
 		return s.deathError("the sandbox process")
@@ -196,7 +196,7 @@ func (s *Sandbox) Wait(ctx context.Context, id string) (engine.ExitStatus, error
 	entry := s.container(id) // known from now on, also after an adoption
 	status, err := s.wait(ctx, methodWait, id)
 	if errdefs.IsNotFound(err) {
-		s.forgetUnknown(entry)
+		s.removeUnknownEntry(entry)
 	}
 	return status, err
 }
@@ -311,8 +311,8 @@ func (s *Sandbox) release() {
 		s.ring.Close()
 		s.ring = nil
 	}
-	if s.keeper != nil {
-		s.keeper.close()
+	if s.fdStore != nil {
+		s.fdStore.close()
 	}
 	s.panicLog.Close() // nil answers an error
 	s.procSys.close()

@@ -93,8 +93,8 @@ func TestSignalsReachTheForeground(t *testing.T) {
 	}
 	s.waitFor(t, "window 33 99")
 	var sigErr error
-	typist := s.term.Typist(func(sig unix.Signal) { sigErr = p.SignalForeground(ctx, s.ID, int(sig)) })
-	if _, err := typist.Write([]byte{3}); err != nil || sigErr != nil {
+	input := s.term.InputWriter(func(sig unix.Signal) { sigErr = p.SignalForeground(ctx, s.ID, int(sig)) })
+	if _, err := input.Write([]byte{3}); err != nil || sigErr != nil {
 		t.Fatal(err, sigErr)
 	}
 	s.waitFor(t, "interrupted")
@@ -124,7 +124,7 @@ func TestATerminalIsHeld(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer term.Close()
-	if _, err := term.Typist(nil).Write([]byte("hello\n")); err != nil {
+	if _, err := term.InputWriter(nil).Write([]byte("hello\n")); err != nil {
 		t.Fatal(err)
 	}
 	var out running

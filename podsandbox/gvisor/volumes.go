@@ -223,9 +223,9 @@ func (t *volumeTable) joined(id, destination, origin string) {
 	}
 }
 
-// enterSharing begins the start of a container that has volumes, of which there is one
+// lockSharing begins the start of a container that has volumes, of which there is one
 // at a time in a sandbox.
-func (s *Sandbox) enterSharing(ctx context.Context, c engine.Container) (volumes []volume, leave func(), err error) {
+func (s *Sandbox) lockSharing(ctx context.Context, c engine.Container) (volumes []volume, unlock func(), err error) {
 	if volumes, err = volumesOf(ctx, c); err != nil || len(volumes)+len(c.Writes.Memory) == 0 {
 		return nil, func() {}, err
 	}

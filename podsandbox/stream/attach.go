@@ -150,7 +150,7 @@ type input struct {
 
 func openInput(ctx context.Context, c *state.Container, streams *logs.Streams, term *terminal.Terminal, sandbox engine.Sandbox) (*input, error) {
 	if term != nil {
-		return &input{w: term.Typist(foreground(ctx, sandbox, c)), end: func() {}}, nil
+		return &input{w: term.InputWriter(foreground(ctx, sandbox, c)), end: func() {}}, nil
 	}
 	fifo, err := streams.Input()
 	if err != nil {

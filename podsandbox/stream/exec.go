@@ -169,7 +169,7 @@ func (s *session) copyInput(ctx context.Context) {
 	switch {
 	case s.client.In == nil:
 	case s.terminal != nil:
-		_, _ = io.Copy(s.terminal.Typist(signal), s.client.In)
+		_, _ = io.Copy(s.terminal.InputWriter(signal), s.client.In)
 	default:
 		_, _ = io.Copy(s.in, s.client.In)
 		s.in.Close()

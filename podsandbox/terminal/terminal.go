@@ -4,7 +4,7 @@
 //
 // The host's line discipline edits, echoes and keeps the size. It also swallows
 // the characters that stand for signals, but it knows no process of the sandbox
-// to send them to: Typist watches for them and says which signal is due.
+// to send them to: InputWriter watches for them and says which signal is due.
 //
 // The package owns the master side, and the way of what is printed up to a pipe.
 // It does not own who types, who reads, or how a signal reaches the sandbox.

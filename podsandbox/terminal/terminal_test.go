@@ -59,13 +59,13 @@ func TestKeysBecomeSignals(t *testing.T) {
 			set(t, slave, c.change)
 			for _, whole := range []bool{true, false} { // in one message, or in many
 				var got []unix.Signal
-				typist := term.Typist(func(sig unix.Signal) { got = append(got, sig) })
+				input := term.InputWriter(func(sig unix.Signal) { got = append(got, sig) })
 				chunks := []string{c.typed}
 				if !whole {
 					chunks = strings.Split(c.typed, "")
 				}
 				for _, s := range chunks {
-					if n, err := typist.Write([]byte(s)); err != nil || n != len(s) {
+					if n, err := input.Write([]byte(s)); err != nil || n != len(s) {
 						t.Fatal(n, err)
 					}
 				}
@@ -82,12 +82,12 @@ func TestSignalsComeInOrder(t *testing.T) {
 	term, slave := open(t)
 	set(t, slave, func(m *unix.Termios) { m.Lflag &^= unix.ICANON | unix.ECHO; m.Lflag |= unix.NOFLSH })
 	var seen string
-	typist := term.Typist(func(unix.Signal) {
+	input := term.InputWriter(func(unix.Signal) {
 		buf := make([]byte, 100)
 		n, _ := slave.Read(buf)
 		seen = string(buf[:n])
 	})
-	if _, err := typist.Write([]byte("before\x03after")); err != nil {
+	if _, err := input.Write([]byte("before\x03after")); err != nil {
 		t.Fatal(err)
 	}
 	if seen != "before" {
@@ -99,7 +99,7 @@ func TestSignalsComeInOrder(t *testing.T) {
 // printed before.
 func TestNothingIsLostAfterASignal(t *testing.T) {
 	term, slave := open(t)
-	typist := term.Typist(func(unix.Signal) { slave.WriteString("got it\n") })
+	input := term.InputWriter(func(unix.Signal) { slave.WriteString("got it\n") })
 	var printed []byte
 	buf := make([]byte, 4096)
 	const times = 3000
@@ -108,7 +108,7 @@ func TestNothingIsLostAfterASignal(t *testing.T) {
 		if i%2 == 1 {
 			typed = "typed ahead\n\x03"
 		}
-		if _, err := typist.Write([]byte(typed)); err != nil {
+		if _, err := input.Write([]byte(typed)); err != nil {
 			t.Fatal(err)
 		}
 		term.SetReadDeadline(time.Now().Add(10 * time.Second))

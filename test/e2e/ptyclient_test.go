@@ -52,7 +52,7 @@ func TestCrictlOnATerminal(t *testing.T) {
 	id, pod := k.pod()
 	cid := k.start(id, pod, k.shell("a", "exec sleep 600"))
 	term, out, wait := k.onTerminal("exec", "-it", cid, "/bin/sh")
-	typed := term.Typist(nil) // crictl makes its terminal raw: keys are characters
+	typed := term.InputWriter(nil) // crictl makes its terminal raw: keys are characters
 	send := func(text string) {
 		k.Helper()
 		_, err := typed.Write([]byte(text))
@@ -75,7 +75,7 @@ func TestCrictlOnATerminal(t *testing.T) {
 	ttyID := k.start(id, pod, ttyCfg)
 	k.logHas(pod, ttyCfg, "up")
 	term, out, wait = k.onTerminal("attach", "-it", ttyID)
-	typed = term.Typist(nil)
+	typed = term.InputWriter(nil)
 	send("hello\n")
 	out.wait(k, "got hello")
 	wait()

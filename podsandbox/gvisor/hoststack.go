@@ -10,11 +10,11 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// deafTable is the nftables table, in the pod's network namespace, that keeps the
+// dropTable is the nftables table, in the pod's network namespace, that keeps the
 // host's stack from hearing what is meant for the sandbox.
-const deafTable = "cri-sandbox"
+const dropTable = "cri-sandbox"
 
-// deafen makes the host's stack in the calling thread's network namespace deaf on
+// silenceHost makes the host's stack in the calling thread's network namespace deaf on
 // the links. Both stacks have the pod's addresses, and without this the host's
 // would answer, too: it refuses connections that the sandbox accepts.
 //
@@ -23,7 +23,7 @@ const deafTable = "cri-sandbox"
 // CHECK finds what it expects, and DEL removes the rules it made for them, with
 // nothing to save or to restore. Where the kernel lacks the hook, the addresses
 // are taken off the link; then CHECK fails, and DEL may leave rules behind.
-func (e *Engine) deafen(links []packetLink) error {
+func (e *Engine) silenceHost(links []packetLink) error {
 	if len(links) == 0 {
 		return nil
 	}
@@ -35,7 +35,7 @@ func (e *Engine) deafen(links []packetLink) error {
 		!errors.Is(err, syscall.EPROTONOSUPPORT) && !errors.Is(err, syscall.EAFNOSUPPORT) {
 		return fmt.Errorf("silence host stack: %w", err)
 	}
-	e.deafOnce.Do(func() {
+	e.noHookOnce.Do(func() {
 		e.log.Warn("kernel has no nftables netdev hook (CONFIG_NF_TABLES_NETDEV): addresses are taken off the pods' links instead; CNI CHECK will fail", "error", err)
 	})
 	for _, l := range links {
@@ -51,7 +51,7 @@ func dropIngress(links []packetLink) error {
 	if err != nil {
 		return err
 	}
-	table := conn.AddTable(&nftables.Table{Family: nftables.TableFamilyNetdev, Name: deafTable})
+	table := conn.AddTable(&nftables.Table{Family: nftables.TableFamilyNetdev, Name: dropTable})
 	drop := nftables.ChainPolicyDrop
 	for _, l := range links {
 		conn.AddChain(&nftables.Chain{

@@ -13,7 +13,7 @@ import (
 	"github.com/cri-sandbox/cri-sandbox/internal/crashpoint"
 )
 
-// keeper keeps the standard descriptors of a sandbox's containers open as long
+// fdStore keeps the standard descriptors of a sandbox's containers open as long
 // as the sandbox process lives, whoever else dies. The kernel frees a FIFO with
 // its last descriptor: when a container ends while no daemon runs, what it
 // printed last would be lost. A terminal hangs up with its master side, which no
@@ -27,11 +27,11 @@ import (
 // A sandbox process that has been taken over does know of them. It can fill the
 // queue, steal from it, put anything into it and change how the sockets behave.
 // So nothing here blocks if the kernel has a way not to, a turn around the queue is
-// bounded, and what is not a message of this file is dropped (see keepermsg.go). The
+// bounded, and what is not a message of this file is dropped (see fdstoremsg.go). The
 // kernel has not always a way: it waits for whoever receives into memory that does
 // not come, or for a file system when a file of it is closed. An operation that
-// takes too long is therefore left alone, and is the keeper's last one.
-type keeper struct {
+// takes too long is therefore left alone, and is the store's last one.
+type fdStore struct {
 	in   *os.File // messages are sent on this end
 	hold *os.File // and stay in the queue of this one
 
@@ -39,50 +39,50 @@ type keeper struct {
 	lost     chan struct{} // closed when one did not end in time
 }
 
-// keeperPatience is how long one operation may take. They take microseconds.
-const keeperPatience = 2 * time.Second
+// fdStorePatience is how long one operation may take. They take microseconds.
+const fdStorePatience = 2 * time.Second
 
 // maxTurn is how many messages are looked at in one turn. The kernel's default
 // buffer holds about 280.
 const maxTurn = 4096
 
-// keeperFDs are the numbers of both ends in the sandbox process: the first that
+// fdStoreFDs are the numbers of both ends in the sandbox process: the first that
 // are donated.
-var keeperFDs = [2]int{3, 4}
+var fdStoreFDs = [2]int{3, 4}
 
-func newKeeper() (*keeper, error) {
+func newFDStore() (*fdStore, error) {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
 		return nil, fmt.Errorf("create socket pair: %w", err)
 	}
-	return keeperOf(os.NewFile(uintptr(fds[0]), "keeper"), os.NewFile(uintptr(fds[1]), "keeper")), nil
+	return fdStoreOf(os.NewFile(uintptr(fds[0]), "fd store"), os.NewFile(uintptr(fds[1]), "fd store")), nil
 }
 
-func keeperOf(in, hold *os.File) *keeper {
-	return &keeper{in: in, hold: hold, turnLock: make(chan struct{}, 1), lost: make(chan struct{})}
+func fdStoreOf(in, hold *os.File) *fdStore {
+	return &fdStore{in: in, hold: hold, turnLock: make(chan struct{}, 1), lost: make(chan struct{})}
 }
 
-// adoptKeeper takes the ends from a sandbox process. One of an older daemon has
+// adoptFDStore takes the ends from a sandbox process. One of an older daemon has
 // none: the error is errdefs.ErrNotFound then.
-func adoptKeeper(p *process) (*keeper, error) {
+func adoptFDStore(p *process) (*fdStore, error) {
 	var ends [2]*os.File
-	for i, n := range keeperFDs {
+	for i, n := range fdStoreFDs {
 		fd, err := p.takeFD(n)
 		if err != nil {
 			go closeAll(ends[:])
 			return nil, err
 		}
-		ends[i] = os.NewFile(uintptr(fd), "keeper")
-		if !isKeeperSocket(fd) {
+		ends[i] = os.NewFile(uintptr(fd), "fd store")
+		if !isFDStoreSocket(fd) {
 			go closeAll(ends[:]) // of a file that is not known, and may block
-			return nil, fmt.Errorf("descriptor %d of process %d is no keeper's: %w", n, p.pid, errdefs.ErrNotFound)
+			return nil, fmt.Errorf("descriptor %d of process %d is no fd store's: %w", n, p.pid, errdefs.ErrNotFound)
 		}
 	}
-	return keeperOf(ends[0], ends[1]), nil
+	return fdStoreOf(ends[0], ends[1]), nil
 }
 
-// isKeeperSocket keeps what the daemon sends on this node.
-func isKeeperSocket(fd int) bool {
+// isFDStoreSocket keeps what the daemon sends on this node.
+func isFDStoreSocket(fd int) bool {
 	kind, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE)
 	if err != nil || kind != unix.SOCK_SEQPACKET {
 		return false
@@ -92,21 +92,21 @@ func isKeeperSocket(fd int) bool {
 }
 
 // donate gives both ends to the child. It must be the first donation.
-func (k *keeper) donate(d *donation) { d.files = append(d.files, k.in, k.hold) }
+func (k *fdStore) donate(d *donation) { d.files = append(d.files, k.in, k.hold) }
 
 // do runs one operation at a time and bounds how long its caller waits.
-func (k *keeper) do(operation func() error) error {
-	patience := time.NewTimer(keeperPatience)
+func (k *fdStore) do(operation func() error) error {
+	patience := time.NewTimer(fdStorePatience)
 	defer patience.Stop()
 	select {
 	case <-k.lost:
-		return errKeeperLost
+		return errFDStoreLost
 	default:
 	}
 	select {
 	case k.turnLock <- struct{}{}:
 	case <-k.lost:
-		return errKeeperLost
+		return errFDStoreLost
 	}
 	done := make(chan error, 1)
 	go func() {
@@ -118,14 +118,14 @@ func (k *keeper) do(operation func() error) error {
 		return err
 	case <-patience.C:
 		close(k.lost) // this caller alone has the lock
-		return errKeeperLost
+		return errFDStoreLost
 	}
 }
 
-var errKeeperLost = fmt.Errorf("what the sandbox process holds cannot be reached: %w", errdefs.ErrUnavailable)
+var errFDStoreLost = fmt.Errorf("what the sandbox process holds cannot be reached: %w", errdefs.ErrUnavailable)
 
 // keep holds descriptors under a name until drop, or the end of the sandbox.
-func (k *keeper) keep(name string, files []*os.File) error {
+func (k *fdStore) keep(name string, files []*os.File) error {
 	fds, err := copyFDs(files) // the operation may outlive this call
 	if err != nil {
 		return err
@@ -133,18 +133,18 @@ func (k *keeper) keep(name string, files []*os.File) error {
 	return k.do(func() error {
 		defer fds.close()
 		crashpoint.Here("before descriptors are kept")
-		return k.send(keeperMessage{name: name, fds: fds})
+		return k.send(fdStoreMessage{name: name, fds: fds})
 	})
 }
 
 // drop lets go of the descriptors whose names match.
-func (k *keeper) drop(match func(name string) bool) error {
+func (k *fdStore) drop(match func(name string) bool) error {
 	return k.turn(func(name string, _ []int) bool { return !match(name) })
 }
 
 // find returns another descriptor of the file that is kept under a name, or
 // errdefs.ErrNotFound.
-func (k *keeper) find(name string) (*os.File, error) {
+func (k *fdStore) find(name string) (*os.File, error) {
 	found := make(chan *os.File, 1)
 	err := k.turn(func(n string, fds []int) bool {
 		if n == name && len(fds) > 0 && len(found) == 0 {
@@ -157,7 +157,7 @@ func (k *keeper) find(name string) (*os.File, error) {
 	select {
 	case f := <-found:
 		if err != nil {
-			go f.Close() // may block; see keeper
+			go f.Close() // may block; see fdStore
 			return nil, err
 		}
 		return f, nil
@@ -173,10 +173,10 @@ func (k *keeper) find(name string) (*os.File, error) {
 // message is sent again before it is taken out, so that a daemon killed in
 // between leaves one too many, never one too few. A mark says where the turn
 // ends; one that an earlier daemon left is taken out.
-func (k *keeper) turn(keep func(name string, fds []int) bool) error {
+func (k *fdStore) turn(keep func(name string, fds []int) bool) error {
 	return k.do(func() error {
 		mark := markPrefix + rand.Text()
-		if err := k.send(keeperMessage{name: mark}); err != nil {
+		if err := k.send(fdStoreMessage{name: mark}); err != nil {
 			return err
 		}
 		for range maxTurn {
@@ -206,7 +206,7 @@ func (k *keeper) turn(keep func(name string, fds []int) bool) error {
 }
 
 // send puts a message at the end of the queue, unless that is full.
-func (k *keeper) send(m keeperMessage) error {
+func (k *fdStore) send(m fdStoreMessage) error {
 	var rights []byte
 	if len(m.fds) > 0 {
 		rights = unix.UnixRights(m.fds...)
@@ -222,8 +222,8 @@ func (k *keeper) send(m keeperMessage) error {
 
 // receive returns the message at the head of the queue. The caller closes its
 // descriptors, also if it is not valid.
-func (k *keeper) receive(flags int) (m keeperMessage, err error) {
-	text, oob := make([]byte, maxKeeperName), make([]byte, maxKeeperControl)
+func (k *fdStore) receive(flags int) (m fdStoreMessage, err error) {
+	text, oob := make([]byte, maxFDStoreName), make([]byte, maxFDStoreControl)
 	var n, oobn, got int
 	err = control(k.hold, func(sock int) error {
 		n, oobn, got, _, err = unix.Recvmsg(sock, text, oob, flags|unix.MSG_CMSG_CLOEXEC|unix.MSG_DONTWAIT)
@@ -232,18 +232,18 @@ func (k *keeper) receive(flags int) (m keeperMessage, err error) {
 	if err != nil {
 		return m, fmt.Errorf("%w: %w", err, errdefs.ErrUnavailable)
 	}
-	m = parseKeeperMessage(text[:n], oob[:oobn])
+	m = parseFDStoreMessage(text[:n], oob[:oobn])
 	if got&unix.MSG_CTRUNC != 0 {
 		// The buffer takes all that can be sent: this daemon may not open more.
 		closeFDs(m.fds)
-		return keeperMessage{}, fmt.Errorf("%w: %w", unix.EMFILE, errdefs.ErrResourceExhausted)
+		return fdStoreMessage{}, fmt.Errorf("%w: %w", unix.EMFILE, errdefs.ErrResourceExhausted)
 	}
 	m.foreign = m.foreign || got&unix.MSG_TRUNC != 0
 	return m, nil
 }
 
 // close lets go of this daemon's copies; the sandbox process has its own.
-func (k *keeper) close() {
+func (k *fdStore) close() {
 	closing := func() { k.in.Close(); k.hold.Close() }
 	if err := k.do(func() error { closing(); return nil }); err != nil {
 		go closing() // waits for what the lost operation still does with them

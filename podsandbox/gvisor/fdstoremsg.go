@@ -7,9 +7,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// keeperMessage is what one message in a keeper's queue says. All of it comes from
+// fdStoreMessage is what one message in the queue of an fd store says. All of it comes from
 // a socket that the sandbox process can write to.
-type keeperMessage struct {
+type fdStoreMessage struct {
 	name    string
 	fds     []int
 	foreign bool // in a form that no daemon sends
@@ -19,19 +19,19 @@ const (
 	// markPrefix begins the names of the messages that say where a turn began. No
 	// id has it.
 	markPrefix = "\x00"
-	// maxKeeperName is the longest: the id of a container and a name.
-	maxKeeperName = 256
-	// maxKeeperFiles are what a container prints to.
-	maxKeeperFiles = 2
-	// maxKeeperControl holds all that the kernel lets anybody send beside a
+	// maxFDStoreName is the longest: the id of a container and a name.
+	maxFDStoreName = 256
+	// maxFDStoreFiles are what a container prints to.
+	maxFDStoreFiles = 2
+	// maxFDStoreControl holds all that the kernel lets anybody send beside a
 	// message: 253 descriptors, and what a socket can be told to add.
-	maxKeeperControl = 8 << 10
+	maxFDStoreControl = 8 << 10
 )
 
 // valid reports whether a message can be one of a daemon's, with descriptors that
 // a daemon may use: it can be sent again, and given out.
-func (m keeperMessage) valid() bool {
-	if m.foreign || m.name == "" || strings.HasPrefix(m.name, markPrefix) || len(m.fds) == 0 || len(m.fds) > maxKeeperFiles {
+func (m fdStoreMessage) valid() bool {
+	if m.foreign || m.name == "" || strings.HasPrefix(m.name, markPrefix) || len(m.fds) == 0 || len(m.fds) > maxFDStoreFiles {
 		return false
 	}
 	for _, r := range m.name {
@@ -47,10 +47,10 @@ func (m keeperMessage) valid() bool {
 	return true
 }
 
-// parseKeeperMessage never fails: every descriptor that came has to be found, as
+// parseFDStoreMessage never fails: every descriptor that came has to be found, as
 // it is this daemon's now and has to be closed.
-func parseKeeperMessage(text, control []byte) keeperMessage {
-	m := keeperMessage{name: string(text)}
+func parseFDStoreMessage(text, control []byte) fdStoreMessage {
+	m := fdStoreMessage{name: string(text)}
 	messages, _ := unix.ParseSocketControlMessage(control)
 	for _, c := range messages {
 		switch {

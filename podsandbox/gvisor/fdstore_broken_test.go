@@ -14,12 +14,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// These tests do to a keeper what a sandbox process can do that has been taken
+// These tests do to an fd store what a sandbox process can do that has been taken
 // over, with its own copies of both ends.
 
-func testKeeper(t *testing.T) (k *keeper, in, hold int) {
+func testFDStore(t *testing.T) (k *fdStore, in, hold int) {
 	t.Helper()
-	k, err := newKeeper()
+	k, err := newFDStore()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -36,8 +36,8 @@ func testKeeper(t *testing.T) (k *keeper, in, hold int) {
 	return k, ends[0], ends[1]
 }
 
-// allReturn calls everything that a keeper has and wants an error of each call.
-func allReturn(t *testing.T, k *keeper, want error) {
+// allReturn calls everything that a store has and wants an error of each call.
+func allReturn(t *testing.T, k *fdStore, want error) {
 	t.Helper()
 	_, f := fifoWith(t, "x")
 	defer f.Close()
@@ -60,7 +60,7 @@ func allReturn(t *testing.T, k *keeper, want error) {
 }
 
 func TestAFullKeeperHoldsNobodyUp(t *testing.T) {
-	k, in, hold := testKeeper(t)
+	k, in, hold := testFDStore(t)
 	for n := 0; ; n++ {
 		if err := unix.Sendmsg(in, []byte("junk"), nil, nil, unix.MSG_DONTWAIT); errors.Is(err, unix.EAGAIN) {
 			break
@@ -83,7 +83,7 @@ func TestAKeeperThatIsShutHoldsNobodyUp(t *testing.T) {
 		"its receiving end": func(_, hold int) error { return unix.Shutdown(hold, unix.SHUT_RDWR) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			k, in, hold := testKeeper(t)
+			k, in, hold := testFDStore(t)
 			if err := shut(in, hold); err != nil {
 				t.Fatal(err)
 			}
@@ -95,7 +95,7 @@ func TestAKeeperThatIsShutHoldsNobodyUp(t *testing.T) {
 // A turn that finds no mark, because each is stolen and the queue is filled again,
 // ends.
 func TestATurnOfTheKeeperIsBounded(t *testing.T) {
-	k, in, hold := testKeeper(t)
+	k, in, hold := testFDStore(t)
 	_, f := fifoWith(t, "x")
 	if err := k.keep("c", []*os.File{f}); err != nil {
 		t.Fatal(err)
@@ -117,7 +117,7 @@ func TestATurnOfTheKeeperIsBounded(t *testing.T) {
 	go func() { done <- k.turn(steal) }()
 	select {
 	case err := <-done:
-		if !errdefs.IsUnavailable(err) || errors.Is(err, errKeeperLost) || looks > maxTurn {
+		if !errdefs.IsUnavailable(err) || errors.Is(err, errFDStoreLost) || looks > maxTurn {
 			t.Errorf("%v after %d messages", err, looks)
 		}
 	case <-time.After(30 * time.Second):
@@ -128,7 +128,7 @@ func TestATurnOfTheKeeperIsBounded(t *testing.T) {
 // What no daemon sends is dropped, is never given out, and leaves no descriptor;
 // what one sent stays.
 func TestTheKeeperDropsWhatIsNotItsOwn(t *testing.T) {
-	k, in, hold := testKeeper(t)
+	k, in, hold := testFDStore(t)
 	path, kept := fifoWith(t, "words")
 	if err := k.keep("mine/input", []*os.File{kept}); err != nil {
 		t.Fatal(err)
@@ -159,7 +159,7 @@ func TestTheKeeperDropsWhatIsNotItsOwn(t *testing.T) {
 	junk := map[string][]int{
 		"regular": {int(regular.Fd())}, "directory": {dirFD(t, dir)}, "socket": {int(socket.Fd())}, "path": {pathOnly}, "zero": {int(zero.Fd())},
 		"slave": {int(slave.Fd())}, "both": {fifo, int(regular.Fd())}, "three": {fifo, fifo, fifo}, "many": many, "none": nil, "": {fifo},
-		"with\nline": {fifo}, "with space": {fifo}, "ünicode": {fifo}, markPrefix + "mark": {fifo}, strings.Repeat("x", maxKeeperName+1): {fifo},
+		"with\nline": {fifo}, "with space": {fifo}, "ünicode": {fifo}, markPrefix + "mark": {fifo}, strings.Repeat("x", maxFDStoreName+1): {fifo},
 	}
 	if err := unix.SetsockoptInt(hold, unix.SOL_SOCKET, unix.SO_PASSCRED, 1); err != nil {
 		t.Fatal(err)
@@ -200,7 +200,7 @@ func TestTheKeeperDropsWhatIsNotItsOwn(t *testing.T) {
 
 // With this option the kernel adds a descriptor to each message.
 func TestTheKeeperClosesPidfdsOfTheSender(t *testing.T) {
-	k, _, hold := testKeeper(t)
+	k, _, hold := testFDStore(t)
 	const passPidfd = 76 // SO_PASSPIDFD
 	if err := unix.SetsockoptInt(hold, unix.SOL_SOCKET, passPidfd, 1); err != nil {
 		t.Skip("needs Linux 6.5: ", err)
@@ -217,7 +217,7 @@ func TestTheKeeperClosesPidfdsOfTheSender(t *testing.T) {
 // The kernel holds the lock of a queue while somebody receives into memory that
 // does not come; not to wait for messages is no help then.
 func TestAKeeperThatCannotBeReachedHoldsNobodyUp(t *testing.T) {
-	k, _, hold := testKeeper(t)
+	k, _, hold := testFDStore(t)
 	memory, release := memoryThatDoesNotCome(t)
 	_, f := fifoWith(t, "x")
 	defer f.Close()
@@ -240,7 +240,7 @@ func TestAKeeperThatCannotBeReachedHoldsNobodyUp(t *testing.T) {
 	case <-time.After(30 * time.Second):
 		t.Error("drop hangs")
 	}
-	allReturn(t, k, errKeeperLost)
+	allReturn(t, k, errFDStoreLost)
 	closed := make(chan struct{})
 	go func() { defer close(closed); k.close() }()
 	select {
@@ -254,7 +254,7 @@ func TestAKeeperThatCannotBeReachedHoldsNobodyUp(t *testing.T) {
 
 // Without a free descriptor nothing that is kept is lost.
 func TestTheKeeperLosesNothingWithoutDescriptors(t *testing.T) {
-	k, _, _ := testKeeper(t)
+	k, _, _ := testFDStore(t)
 	path, f := fifoWith(t, "words")
 	if err := k.keep("c", []*os.File{f}); err != nil {
 		t.Fatal(err)

@@ -74,11 +74,11 @@ func TestEssence(t *testing.T) {
 		"a panic: in the middle of a line\n":                                                                                  "a panic: in the middle of a line",
 		"panic: " + strings.Repeat("x", 5000) + " at the end":                                                                 "panic: xxx…",
 	} {
-		got := essence([]byte(text), maxWords)
+		got := essence([]byte(text), maxPanicQuote)
 		begin, whole := strings.CutSuffix(want, "…")
 		end, tail := strings.CutPrefix(want, "…")
 		switch {
-		case whole && strings.HasPrefix(got, begin), tail && strings.HasSuffix(got, end) && len(got) <= maxWords:
+		case whole && strings.HasPrefix(got, begin), tail && strings.HasSuffix(got, end) && len(got) <= maxPanicQuote:
 		case got != want:
 			t.Errorf("%.60q becomes %q, want %q", text, got, want)
 		}
@@ -89,8 +89,8 @@ func FuzzEssence(f *testing.F) {
 	f.Add([]byte("panic: oops\n\ngoroutine 1 [running]:\nmain.f(0x1)\n\tmain.go:7 +0x1\n"))
 	f.Add([]byte("fatal error: \xff\n\n(((\n\t\n)))\n\tx\n"))
 	f.Fuzz(func(t *testing.T, text []byte) {
-		got := quoted(essence(text, maxWords), maxWords)
-		if len(got) > maxWords {
+		got := quoted(essence(text, maxPanicQuote), maxPanicQuote)
+		if len(got) > maxPanicQuote {
 			t.Errorf("%d bytes", len(got))
 		}
 		for _, r := range got {

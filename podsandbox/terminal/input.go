@@ -8,40 +8,40 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Typist is one who types on a terminal. It is for one goroutine; a terminal may
-// have several.
-type Typist struct {
+// InputWriter writes to the input of a terminal what is typed there. It is for one
+// goroutine; a terminal may have several.
+type InputWriter struct {
 	terminal *Terminal
 	signal   func(unix.Signal)
 	quoted   bool // the next character stands for itself
 }
 
-// Typist returns a writer of input. It calls signal for each character that the
+// InputWriter returns a writer of input. It calls signal for each character that the
 // terminal, as its programs have set it, turns into a signal for the foreground
 // process group, after the terminal has got the character.
-func (t *Terminal) Typist(signal func(unix.Signal)) *Typist {
-	return &Typist{terminal: t, signal: signal}
+func (t *Terminal) InputWriter(signal func(unix.Signal)) *InputWriter {
+	return &InputWriter{terminal: t, signal: signal}
 }
 
 // Write implements io.Writer. It blocks while the terminal's input is full.
-func (y *Typist) Write(b []byte) (int, error) {
+func (w *InputWriter) Write(b []byte) (int, error) {
 	written := 0
 	for written < len(b) {
-		mode, err := y.terminal.mode()
+		mode, err := w.terminal.mode()
 		if err != nil {
 			return written, err
 		}
-		end, sig := y.next(b[written:], mode)
-		n, err := y.terminal.master.Write(b[written : written+end])
+		end, sig := w.next(b[written:], mode)
+		n, err := w.terminal.master.Write(b[written : written+end])
 		written += n
 		if err != nil {
 			return written, fmt.Errorf("write to terminal: %w", err)
 		}
 		if sig != 0 {
 			if mode.flushes {
-				y.terminal.settle()
+				w.terminal.settle()
 			}
-			y.signal(sig)
+			w.signal(sig)
 		}
 	}
 	return written, nil
@@ -49,14 +49,14 @@ func (y *Typist) Write(b []byte) (int, error) {
 
 // next returns how many bytes there are up to and with the first that means a
 // signal, and that signal; all of them and 0 where none does.
-func (y *Typist) next(b []byte, m mode) (int, unix.Signal) {
+func (w *InputWriter) next(b []byte, m mode) (int, unix.Signal) {
 	for i, c := range b {
-		if y.quoted {
-			y.quoted = false
+		if w.quoted {
+			w.quoted = false
 			continue
 		}
 		if c == m.quote && c != disabled {
-			y.quoted = true
+			w.quoted = true
 			continue
 		}
 		if sig := m.signals[c]; sig != 0 && c != disabled {

@@ -48,7 +48,7 @@ func inFIFO(t *testing.T, path string) string {
 }
 
 func TestTheKeeperHoldsWhatNobodyElseHolds(t *testing.T) {
-	k, err := newKeeper()
+	k, err := newFDStore()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,7 +79,7 @@ func TestTheKeeperHoldsWhatNobodyElseHolds(t *testing.T) {
 }
 
 func TestTheKeeperDropsARepeatedContainer(t *testing.T) {
-	k, err := newKeeper()
+	k, err := newFDStore()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -100,7 +100,7 @@ func TestTheKeeperDropsARepeatedContainer(t *testing.T) {
 }
 
 func TestTheKeeperGivesBackWhatItHolds(t *testing.T) {
-	k, err := newKeeper()
+	k, err := newFDStore()
 	if err != nil {
 		t.Fatal(err)
 	}
