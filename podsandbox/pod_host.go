@@ -3,11 +3,14 @@ package podsandbox
 import (
 	"context"
 	"fmt"
+	"os"
 
 	"github.com/containerd/errdefs"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/cri-sandbox/cri-sandbox/internal/crashpoint"
 	"github.com/cri-sandbox/cri-sandbox/network"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/cgroup"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/layout"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/resources"
@@ -35,26 +38,98 @@ func (h *podHost) engineOf(p *state.Pod) (engine.Engine, error) {
 	return e, nil
 }
 
-// engineConfig is what the engine is told of a pod. It is derived from the record each
-// time, so that a restarted daemon tells it the same.
-func (h *podHost) engineConfig(p *state.Pod) (engine.Config, error) {
-	hostname, err := podHostname(p)
+// makeGroup makes the pod's cgroup. Its parent is noted first, for when the record is
+// lost.
+func (h *podHost) makeGroup(p *state.Pod) error {
+	parent := p.Config().GetLinux().GetCgroupParent()
+	if err := os.WriteFile(h.paths.Cgroup(p.ID()), []byte(parent), 0o600); err != nil {
+		return fmt.Errorf("note the cgroup's parent: %w", err)
+	}
+	crashpoint.Here("after cgroup note")
+	g, err := cgroup.Create(parent, p.ID(), cgroup.Limits{})
 	if err != nil {
-		return engine.Config{}, err
+		return fmt.Errorf("make cgroup: %w", err)
 	}
-	cfg := engine.Config{
-		ID: p.ID(), Dir: h.paths.Engine(p.ID()), Hostname: hostname, NetNS: p.NetNS,
-		Sysctls: p.Config().GetLinux().GetSysctls(), OOMScoreAdj: new(resources.SandboxOOMScore), IDs: p.IDs(),
+	g.SetOwner(h.paths.CgroupOwner())
+	p.SetGroup(g)
+	if err := h.resources.Fit(p); err != nil { // by what is above it, too
+		return fmt.Errorf("make cgroup: %w", err)
 	}
-	if g := p.Group(); g != nil {
-		cfg.CgroupPaths = g.Paths()
-		memory, quota, period, err := g.EffectiveLimits()
-		if err != nil {
-			return engine.Config{}, fmt.Errorf("read the pod's limits: %w", err)
+	return nil
+}
+
+// makeNamespace makes and pins the pod's network namespace, if it has one.
+func (h *podHost) makeNamespace(p *state.Pod) error {
+	if p.NetNS == "" {
+		return nil
+	}
+	if err := network.CreateNamespace(p.NetNS); err != nil {
+		return fmt.Errorf("make network namespace: %w", err)
+	}
+	return nil
+}
+
+// bootAndConnect runs CNI ADD and the boot side by side: the sandbox looks at
+// its interfaces only in StartRoot.
+func (h *podHost) bootAndConnect(ctx context.Context, p *state.Pod) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return h.connect(ctx, p) })
+	g.Go(func() error { return h.boot(ctx, p) })
+	return g.Wait()
+}
+
+// connect attaches the pod to its network and records its addresses.
+func (h *podHost) connect(ctx context.Context, p *state.Pod) error {
+	ctx, cancel := context.WithTimeout(ctx, h.timeouts.Network)
+	defer cancel()
+	np := networkPod(p)
+	var err error
+	np.IngressBandwidth, np.EgressBandwidth, err = network.ParseBandwidth(np.Annotations)
+	if err != nil {
+		return err
+	}
+	res, err := h.networkOf(p).Attach(ctx, np)
+	if err != nil {
+		return fmt.Errorf("attach network: %w", err)
+	}
+	return p.Update(func(st *record.PodStatus) error {
+		st.IPs = res.IPs
+		return nil
+	})
+}
+
+// networkOf chooses the pod's network.
+func (h *podHost) networkOf(p *state.Pod) network.Network {
+	if p.HostNetwork() {
+		return h.node
+	}
+	return h.cni
+}
+
+// networkPod is what the network is told of a pod. It is derived from the record each
+// time, so that a restarted daemon tells it the same.
+func networkPod(p *state.Pod) network.Pod {
+	cfg := p.Config()
+	md := cfg.GetMetadata()
+	np := network.Pod{
+		ID: p.ID(), Namespace: md.GetNamespace(), Name: md.GetName(), UID: md.GetUid(),
+		NetNS:       p.NetNS,
+		Annotations: cfg.GetAnnotations(),
+		CgroupPath:  cfg.GetLinux().GetCgroupParent(),
+	}
+	for _, pm := range cfg.GetPortMappings() {
+		if pm.GetHostPort() == 0 {
+			continue // only declared, as the kubelet does for ports without a host port
 		}
-		cfg.MemoryLimit, cfg.CPUQuota, cfg.CPUPeriod = memory, quota, int64(period)
+		np.PortMappings = append(np.PortMappings, network.PortMapping{
+			Protocol:      pm.GetProtocol().String(),
+			ContainerPort: pm.GetContainerPort(), HostPort: pm.GetHostPort(), HostIP: pm.GetHostIp(),
+		})
 	}
-	return cfg, nil
+	if dns := cfg.GetDnsConfig(); dns != nil {
+		np.DNS = network.DNSConfig{Servers: dns.GetServers(), Searches: dns.GetSearches(), Options: dns.GetOptions()}
+	}
+	return np
 }
 
 // boot starts the pod's sandbox and records which process it is.
@@ -83,23 +158,24 @@ func (h *podHost) boot(ctx context.Context, p *state.Pod) error {
 	})
 }
 
-// kill ends the sandbox process, and waits for that.
-func (h *podHost) kill(ctx context.Context, p *state.Pod) error {
-	if sb := p.Sandbox(); sb != nil {
-		return sb.Kill(ctx)
-	}
-	e, err := h.engineOf(p) // booted by an earlier daemon, or not at all
+// engineConfig is what the engine is told of a pod. It is derived from the record each
+// time, so that a restarted daemon tells it the same.
+func (h *podHost) engineConfig(p *state.Pod) (engine.Config, error) {
+	hostname, err := podHostname(p)
 	if err != nil {
-		return err
+		return engine.Config{}, err
 	}
-	return e.Reap(ctx, p.ID())
-}
-
-// bootAndConnect runs CNI ADD and the boot side by side: the sandbox looks at
-// its interfaces only in StartRoot.
-func (h *podHost) bootAndConnect(ctx context.Context, p *state.Pod) error {
-	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return h.connect(ctx, p) })
-	g.Go(func() error { return h.boot(ctx, p) })
-	return g.Wait()
+	cfg := engine.Config{
+		ID: p.ID(), Dir: h.paths.Engine(p.ID()), Hostname: hostname, NetNS: p.NetNS,
+		Sysctls: p.Config().GetLinux().GetSysctls(), OOMScoreAdj: new(resources.SandboxOOMScore), IDs: p.IDs(),
+	}
+	if g := p.Group(); g != nil {
+		cfg.CgroupPaths = g.Paths()
+		memory, quota, period, err := g.EffectiveLimits()
+		if err != nil {
+			return engine.Config{}, fmt.Errorf("read the pod's limits: %w", err)
+		}
+		cfg.MemoryLimit, cfg.CPUQuota, cfg.CPUPeriod = memory, quota, int64(period)
+	}
+	return cfg, nil
 }

@@ -3,6 +3,8 @@ package podsandbox_test
 import (
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -174,18 +176,20 @@ func TestRecoverWaitsForNoNetwork(t *testing.T) {
 		}
 		return nil
 	})
+	all, err := b.Client.Runtime.ListPodSandbox(b.ctx, &runtimeapi.ListPodSandboxRequest{})
+	b.must(err)
+	if len(all.Items) != 3 {
+		t.Errorf("%d pods are listed", len(all.Items)) // not the one that is being undone
+	}
 	cni.hangs.Store(false)
 	b.eventually("what was begun is finished", func() error {
-		all, err := b.Client.Runtime.ListPodSandbox(b.ctx, &runtimeapi.ListPodSandboxRequest{})
-		if err != nil {
-			return err
+		records, err := os.ReadDir(filepath.Join(b.Dir, "root", "pods"))
+		if err == nil && len(records) != 3 {
+			err = fmt.Errorf("there are %d pods", len(records))
 		}
-		if len(all.Items) != 3 {
-			return fmt.Errorf("there are %d pods", len(all.Items))
-		}
-		return nil
+		return err
 	})
-	_, err := b.Client.Runtime.RemovePodSandbox(b.ctx, &runtimeapi.RemovePodSandboxRequest{PodSandboxId: stops})
+	_, err = b.Client.Runtime.RemovePodSandbox(b.ctx, &runtimeapi.RemovePodSandboxRequest{PodSandboxId: stops})
 	b.must(err)
 }
 

@@ -5,12 +5,11 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/cri-sandbox/cri-sandbox/internal/background"
-	"github.com/cri-sandbox/cri-sandbox/podsandbox/state"
-
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
 
+	"github.com/cri-sandbox/cri-sandbox/internal/background"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/state"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/state/lifecycle"
 )
 

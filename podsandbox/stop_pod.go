@@ -53,23 +53,3 @@ func (m *Manager) stopPod(ctx context.Context, p *state.Pod) error {
 	}
 	return p.Transition(lifecycle.Released, nil)
 }
-
-// giveBack ends the sandbox and gives back the network, the namespace and the
-// cgroup. Each step is idempotent, and a failing one does not keep the others
-// from running. CNI DEL takes the longest and needs no dead sandbox.
-func (m *Manager) giveBack(ctx context.Context, p *state.Pod) error {
-	network := make(chan error, 1)
-	detach := func() { network <- m.host.disconnect(ctx, p) }
-	if m.opts.Plugins == nil {
-		go detach()
-	}
-	err := m.endSandbox(ctx, p)
-	if m.opts.Plugins != nil {
-		m.opts.Plugins.PodStopped(ctx, p) // while its network is there
-		go detach()
-	}
-	if err == nil {
-		err = m.host.removeGroup(ctx, p)
-	}
-	return errors.Join(err, <-network)
-}

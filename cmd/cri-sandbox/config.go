@@ -1,8 +1,6 @@
 package main
 
 import (
-	"github.com/cri-sandbox/cri-sandbox/podsandbox/layout"
-
 	"errors"
 	"fmt"
 	"io/fs"
@@ -18,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/cdi"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/layout"
 )
 
 const defaultConfigPath = "/etc/cri-sandbox/config.toml"

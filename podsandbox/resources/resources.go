@@ -6,10 +6,10 @@
 package resources
 
 import (
-	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
-
 	"sync"
 	"time"
+
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/cri-sandbox/cri-sandbox/internal/background"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"

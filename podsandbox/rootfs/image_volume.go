@@ -1,9 +1,6 @@
 package rootfs
 
 import (
-	"github.com/cri-sandbox/cri-sandbox/podsandbox/layout"
-	"github.com/cri-sandbox/cri-sandbox/podsandbox/state"
-
 	"context"
 	"errors"
 	"fmt"
@@ -16,6 +13,8 @@ import (
 	crierrors "k8s.io/cri-api/pkg/errors"
 
 	"github.com/cri-sandbox/cri-sandbox/internal/crashpoint"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/layout"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/state"
 )
 
 // An image that a container mounts is mounted by the daemon, below the container's

@@ -1,8 +1,6 @@
 package rootfs
 
 import (
-	"github.com/cri-sandbox/cri-sandbox/podsandbox/state"
-
 	"fmt"
 	"math"
 	"os"
@@ -14,6 +12,7 @@ import (
 
 	"github.com/cri-sandbox/cri-sandbox/internal/hostplace"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/state"
 )
 
 // planMemory finds the mounts that are the pod's emptyDir volumes of medium Memory. The

@@ -1,8 +1,6 @@
 package rootfs
 
 import (
-	"github.com/cri-sandbox/cri-sandbox/podsandbox/state"
-
 	"cmp"
 	"fmt"
 	"os"
@@ -19,6 +17,7 @@ import (
 	"github.com/cri-sandbox/cri-sandbox/internal/inroot"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/spec"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/state"
 )
 
 // maxImageVolumes is how many volumes an image may declare: each may take a

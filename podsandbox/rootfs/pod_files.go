@@ -1,8 +1,6 @@
 package rootfs
 
 import (
-	"github.com/cri-sandbox/cri-sandbox/podsandbox/state"
-
 	"errors"
 	"fmt"
 	"os"
@@ -10,6 +8,7 @@ import (
 	"github.com/cri-sandbox/cri-sandbox/internal/crashpoint"
 	"github.com/cri-sandbox/cri-sandbox/internal/regular"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/spec"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/state"
 )
 
 // What the containers of a pod see in /etc is written once, by the daemon, and read

@@ -11,11 +11,10 @@ import (
 	"fmt"
 	"os"
 
-	"github.com/cri-sandbox/cri-sandbox/internal/crashpoint"
-	"github.com/cri-sandbox/cri-sandbox/podsandbox/state"
-
 	"github.com/cri-sandbox/cri-sandbox/image"
+	"github.com/cri-sandbox/cri-sandbox/internal/crashpoint"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/layout"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/state"
 )
 
 // Options say where what containers write to their root file systems goes. The zero

@@ -41,13 +41,14 @@ func (r *Registry) ContainerStatus(id string) (*runtimeapi.ContainerStatus, erro
 	return containerStatus(c), nil
 }
 
-// ListPods reports the pods that fit the filter, oldest first.
+// ListPods reports the pods that fit the filter, oldest first. One that was never ready
+// and is being undone is none: nobody was told of it, nor is of its end.
 func (r *Registry) ListPods(f *runtimeapi.PodSandboxFilter) []*runtimeapi.PodSandbox {
 	var out []*runtimeapi.PodSandbox
 	for _, p := range r.Pods() {
 		st := p.Status()
 		state := podState(st.Phase)
-		if Hidden(st.Phase) || !strings.HasPrefix(p.ID(), f.GetId()) ||
+		if Hidden(st.Phase) || st.Abandoned || !strings.HasPrefix(p.ID(), f.GetId()) ||
 			f.GetState() != nil && f.GetState().GetState() != state ||
 			!Selects(f.GetLabelSelector(), p.Config().GetLabels()) {
 			continue

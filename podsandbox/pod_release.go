@@ -6,53 +6,31 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/containerd/errdefs"
 	"k8s.io/klog/v2"
 
-	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
+	"github.com/cri-sandbox/cri-sandbox/network"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/state"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/state/lifecycle"
-	"github.com/cri-sandbox/cri-sandbox/podsandbox/state/record"
 )
 
-// watchSandbox takes note when the sandbox process ends.
-func (m *Manager) watchSandbox(p *state.Pod, sb engine.Sandbox) {
-	m.work.Go("watch the sandbox of pod "+p.ID(), func(life context.Context) {
-		select {
-		case <-life.Done():
-		case <-sb.Done():
-			m.sandboxDied(p)
-		}
-	})
-}
-
-// sandboxDied is the one path for the end of a sandbox process that nobody asked for.
-// The containers that run learn of it through their own waits.
-func (m *Manager) sandboxDied(p *state.Pod) {
-	message := "the sandbox process ended unexpectedly"
-	if killedForMemory(p, killsBefore(p)) {
-		message = "the kernel killed the sandbox process: the pod was out of memory"
+// giveBack ends the sandbox and gives back the network, the namespace and the
+// cgroup. Each step is idempotent, and a failing one does not keep the others
+// from running. CNI DEL takes the longest and needs no dead sandbox.
+func (m *Manager) giveBack(ctx context.Context, p *state.Pod) error {
+	network := make(chan error, 1)
+	detach := func() { network <- m.host.disconnect(ctx, p) }
+	if m.opts.Plugins == nil {
+		go detach()
 	}
-	err := p.ForceTransition(lifecycle.Died, func(st *record.PodStatus) { st.Message = message })
-	if errdefs.IsFailedPrecondition(err) && !errors.Is(err, record.ErrNotPersisted) {
-		return // a stop or an undo ended it, and tells itself
+	err := m.endSandbox(ctx, p)
+	if m.opts.Plugins != nil {
+		m.opts.Plugins.PodStopped(ctx, p) // while its network is there
+		go detach()
 	}
-	klog.InfoS("Sandbox process ended unexpectedly", "pod", p.ID(), "why", message)
-	if err != nil {
-		klog.ErrorS(err, "Failed to record the end of a sandbox; it will be tried again", "pod", p.ID())
-		m.work.Retry("record pod "+p.ID(), m.opts.Timeouts.Sandbox, func(context.Context) error { return p.Persist() })
+	if err == nil {
+		err = m.host.removeGroup(ctx, p)
 	}
-	m.endCreated(p)
-}
-
-// endCreated ends the containers of a dead pod that were never started: nobody
-// waits for them, and nobody can start them any more.
-func (m *Manager) endCreated(p *state.Pod) {
-	for _, c := range p.Containers() {
-		if c.Phase() == lifecycle.Created {
-			m.containerEnded(c, endedWithPod(c))
-		}
-	}
+	return errors.Join(err, <-network)
 }
 
 // endSandbox kills the sandbox and sees to it that every container's end is on
@@ -115,4 +93,54 @@ func (m *Manager) endMembers(ctx context.Context, p *state.Pod, streams bool, en
 			m.containerEnded(c, ended(c))
 		}
 	}
+}
+
+// kill ends the sandbox process, and waits for that.
+func (h *podHost) kill(ctx context.Context, p *state.Pod) error {
+	if sb := p.Sandbox(); sb != nil {
+		return sb.Kill(ctx)
+	}
+	e, err := h.engineOf(p) // booted by an earlier daemon, or not at all
+	if err != nil {
+		return err
+	}
+	return e.Reap(ctx, p.ID())
+}
+
+// disconnect gives back the pod's addresses, then its namespace. The network's
+// own cache knows what to undo, also when the namespace is gone.
+//
+// Only a pod that is not Ready on record gives back its addresses. Else a daemon
+// that is started before the sandbox is killed would adopt it without a network.
+// And the network's cache is on the same disk: an attachment that cannot be taken
+// off it would claim addresses that another pod has by the time of the next DEL,
+// and some plugins delete rules by address alone.
+func (h *podHost) disconnect(ctx context.Context, p *state.Pod) error {
+	if p.NetNS == "" {
+		return nil
+	}
+	if err := p.Persist(); err != nil {
+		return fmt.Errorf("detach network: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, h.timeouts.Network)
+	defer cancel()
+	if err := h.cni.Detach(ctx, networkPod(p)); err != nil {
+		return fmt.Errorf("detach network: %w", err)
+	}
+	if err := network.RemoveNamespace(p.NetNS); err != nil {
+		return fmt.Errorf("remove network namespace: %w", err)
+	}
+	return nil
+}
+
+func (h *podHost) removeGroup(ctx context.Context, p *state.Pod) error {
+	g := p.Group()
+	if g == nil {
+		return nil
+	}
+	if err := g.Delete(ctx); err != nil {
+		return fmt.Errorf("remove cgroup: %w", err)
+	}
+	p.SetGroup(nil)
+	return nil
 }
