@@ -82,7 +82,7 @@ const accessACL, defaultACL = "system.posix_acl_access", "system.posix_acl_defau
 
 var denying = acl(aclEntry{aclUser, 0, 1000}, aclEntry{aclOwnerGroup, 5, 0}, aclEntry{aclMask, 5, 0}, aclEntry{aclOther, 5, 0})
 
-func TestAVolumeWithADenyingACLIsRefused(t *testing.T) {
+func TestCreateRefusesAVolumeWithADenyingACL(t *testing.T) {
 	p := startPod(t)
 	journal := acl(aclEntry{aclOwnerGroup, 5, 0}, aclEntry{aclGroup, 5, 4}, aclEntry{aclMask, 5, 0}, aclEntry{aclOther, 5, 0})
 	for _, attribute := range []string{accessACL, defaultACL} {
@@ -108,7 +108,7 @@ func TestAVolumeWithADenyingACLIsRefused(t *testing.T) {
 }
 
 // What is documented of ACLs in a volume: nothing of them holds, and nobody sees them.
-func TestACLsInAVolumeDoNotHold(t *testing.T) {
+func TestMountIgnoresACLsInAVolume(t *testing.T) {
 	p := startPod(t)
 	vol := named(t, "denied")
 	given := filepath.Join(vol, "given")

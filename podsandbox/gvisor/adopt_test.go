@@ -22,7 +22,7 @@ func (p *pod) adopt() *pod {
 	return &pod{Sandbox: s.(*Sandbox), t: p.t, eng: e, ns: p.ns}
 }
 
-func TestAdoption(t *testing.T) {
+func TestAdopt(t *testing.T) {
 	old := startPod(t)
 	root := newRootfs(t)
 	c := old.start(shell(root, "trap 'exit 8' TERM; echo ready; while :; do sleep 0.1; done"))
@@ -57,7 +57,7 @@ func TestAdoption(t *testing.T) {
 	<-old.Done()
 }
 
-func TestStatsAfterAdoption(t *testing.T) {
+func TestStatsAfterAdopt(t *testing.T) {
 	old := startPod(t)
 	c := old.start(shell(newRootfs(t), "echo ready; sleep 1000"))
 	c.waitFor(t, "ready")
@@ -78,7 +78,7 @@ func TestStatsAfterAdoption(t *testing.T) {
 
 // A container that an earlier daemon created is created anew: its gofer went with
 // that daemon. That is so whether the sandbox knows it already or not.
-func TestStartOfWhatAnEarlierDaemonCreated(t *testing.T) {
+func TestStartAfterAdoptCreatesAnew(t *testing.T) {
 	for name, known := range map[string]bool{"unknown to the sandbox": false, "known to the sandbox": true} {
 		t.Run(name, func(t *testing.T) {
 			old := startPod(t)
@@ -110,7 +110,7 @@ func TestStartOfWhatAnEarlierDaemonCreated(t *testing.T) {
 	}
 }
 
-func TestAdoptionOfTheWrongProcess(t *testing.T) {
+func TestAdoptRefusesTheWrongProcess(t *testing.T) {
 	p := startPod(t)
 	other := bootPod(t, p.eng)
 	self, err := startTime(os.Getpid())

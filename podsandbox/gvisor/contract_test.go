@@ -87,7 +87,7 @@ func received() map[string]any {
 	}
 }
 
-func TestContract(t *testing.T) {
+func TestContractOfTheControlSocket(t *testing.T) {
 	all := sent()
 	for name, v := range received() {
 		all["result_"+name] = v

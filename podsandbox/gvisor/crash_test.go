@@ -12,7 +12,7 @@ import (
 
 // The error of a sandbox's death says what it panicked with and where, and nothing of
 // other containers that could not be started.
-func TestAPanicIsQuoted(t *testing.T) {
+func TestQuotePanicLogAfterAPanic(t *testing.T) {
 	p := startPod(t)
 	for range 3 {
 		spec := shell(newRootfs(t), "true")

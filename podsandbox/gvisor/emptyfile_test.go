@@ -10,7 +10,7 @@ import (
 )
 
 // What a gofer could write to is no file of another pod.
-func TestMaskedFilesAreThePodsOwn(t *testing.T) {
+func TestEmptyFileIsThePodsOwn(t *testing.T) {
 	e := newTestEngine(t)
 	root := newRootfs(t)
 	if err := os.WriteFile(filepath.Join(root, "etc/secret"), []byte("the secret"), 0o644); err != nil {

@@ -9,8 +9,8 @@ import (
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine/enginetest"
 )
 
-// TestEngineContract is the suite that the fake engine of other tests keeps, too.
-func TestEngineContract(t *testing.T) {
+// TestContractOfTheEngine is the suite that the fake engine of other tests keeps, too.
+func TestContractOfTheEngine(t *testing.T) {
 	needSandboxes(t)
 	root := newRootfs(t)
 	enginetest.Run(t, enginetest.Subject{

@@ -147,7 +147,7 @@ func TestExecIsKilledAsATree(t *testing.T) {
 
 // What is killed when an exec has ended before its pid was found is nothing, and
 // not all that has no parent.
-func TestKillOfAnUnknownTree(t *testing.T) {
+func TestKillTreeOfAnUnknownRoot(t *testing.T) {
 	p := startPod(t)
 	c := p.start(shell(newRootfs(t), "echo ready; sleep 1000"))
 	c.waitFor(t, "ready")
@@ -199,7 +199,7 @@ func TestExecIsKilledAfterAHang(t *testing.T) {
 }
 
 // An exec that the sandbox begins only after its caller has gone is killed.
-func TestLateExecIsKilled(t *testing.T) {
+func TestExecThatStartsLateIsKilled(t *testing.T) {
 	p := startPod(t)
 	c := p.start(shell(newRootfs(t), "echo ready; sleep 1000"))
 	c.waitFor(t, "ready")
@@ -228,7 +228,7 @@ func TestLateExecIsKilled(t *testing.T) {
 	})
 }
 
-func TestConcurrentExecs(t *testing.T) {
+func TestExecAtTheSameTime(t *testing.T) {
 	p := startPod(t)
 	c := p.start(shell(newRootfs(t), "echo ready; sleep 1000"))
 	c.waitFor(t, "ready")

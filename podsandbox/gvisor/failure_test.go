@@ -17,7 +17,7 @@ import (
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
 )
 
-func TestDeadSandbox(t *testing.T) {
+func TestSandboxThatIsDead(t *testing.T) {
 	p := startPod(t)
 	c := p.start(shell(newRootfs(t), "echo ready; sleep 1000"))
 	c.waitFor(t, "ready")
@@ -76,7 +76,7 @@ func TestDeadSandbox(t *testing.T) {
 	}
 }
 
-func TestHungSandbox(t *testing.T) {
+func TestSandboxThatHangs(t *testing.T) {
 	p := startPod(t)
 	c := p.start(shell(newRootfs(t), "echo ready; sleep 1000"))
 	created, _ := newContainer(t, shell(newRootfs(t), "true"))
@@ -175,7 +175,7 @@ func TestBootIsBounded(t *testing.T) {
 
 // A pod with all that it can have leaves no process, descriptor, goroutine's
 // thread in a cgroup, or file outside of its directory.
-func TestNothingIsLeft(t *testing.T) {
+func TestSandboxLeavesNothing(t *testing.T) {
 	e := newTestEngine(t)
 	root := newRootfs(t)
 	cgroups := newCgroups(t)
@@ -235,7 +235,7 @@ func TestNothingIsLeft(t *testing.T) {
 }
 
 // A descriptor that the daemon has inherited does not go on to its sandboxes.
-func TestInheritedDescriptorsStay(t *testing.T) {
+func TestNewMarksInheritedDescriptors(t *testing.T) {
 	needSandboxes(t)
 	f, err := os.Create(filepath.Join(t.TempDir(), "inherited"))
 	if err != nil {
@@ -291,7 +291,7 @@ func newCgroups(t *testing.T) []string {
 	return made
 }
 
-func TestBornInCgroups(t *testing.T) {
+func TestBootIsBornInItsCgroups(t *testing.T) {
 	cgroups := newCgroups(t)
 	if len(cgroups) == 0 {
 		t.Skip("no cgroup hierarchy of version 1")

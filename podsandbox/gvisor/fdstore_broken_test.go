@@ -59,7 +59,7 @@ func allReturn(t *testing.T, k *fdStore, want error) {
 	}
 }
 
-func TestAFullKeeperHoldsNobodyUp(t *testing.T) {
+func TestFDStoreThatIsFullHoldsNobodyUp(t *testing.T) {
 	k, in, hold := testFDStore(t)
 	for n := 0; ; n++ {
 		if err := unix.Sendmsg(in, []byte("junk"), nil, nil, unix.MSG_DONTWAIT); errors.Is(err, unix.EAGAIN) {
@@ -77,7 +77,7 @@ func TestAFullKeeperHoldsNobodyUp(t *testing.T) {
 	allReturn(t, k, unix.EAGAIN)
 }
 
-func TestAKeeperThatIsShutHoldsNobodyUp(t *testing.T) {
+func TestFDStoreThatIsShutHoldsNobodyUp(t *testing.T) {
 	for name, shut := range map[string]func(in, hold int) error{
 		"its sending end":   func(in, _ int) error { return unix.Shutdown(in, unix.SHUT_RDWR) },
 		"its receiving end": func(_, hold int) error { return unix.Shutdown(hold, unix.SHUT_RDWR) },
@@ -94,7 +94,7 @@ func TestAKeeperThatIsShutHoldsNobodyUp(t *testing.T) {
 
 // A turn that finds no mark, because each is stolen and the queue is filled again,
 // ends.
-func TestATurnOfTheKeeperIsBounded(t *testing.T) {
+func TestFDStoreTurnIsBounded(t *testing.T) {
 	k, in, hold := testFDStore(t)
 	_, f := fifoWith(t, "x")
 	if err := k.keep("c", []*os.File{f}); err != nil {
@@ -127,7 +127,7 @@ func TestATurnOfTheKeeperIsBounded(t *testing.T) {
 
 // What no daemon sends is dropped, is never given out, and leaves no descriptor;
 // what one sent stays.
-func TestTheKeeperDropsWhatIsNotItsOwn(t *testing.T) {
+func TestFDStoreDropsWhatIsNotItsOwn(t *testing.T) {
 	k, in, hold := testFDStore(t)
 	path, kept := fifoWith(t, "words")
 	if err := k.keep("mine/input", []*os.File{kept}); err != nil {
@@ -199,7 +199,7 @@ func TestTheKeeperDropsWhatIsNotItsOwn(t *testing.T) {
 }
 
 // With this option the kernel adds a descriptor to each message.
-func TestTheKeeperClosesPidfdsOfTheSender(t *testing.T) {
+func TestFDStoreClosesPidfdsOfTheSender(t *testing.T) {
 	k, _, hold := testFDStore(t)
 	const passPidfd = 76 // SO_PASSPIDFD
 	if err := unix.SetsockoptInt(hold, unix.SOL_SOCKET, passPidfd, 1); err != nil {
@@ -216,7 +216,7 @@ func TestTheKeeperClosesPidfdsOfTheSender(t *testing.T) {
 
 // The kernel holds the lock of a queue while somebody receives into memory that
 // does not come; not to wait for messages is no help then.
-func TestAKeeperThatCannotBeReachedHoldsNobodyUp(t *testing.T) {
+func TestFDStoreThatCannotBeReachedHoldsNobodyUp(t *testing.T) {
 	k, _, hold := testFDStore(t)
 	memory, release := memoryThatDoesNotCome(t)
 	_, f := fifoWith(t, "x")
@@ -253,7 +253,7 @@ func TestAKeeperThatCannotBeReachedHoldsNobodyUp(t *testing.T) {
 }
 
 // Without a free descriptor nothing that is kept is lost.
-func TestTheKeeperLosesNothingWithoutDescriptors(t *testing.T) {
+func TestFDStoreLosesNothingWithoutDescriptors(t *testing.T) {
 	k, _, _ := testFDStore(t)
 	path, f := fifoWith(t, "words")
 	if err := k.keep("c", []*os.File{f}); err != nil {

@@ -47,7 +47,7 @@ func inFIFO(t *testing.T, path string) string {
 	return string(buf[:n])
 }
 
-func TestTheKeeperHoldsWhatNobodyElseHolds(t *testing.T) {
+func TestFDStoreHoldsWhatNobodyElseHolds(t *testing.T) {
 	k, err := newFDStore()
 	if err != nil {
 		t.Fatal(err)
@@ -78,7 +78,7 @@ func TestTheKeeperHoldsWhatNobodyElseHolds(t *testing.T) {
 	}
 }
 
-func TestTheKeeperDropsARepeatedContainer(t *testing.T) {
+func TestFDStoreDropsARepeatedContainer(t *testing.T) {
 	k, err := newFDStore()
 	if err != nil {
 		t.Fatal(err)
@@ -99,7 +99,7 @@ func TestTheKeeperDropsARepeatedContainer(t *testing.T) {
 	}
 }
 
-func TestTheKeeperGivesBackWhatItHolds(t *testing.T) {
+func TestFDStoreGivesBackWhatItHolds(t *testing.T) {
 	k, err := newFDStore()
 	if err != nil {
 		t.Fatal(err)

@@ -35,7 +35,7 @@ func writableVolume(t *testing.T, spec *specs.Spec) string {
 
 // The FIFOs of an image connect processes of the container, with the owner and mode
 // that they have in the image. What else the image has by such a name stays.
-func TestFIFOsOfTheImage(t *testing.T) {
+func TestStartMakesFIFOsOfTheImage(t *testing.T) {
 	for name, readonly := range map[string]bool{"written": false, "read-only": true} {
 		t.Run(name, func(t *testing.T) {
 			p := startPod(t)
@@ -89,7 +89,7 @@ func TestFIFOsOfTheImage(t *testing.T) {
 
 // A FIFO of the host in a volume is refused at once, to who reads and who writes, and
 // nobody who uses the volume waits for that.
-func TestFIFOsOfTheHostAreRefused(t *testing.T) {
+func TestFIFOOfTheHostIsRefused(t *testing.T) {
 	p := startPod(t)
 	spec := shell(newRootfs(t), `
 		cat /vol/fifo; echo read $?
@@ -109,7 +109,7 @@ func TestFIFOsOfTheHostAreRefused(t *testing.T) {
 
 // A FIFO that a container makes in a volume connects its processes. Who waits for the
 // other end can be killed, and keeps nobody from the volume.
-func TestFIFOsMadeInAVolume(t *testing.T) {
+func TestFIFOMadeInAVolume(t *testing.T) {
 	p := startPod(t)
 	spec := shell(newRootfs(t), `
 		mkfifo /vol/fifo /vol/none; (echo through > /vol/fifo &); cat /vol/fifo

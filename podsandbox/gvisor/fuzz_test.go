@@ -80,9 +80,9 @@ func FuzzReply(f *testing.F) {
 	})
 }
 
-// TestAnEndlessReplyEnds: a sandbox that has been taken over cannot fill the
+// TestReplyWithoutEndIsBounded: a sandbox that has been taken over cannot fill the
 // daemon's memory with one answer.
-func TestAnEndlessReplyEnds(t *testing.T) {
+func TestReplyWithoutEndIsBounded(t *testing.T) {
 	socket := filepath.Join(t.TempDir(), "s")
 	l, err := net.Listen("unix", socket)
 	if err != nil {

@@ -12,7 +12,7 @@ import (
 
 // A gofer whose list of mounts has no end costs its container an error, and the
 // daemon no memory.
-func TestAnEndlessListOfMounts(t *testing.T) {
+func TestGofersListWithoutEndIsBounded(t *testing.T) {
 	p := startPod(t)
 	p.eng.program = brokenProgram(t, endlessProgram)
 	c, _ := newContainer(t, shell(newRootfs(t), "true"))
@@ -29,7 +29,7 @@ func TestAnEndlessListOfMounts(t *testing.T) {
 }
 
 // The pipe for the list may outlive the gofer, if that gave it to somebody.
-func TestAListOfMountsThatOutlivesItsGofer(t *testing.T) {
+func TestGofersListThatOutlivesItsGofer(t *testing.T) {
 	p := startPod(t)
 	p.eng.program = brokenProgram(t, idleProgram)
 	c, _ := newContainer(t, shell(newRootfs(t), "true"))

@@ -54,7 +54,7 @@ func (l lease) release() {
 
 // A process that waits for the host takes no signal. That is its container's trouble:
 // killing that, and destroying it, neither stops the others nor the control calls.
-func TestAProcessThatWaitsForTheHost(t *testing.T) {
+func TestDestroyOfAProcessThatWaitsForTheHost(t *testing.T) {
 	for name, change := range map[string]func(*specs.Spec){
 		"first process":        func(s *specs.Spec) { s.Process.Args[2] = "exec cat /vol/leased" },
 		"another":              func(s *specs.Spec) { s.Process.Args[2] = "cat /vol/leased; echo never" },
@@ -110,7 +110,7 @@ func TestAProcessThatWaitsForTheHost(t *testing.T) {
 }
 
 // The pod of one that waits for the host can always be ended.
-func TestKillingASandboxThatWaitsForTheHost(t *testing.T) {
+func TestKillOfASandboxThatWaitsForTheHost(t *testing.T) {
 	p := startPod(t)
 	spec := shell(newRootfs(t), "cat /vol/leased")
 	l := newLease(t, filepath.Join(writableVolume(t, spec), "leased"))

@@ -12,7 +12,7 @@ import (
 
 // A socket of the host can be connected to where that was allowed, and nowhere else. One
 // that a container makes is its sandbox's, in both.
-func TestSocketsOfTheHost(t *testing.T) {
+func TestHostSockets(t *testing.T) {
 	p := startPod(t)
 	dir := t.TempDir()
 	l, err := net.Listen("unix", filepath.Join(dir, "host"))

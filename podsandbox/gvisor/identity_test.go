@@ -55,7 +55,7 @@ func rename(t *testing.T, pid int, argv ...string) {
 }
 
 // A sandbox is adopted whatever it says of itself.
-func TestAdoptionOfASandboxWithoutAName(t *testing.T) {
+func TestAdoptTrustsNoCommandLine(t *testing.T) {
 	old := startPod(t)
 	c := old.start(shell(newRootfs(t), "echo ready; sleep 1000"))
 	c.waitFor(t, "ready")
@@ -98,7 +98,7 @@ func podIn(t *testing.T, e *Engine, groups []string, id string) (p *pod, gofer i
 
 // The processes of a sandbox that call themselves another one's are still found,
 // and ended, as what they are.
-func TestASandboxThatTakesTheNameOfAnother(t *testing.T) {
+func TestReapOfASandboxThatTakesTheNameOfAnother(t *testing.T) {
 	e := newTestEngine(t)
 	groups := newCgroups(t)
 	if len(groups) == 0 {

@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func TestGroupsOfATree(t *testing.T) {
+func TestNewGroupsOfATree(t *testing.T) {
 	for name, c := range map[string]struct {
 		ps    []guestProcess // root is 10
 		known []int32
@@ -46,7 +46,7 @@ func TestGroupsOfATree(t *testing.T) {
 
 // A list of processes as long as a sandbox may send, in the worst order, is walked
 // in no time: it was seen to take minutes where the time grew with its square.
-func TestAHugeTreeIsWalked(t *testing.T) {
+func TestNewGroupsOfAHugeTree(t *testing.T) {
 	const many = 200_000
 	ps := make([]guestProcess, many)
 	for i := range ps { // each is the parent of the one before it
@@ -122,7 +122,7 @@ func newClaims(t *testing.T, onStop func(stopped int)) (*groupClaims, *brokenOut
 }
 
 // A sandbox that claims ever new groups is sent a bounded number of signals.
-func TestAKillIsBounded(t *testing.T) {
+func TestKillTreeIsBounded(t *testing.T) {
 	c, b, e := newClaims(t, func(int) {})
 	if err := b.killTree(testContext(t), "c", e); err != nil {
 		t.Error(err)
@@ -133,7 +133,7 @@ func TestAKillIsBounded(t *testing.T) {
 }
 
 // A caller that goes away is not kept, and what was stopped by then is killed.
-func TestAKillWhoseCallerGoesAway(t *testing.T) {
+func TestKillTreeWhoseCallerGoesAway(t *testing.T) {
 	ctx, cancel := context.WithCancel(testContext(t))
 	c, b, e := newClaims(t, func(stopped int) {
 		if stopped == 10 {

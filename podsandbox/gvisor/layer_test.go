@@ -77,7 +77,7 @@ func snapshot(t testing.TB, root string) string {
 
 // Whatever a container makes of its root file system, the host sees nothing of it,
 // and what it takes of the disk is in one file.
-func TestTheHostSeesNothingOfARootLayer(t *testing.T) {
+func TestLayerOfTheRootIsNotOnTheHost(t *testing.T) {
 	p := startPod(t)
 	root, file := newRootfs(t), layerFile(t)
 	before := snapshot(t, root)
@@ -114,7 +114,7 @@ func TestTheHostSeesNothingOfARootLayer(t *testing.T) {
 	})
 }
 
-func TestTheLimitOfALayer(t *testing.T) {
+func TestLayerHasALimit(t *testing.T) {
 	p := startPod(t)
 	c := p.layered(shell(newRootfs(t), `
 		dd if=/dev/zero of=/big bs=1M count=20; df -k / | tail -1; df -i / | tail -1; rm /big
@@ -170,7 +170,7 @@ func TestSeed(t *testing.T) {
 }
 
 // A read-only root gets the mount points that it lacks.
-func TestMountPointsOfAReadOnlyRoot(t *testing.T) {
+func TestSeedHasMountPointsOfAReadOnlyRoot(t *testing.T) {
 	p := startPod(t)
 	root, dir := newRootfs(t), t.TempDir()
 	for _, name := range []string{"proc", "sys", "dev", "tmp", "run"} {
@@ -205,7 +205,7 @@ func TestMountPointsOfAReadOnlyRoot(t *testing.T) {
 }
 
 // A directory of a read-only root may have a layer of its own, as volumes of images do.
-func TestALayerOfAMount(t *testing.T) {
+func TestLayerOfAMount(t *testing.T) {
 	p := startPod(t)
 	root := newRootfs(t)
 	data := filepath.Join(root, "data")
@@ -251,7 +251,7 @@ func TestInodesOfALayer(t *testing.T) {
 
 // What is mounted through a link of the image is mounted on what the link leads to,
 // after what is mounted there.
-func TestMountsThroughLinks(t *testing.T) {
+func TestSeedOfMountsThroughLinks(t *testing.T) {
 	p := startPod(t)
 	root, dir := newRootfs(t), t.TempDir()
 	if err := os.Symlink("/data/deep/er", filepath.Join(root, "l")); err != nil {

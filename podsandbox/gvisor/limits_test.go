@@ -33,9 +33,9 @@ func TestLimitsOf(t *testing.T) {
 	}
 }
 
-// TestAContainerSeesItsLimits: from its first instruction on, and after every
+// TestLimitsAreSeenByTheContainer: from its first instruction on, and after every
 // change, of this daemon or a later one.
-func TestAContainerSeesItsLimits(t *testing.T) {
+func TestLimitsAreSeenByTheContainer(t *testing.T) {
 	p := startPod(t)
 	root := newRootfs(t)
 	limited := shell(root, showLimits+"; sleep 100")
@@ -91,9 +91,9 @@ func TestAContainerSeesItsLimits(t *testing.T) {
 	}
 }
 
-// TestAContainerCannotWriteItsLimits, not even with a cgroup mount that can be
+// TestLimitsCannotBeWrittenByTheContainer, not even with a cgroup mount that can be
 // written to: it could have as many processes as it likes.
-func TestAContainerCannotWriteItsLimits(t *testing.T) {
+func TestLimitsCannotBeWrittenByTheContainer(t *testing.T) {
 	p := startPod(t)
 	spec := shell(newRootfs(t), "sleep 100")
 	spec.Mounts = append(spec.Mounts, specs.Mount{Destination: "/sys/fs/cgroup", Type: "cgroup", Source: "cgroup", Options: []string{"rw"}})
@@ -116,8 +116,8 @@ func TestAContainerCannotWriteItsLimits(t *testing.T) {
 	}
 }
 
-// TestALimitedContainerHasControllers: without them a JVM looks at no limits.
-func TestALimitedContainerHasControllers(t *testing.T) {
+// TestLimitsHaveControllers: without them a JVM looks at no limits.
+func TestLimitsHaveControllers(t *testing.T) {
 	all := []specs.LinuxIDMapping{{HostID: 70000, Size: 65536}}
 	for name, change := range map[string]func(*engine.Config){
 		"plain":                 func(*engine.Config) {},

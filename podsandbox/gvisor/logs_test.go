@@ -30,7 +30,7 @@ func (p *pod) sandboxFile(number int) int {
 
 // A sandbox cannot fill the node's memory through what it was given to say its last
 // words on, and does not fill its directory.
-func TestThePanicLogIsBounded(t *testing.T) {
+func TestPanicLogIsBounded(t *testing.T) {
 	p := startPod(t)
 	fd := p.sandboxFile(panicLogFD)
 	total, chunk := 0, bytes.Repeat([]byte("\x1b[2J\n"), 1<<14)
@@ -73,7 +73,7 @@ func TestThePanicLogIsBounded(t *testing.T) {
 }
 
 // What a sandbox said while no daemon ran is told by the next one.
-func TestLastWordsOutliveTheDaemon(t *testing.T) {
+func TestPanicLogOutlivesTheDaemon(t *testing.T) {
 	old := startPod(t)
 	if _, err := unix.Write(old.sandboxFile(panicLogFD), []byte("said to nobody\n")); err != nil {
 		t.Fatal(err)
@@ -93,7 +93,7 @@ func TestLastWordsOutliveTheDaemon(t *testing.T) {
 }
 
 // What a sandbox has put in the place of its panic log is not read.
-func TestAPanicLogThatIsNone(t *testing.T) {
+func TestPanicLogThatIsNone(t *testing.T) {
 	r, w, err := os.Pipe() // nothing ever comes
 	if err != nil {
 		t.Fatal(err)

@@ -44,7 +44,7 @@ func withMounts(t *testing.T, n int, script string) (*specs.Spec, engine.Writes)
 
 // As many mounts as one message to the sandbox can carry are made. A container with
 // one more is refused when it is created, and no other container notices.
-func TestTheMostMountsOfAContainer(t *testing.T) {
+func TestCreateWithTheMostMounts(t *testing.T) {
 	p := startPod(t)
 	other := p.start(shell(newRootfs(t), "echo up; sleep 1000"))
 	other.waitFor(t, "up")
@@ -71,7 +71,7 @@ func TestTheMostMountsOfAContainer(t *testing.T) {
 }
 
 // No call sends more descriptors than a sandbox takes, whatever it is for.
-func TestDescriptorsOfACall(t *testing.T) {
+func TestCallRefusesTooManyDescriptors(t *testing.T) {
 	files := make([]*os.File, maxMessageFiles+1)
 	for i := range files {
 		files[i] = os.Stdin

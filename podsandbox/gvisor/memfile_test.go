@@ -64,7 +64,7 @@ func cannotChange(t *testing.T, given *os.File) {
 	}
 }
 
-func TestAMemoryFileIsSealed(t *testing.T) {
+func TestMemoryFileIsSealed(t *testing.T) {
 	for name, content := range map[string][]byte{"small": []byte("content"), "large": make([]byte, 1<<20)} {
 		f, err := memoryFile(name, content)
 		if err != nil {
@@ -76,7 +76,7 @@ func TestAMemoryFileIsSealed(t *testing.T) {
 }
 
 // No sandbox can change a memory file that the daemon gave to it, or to its gofer.
-func TestWhatSandboxesAreGivenIsSealed(t *testing.T) {
+func TestMemoryFilesOfSandboxesAreSealed(t *testing.T) {
 	p := startPod(t)
 	spec := shell(newRootfs(t), "sleep 1000")
 	spec.Linux.ReadonlyPaths = []string{"/proc/sys"}

@@ -95,7 +95,7 @@ func TestMemoryVolumes(t *testing.T) {
 
 // A part of a volume is looked up where the container is that has it: who can write to the
 // volume leads it to no other volume of the pod.
-func TestPartsOfMemoryVolumesLeadNowhere(t *testing.T) {
+func TestMemoryVolumePartsLeadNowhere(t *testing.T) {
 	p := startPod(t)
 	mounts := []specs.Mount{bindMount("/vol", t.TempDir(), "rw"), bindMount("/other", t.TempDir(), "rw")}
 	volume, other := engine.MemoryVolume{Name: "vol", Mode: 0o777}, engine.MemoryVolume{Name: "other", Mode: 0o777, Below: "y"}

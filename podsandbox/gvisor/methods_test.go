@@ -197,7 +197,7 @@ func hasClass(err error) bool {
 
 // Whatever a sandbox answers to whichever call, the call ends with its context at
 // the latest, in a short error with a class, and leaves nothing.
-func TestNoAnswerHurtsTheDaemon(t *testing.T) {
+func TestMethodAnswersDoNotHurtTheDaemon(t *testing.T) {
 	e := newTestEngine(t)
 	root := newRootfs(t)
 	goroutines, fds := runtime.NumGoroutine(), descriptors(t)
@@ -287,7 +287,7 @@ func tryMethod(t *testing.T, e *Engine, root, method string, m methodUse, name s
 }
 
 // A method that is added is tried, too.
-func TestEveryMethodIsTried(t *testing.T) {
+func TestMethodsAreAllTried(t *testing.T) {
 	files, err := filepath.Glob("*.go")
 	if err != nil {
 		t.Fatal(err)
@@ -343,7 +343,7 @@ func TestEveryMethodIsTried(t *testing.T) {
 
 // A connection that outlives its sandbox, because that gave its end to another
 // process, holds up no end.
-func TestAConnectionThatOutlivesItsSandbox(t *testing.T) {
+func TestWaitOnAConnectionThatOutlivesItsSandbox(t *testing.T) {
 	b := newBrokenOut(t, newTestEngine(t), func(_ string, _ json.RawMessage, conn net.Conn) { _, _ = conn.Read(make([]byte, 1)) })
 	type result struct {
 		status engine.ExitStatus
@@ -367,7 +367,7 @@ func TestAConnectionThatOutlivesItsSandbox(t *testing.T) {
 	}
 }
 
-func TestStatusesAreInRange(t *testing.T) {
+func TestExitStatusIsInRange(t *testing.T) {
 	for _, ws := range []uint32{0, 0x100, 0xff00, 9, 0x7f, 0x137f, 0xffff, 0xffffffff, 0x80, 0x7fffffff} {
 		if st := exitStatus(unix.WaitStatus(ws)); st.Code < 0 || st.Code > 255 || st.Signal < 0 || st.Signal > 127 {
 			t.Errorf("%#x is %+v", ws, st)

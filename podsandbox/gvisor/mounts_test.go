@@ -16,7 +16,7 @@ import (
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
 )
 
-func TestBinds(t *testing.T) {
+func TestMountBinds(t *testing.T) {
 	p := startPod(t)
 	dir, etc := t.TempDir(), filepath.Join(t.TempDir(), "hosts")
 	if err := os.WriteFile(filepath.Join(dir, "x"), []byte("from the host\n"), 0o644); err != nil {
@@ -48,7 +48,7 @@ func TestBinds(t *testing.T) {
 	}
 }
 
-func TestMissingBindSource(t *testing.T) {
+func TestMountOfAMissingSource(t *testing.T) {
 	p := startPod(t)
 	spec := shell(newRootfs(t), "true")
 	spec.Mounts = append(spec.Mounts, specs.Mount{Destination: "/vol", Type: "bind", Source: "/no/such/source", Options: []string{"rbind"}})
@@ -62,7 +62,7 @@ func TestMissingBindSource(t *testing.T) {
 	}
 }
 
-func TestReadOnlyRoot(t *testing.T) {
+func TestMountReadOnlyRoot(t *testing.T) {
 	p := startPod(t)
 	root := newRootfs(t)
 	spec := shell(root, "touch /x || echo read-only; touch /tmp/x || echo all of it")
@@ -73,7 +73,7 @@ func TestReadOnlyRoot(t *testing.T) {
 	}
 }
 
-func TestCgroupIsOwn(t *testing.T) {
+func TestMountOwnCgroup(t *testing.T) {
 	p := startPod(t)
 	out, _ := p.run(shell(newRootfs(t), "cat /sys/fs/cgroup/pids.current; cat /proc/self/cgroup; mkdir /sys/fs/cgroup/x || echo read-only"))
 	if !strings.Contains(out, "0::/\n") || !strings.Contains(out, "read-only\n") {
@@ -178,7 +178,7 @@ func filesOf(out string) map[string]bool {
 	return files
 }
 
-func TestUserAnnotationsAreStripped(t *testing.T) {
+func TestPrepareSpecStripsAnnotationsOfUsers(t *testing.T) {
 	a := annotationsOf(containerWith(map[string]string{"dev.gvisor.spec.rootfs.overlay": "memory", "mine": "kept"}), "pod")
 	if a["mine"] != "kept" {
 		t.Error("annotation of the user is gone")
@@ -193,7 +193,7 @@ func TestUserAnnotationsAreStripped(t *testing.T) {
 // /tmp is a directory of the root file system like any other, however empty it is: as
 // the image has it, in its layer, and not to be written to where the root is not.
 // gVisor would put memory there.
-func TestTmpIsOfTheRootFileSystem(t *testing.T) {
+func TestMountTmpIsOfTheRootFileSystem(t *testing.T) {
 	p := startPod(t)
 	const look = `stat -c '%a %u %g' /tmp; ls -A /tmp; grep -c ' /tmp ' /proc/mounts
 		[ $(stat -c %d /tmp) = $(stat -c %d /etc) ] && echo of the root; echo x > /tmp/x && rm /tmp/x && echo written`

@@ -9,7 +9,7 @@ import (
 )
 
 // A container gets raw sockets only where its spec needs them.
-func TestRightsFollowFromTheSpec(t *testing.T) {
+func TestStartGivesRightsOfTheSpec(t *testing.T) {
 	s := &Sandbox{}
 	for name, tc := range map[string]struct {
 		change func(*specs.Spec)

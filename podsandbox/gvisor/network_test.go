@@ -70,7 +70,7 @@ func TestNetworkBothWays(t *testing.T) {
 }
 
 // The addresses stay where CNI has put them, so that CHECK and DEL find them.
-func TestAddressesStay(t *testing.T) {
+func TestNetworkKeepsAddresses(t *testing.T) {
 	p := startPod(t)
 	f, err := os.Open(p.cfg.NetNS)
 	if err != nil {

@@ -135,7 +135,7 @@ func TestOpenerRefuses(t *testing.T) {
 }
 
 // A sandbox on the host's network is in the host's user namespace.
-func TestMappedSandboxOnHostNetworkIsRefused(t *testing.T) {
+func TestBootRefusesIDsOnTheHostsNetwork(t *testing.T) {
 	e := newTestEngine(t)
 	cfg := podConfig(t, nil)
 	cfg.IDs = idmap.Mapping{UIDs: []specs.LinuxIDMapping{{HostID: 70000, Size: 10}}, GIDs: []specs.LinuxIDMapping{{HostID: 70000, Size: 10}}}

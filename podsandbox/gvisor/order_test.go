@@ -36,7 +36,7 @@ func named(t *testing.T, name string, directories ...string) string {
 
 // What is asked for is what is there, on whatever we and others put at its place, with
 // what belongs below it.
-func TestWhatIsAskedForIsOnTop(t *testing.T) {
+func TestOrderPutsWhatIsAskedForOnTop(t *testing.T) {
 	p := startPod(t)
 	for name, c := range map[string]struct {
 		mounts       []specs.Mount
@@ -78,7 +78,7 @@ func TestWhatIsAskedForIsOnTop(t *testing.T) {
 }
 
 // What a container uses is known also when its cgroup is covered.
-func TestUsageBehindACoveredCgroup(t *testing.T) {
+func TestStatsBehindACoveredCgroup(t *testing.T) {
 	p := startPod(t)
 	for _, at := range []string{"/sys/fs/cgroup", "/sys"} {
 		spec := shell(newRootfs(t), "sleep 1000 & echo made; wait")
@@ -96,7 +96,7 @@ func TestUsageBehindACoveredCgroup(t *testing.T) {
 }
 
 // A layer is the mount's that it was made for, and no volume that lies at its place.
-func TestALayerIsOfNoOtherMount(t *testing.T) {
+func TestLayerIsOfNoOtherMount(t *testing.T) {
 	p := startPod(t)
 	root, volume := newRootfs(t), named(t, "old")
 	if err := errors.Join(os.Mkdir(filepath.Join(root, "data"), 0o755), os.Symlink("data", filepath.Join(root, "alias"))); err != nil {
@@ -114,7 +114,7 @@ func TestALayerIsOfNoOtherMount(t *testing.T) {
 }
 
 // What the Sentry serves by itself is not given up for a link of an image.
-func TestMountsAtTheSentrysPlaces(t *testing.T) {
+func TestOrderRefusesTheSentrysPlaces(t *testing.T) {
 	p := startPod(t)
 	root := newRootfs(t)
 	for name, target := range map[string]string{"p": "/proc", "s": "proc/sys", "d": "../dev", "r": "/"} {
@@ -132,7 +132,7 @@ func TestMountsAtTheSentrysPlaces(t *testing.T) {
 }
 
 // The Sentry makes mounts by the lengths of their destinations.
-func TestOrderIsHeld(t *testing.T) {
+func TestHoldKeepsTheOrder(t *testing.T) {
 	var mounts []specs.Mount
 	for _, d := range []string{"/proc", "/dev", "/sys", "/dev/pts", "/a/long/one", "/b", "/b/c", "/a/x/y/z/12", "/b/c/d/e/f/g", "/a/x/y/z/12"} {
 		mounts = append(mounts, specs.Mount{Destination: d})
@@ -158,7 +158,7 @@ func TestOrderIsHeld(t *testing.T) {
 
 // A volume that can be written to stays one below a parent that cannot be, recursively
 // or with mapped ids, and whether or not the parent has a directory to mount it on.
-func TestAWritableVolumeBelowAReadOnlyOne(t *testing.T) {
+func TestOrderOfAWritableVolumeBelowAReadOnlyOne(t *testing.T) {
 	all := []specs.LinuxIDMapping{{HostID: 70000, Size: 65536}}
 	for _, ids := range []idmap.Mapping{{}, {UIDs: all, GIDs: all}} {
 		p := startPod(t, func(c *engine.Config) { c.IDs = ids })

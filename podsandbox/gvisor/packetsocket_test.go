@@ -343,7 +343,7 @@ func TestSegmentationWithoutHeader(t *testing.T) {
 
 // What leaves the node is packets of its MTU with right checksums, as another node
 // sees them, also where addresses are translated on the way and no hardware helps.
-func TestPacketsLeaveTheNodeRight(t *testing.T) {
+func TestSegmentationOnTheWire(t *testing.T) {
 	const nodeIP, gatewayIP, mtu = "10.252.0.2", "10.252.0.1", 1400
 	p := startPod(t)
 	node, err := newEmptyNetNS()

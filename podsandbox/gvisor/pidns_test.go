@@ -50,9 +50,9 @@ func (p *pod) startRefused(spec *specs.Spec) error {
 	return err
 }
 
-// TestJoiningAPIDNamespace: who joins sees the owner's processes and its root, is not
+// TestPIDNamespaceJoin: who joins sees the owner's processes and its root, is not
 // the first process, and ends with the owner; others see neither.
-func TestJoiningAPIDNamespace(t *testing.T) {
+func TestPIDNamespaceJoin(t *testing.T) {
 	p := startPod(t)
 	owner, path := p.startOwner("echo here > /tmp/mark; echo ready; exec sleep 4000")
 	owner.waitFor(t, "ready")
@@ -138,8 +138,8 @@ func TestJoiningAPIDNamespace(t *testing.T) {
 	}
 }
 
-// TestAJoinThatFails ends neither the sandbox nor the way for the next one.
-func TestAJoinThatFails(t *testing.T) {
+// TestPIDNamespaceJoinThatFails ends neither the sandbox nor the way for the next one.
+func TestPIDNamespaceJoinThatFails(t *testing.T) {
 	p := startPod(t)
 	owner, path := p.startOwner("echo ready; exec sleep 4000")
 	owner.waitFor(t, "ready")

@@ -116,7 +116,7 @@ func TestProcessIsNotAnotherWithItsPID(t *testing.T) {
 }
 
 // A gofer gets a pidfd of the Sentry that it serves, whoever has its pid by then.
-func TestGoferFollowsNoOtherWithThePIDOfItsSentry(t *testing.T) {
+func TestFollowOfAReusedPID(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("needs root")
 	}

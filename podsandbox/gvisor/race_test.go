@@ -17,7 +17,7 @@ import (
 // A directory of a volume is swapped for a link that leads to a directory of the node, and
 // back, while containers are created with mounts below it: nothing is ever made,
 // opened or mounted there. Each of the containers starts or is refused.
-func TestARaceInAVolumeReachesNothingOfTheNode(t *testing.T) {
+func TestMountRaceInAVolumeReachesNothingOfTheNode(t *testing.T) {
 	p := startPod(t)
 	vol, outside, source := t.TempDir(), t.TempDir(), t.TempDir()
 	existing := filepath.Join(outside, "file")

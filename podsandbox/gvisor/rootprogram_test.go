@@ -12,7 +12,7 @@ import (
 
 // A program that nobody waits for any more is not left to run: what a container has put
 // on its way may never answer.
-func TestARootProgramEndsWithItsContext(t *testing.T) {
+func TestRunProgramEndsWithItsContext(t *testing.T) {
 	p := startPod(t)
 	program, err := memoryFile("pause", guest.Pause())
 	if err != nil {

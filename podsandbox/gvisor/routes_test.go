@@ -15,7 +15,7 @@ import (
 
 // A default route needs no gateway: the interface reaches all addresses, by ARP and
 // neighbor discovery, or without either, as ipvlan in layer 3 does.
-func TestDefaultRouteWithoutGateway(t *testing.T) {
+func TestScrapeNetworkDefaultRouteWithoutGateway(t *testing.T) {
 	const farIP, farIP6, podIP6 = "10.253.0.1", "fd00:2::1", "fd00:1::2"
 	for name, noARP := range map[string]bool{"resolved": false, "not resolved": true} {
 		t.Run(name, func(t *testing.T) {
@@ -88,7 +88,7 @@ func TestDefaultRouteWithoutGateway(t *testing.T) {
 }
 
 // A gateway that a sandbox cannot take is refused, and not left out.
-func TestGatewayOfAnotherFamily(t *testing.T) {
+func TestScrapeNetworkGatewayOfAnotherFamily(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("needs root")
 	}

@@ -16,7 +16,7 @@ import (
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/gvisor/guest"
 )
 
-func TestContainerRuns(t *testing.T) {
+func TestStart(t *testing.T) {
 	p := startPod(t)
 	out, code := p.run(shell(newRootfs(t), "hostname; dmesg | grep -i gvisor | head -1; ip addr show eth0; exit 7"))
 	if code != 7 {
@@ -75,7 +75,7 @@ func TestSignal(t *testing.T) {
 	<-all.eof // the children held the pipe, too
 }
 
-func TestUnknownContainer(t *testing.T) {
+func TestWaitForAnUnknownContainer(t *testing.T) {
 	p := startPod(t)
 	ctx := testContext(t)
 	id := newID(t)
@@ -98,7 +98,7 @@ func TestUnknownContainer(t *testing.T) {
 	}
 }
 
-func TestUserCapabilitiesAndLimits(t *testing.T) {
+func TestStartWithUserCapabilitiesAndLimits(t *testing.T) {
 	p := startPod(t)
 	root := newRootfs(t)
 	spec := shell(root, "id -u; id -G; grep -E 'CapEff|NoNewPrivs' /proc/self/status; ulimit -n; pwd")
@@ -121,7 +121,7 @@ func TestUserCapabilitiesAndLimits(t *testing.T) {
 	}
 }
 
-func TestSetuid(t *testing.T) {
+func TestStartSetuid(t *testing.T) {
 	p := startPod(t)
 	root := newRootfs(t)
 	// A program that writes to a file of root; busybox gives up rights it is given.
@@ -193,7 +193,7 @@ func TestPIDNamespaces(t *testing.T) {
 
 // An orphan of a pod whose containers share their pids becomes a child of the
 // root container, which must not leave it a zombie.
-func TestSharedPIDNamespaceHasNoZombies(t *testing.T) {
+func TestPIDNamespaceSharedHasNoZombies(t *testing.T) {
 	p := startPod(t)
 	spec := shell(newRootfs(t), "(sleep 0.2 & ) ; echo ready; sleep 1000")
 	spec.Linux.Namespaces = nil
@@ -208,7 +208,7 @@ func TestSharedPIDNamespaceHasNoZombies(t *testing.T) {
 	})
 }
 
-func TestSharedMemory(t *testing.T) {
+func TestMountSharedMemory(t *testing.T) {
 	p := startPod(t)
 	root := newRootfs(t)
 	a := p.start(shell(root, "echo from a > /dev/shm/x; chmod 666 /dev/shm/x; echo ready; sleep 1000"))
@@ -274,7 +274,7 @@ func TestSysctls(t *testing.T) {
 	}
 }
 
-func TestImpossibleSysctl(t *testing.T) {
+func TestSysctlThatIsImpossible(t *testing.T) {
 	p := bootPod(t, newTestEngine(t), func(c *engine.Config) {
 		c.Sysctls = map[string]string{"net.ipv4.ip_local_port_range": "20000 30000", "kernel.shm_rmid_forced": "1"}
 	})
@@ -345,7 +345,7 @@ func TestHostNetwork(t *testing.T) {
 	}
 }
 
-func TestSizeOfMachine(t *testing.T) {
+func TestBootSizeOfMachine(t *testing.T) {
 	p := startPod(t, func(c *engine.Config) { c.MemoryLimit = 300 << 20 })
 	out, _ := p.run(shell(newRootfs(t), "grep MemTotal /proc/meminfo"))
 	if !strings.Contains(out, fmt.Sprint(300<<10)) {
@@ -367,7 +367,7 @@ func TestStartTwice(t *testing.T) {
 	}
 }
 
-func TestFailedStartLeavesNothing(t *testing.T) {
+func TestStartThatFailsLeavesNothing(t *testing.T) {
 	p := startPod(t)
 	root := newRootfs(t)
 	spec := shell(root, "")

@@ -17,7 +17,7 @@ import (
 
 // What is known without asking is what the Sentry says, whatever the size and the
 // ids of the sandbox.
-func TestWhatIsKnownOfTheSentry(t *testing.T) {
+func TestSentryFilesAreAsKnown(t *testing.T) {
 	ids := []specs.LinuxIDMapping{{HostID: 100000, Size: 65536}}
 	for name, change := range map[string]func(*engine.Config){
 		"as large as the node": func(*engine.Config) {},
@@ -61,7 +61,7 @@ func TestWhatIsKnownOfTheSentry(t *testing.T) {
 }
 
 // The paths of a plain container need no question to its sandbox.
-func TestDefaultPathsAreKnown(t *testing.T) {
+func TestKnownKindOfDefaultPaths(t *testing.T) {
 	s, err := spec.Container(spec.Input{
 		Pod: &runtimeapi.PodSandboxConfig{}, Container: &runtimeapi.ContainerConfig{Command: []string{"true"}}, RootPath: "/",
 	})
@@ -81,7 +81,7 @@ func TestDefaultPathsAreKnown(t *testing.T) {
 
 // No answer of one sandbox, the first one of the engine, changes what containers
 // of another pod see.
-func TestALyingSandboxDecidesForNoOther(t *testing.T) {
+func TestProcSysImagesOfALyingSandbox(t *testing.T) {
 	e := newTestEngine(t)
 	restricted := shell(newRootfs(t), `for f in $(find /proc/sys -type f); do v=$(cat $f); (echo "$v" > $f) 2>/dev/null && echo WRITTEN $f; done
 		cat /proc/sys/kernel/yama/ptrace_scope; wc -c < /proc/meminfo; wc -c < /proc/uptime; ls /sys/firmware /proc/acpi /proc/irq`)

@@ -34,7 +34,7 @@ func user(t testing.TB, mounts []specs.Mount, actions ...string) *specs.Spec {
 
 // One kernel, one file system: what two containers of a pod do with a volume that both
 // have is as on a machine.
-func TestContainersShareAVolume(t *testing.T) {
+func TestSharedVolume(t *testing.T) {
 	p := startPod(t)
 	dir := t.TempDir()
 	first := p.start(user(t, []specs.Mount{bindMount("/vol", dir, "rw")},
@@ -63,7 +63,7 @@ func TestContainersShareAVolume(t *testing.T) {
 
 // A directory of a volume is the same for who has the volume, and a third container for
 // both; what one may only read it cannot write.
-func TestContainersShareAFolderOfAVolume(t *testing.T) {
+func TestSharedVolumeDirectory(t *testing.T) {
 	p := startPod(t)
 	dir := t.TempDir()
 	inner := filepath.Join(dir, "a/b")
@@ -94,7 +94,7 @@ func TestContainersShareAFolderOfAVolume(t *testing.T) {
 }
 
 // What lies on a volume in a container stays there when the volume is joined.
-func TestMountsInASharedVolumeStay(t *testing.T) {
+func TestSharedVolumeKeepsMountsInIt(t *testing.T) {
 	p := startPod(t)
 	dir, other, deep := t.TempDir(), t.TempDir(), t.TempDir()
 	for _, d := range []string{dir + "/in/deep", other + "/deep"} {
@@ -120,7 +120,7 @@ func TestMountsInASharedVolumeStay(t *testing.T) {
 
 // What a container has joined stays when the container that had it first ends, and is
 // joined by its successor.
-func TestASharedVolumeOutlivesItsFirstContainer(t *testing.T) {
+func TestSharedVolumeOutlivesItsFirstContainer(t *testing.T) {
 	p := startPod(t)
 	dir := t.TempDir()
 	mounts := []specs.Mount{bindMount("/vol", dir, "rw")}
@@ -151,7 +151,7 @@ func TestASharedVolumeOutlivesItsFirstContainer(t *testing.T) {
 
 // Who has a volume for reading alone joins the first that can write to it, and can
 // still only read.
-func TestAReaderOfAVolumeJoinsItsWriter(t *testing.T) {
+func TestSharedVolumeReaderJoinsItsWriter(t *testing.T) {
 	p := startPod(t)
 	dir := t.TempDir()
 	if err := os.Mkdir(filepath.Join(dir, "sub"), 0o755); err != nil {
@@ -173,7 +173,7 @@ func TestAReaderOfAVolumeJoinsItsWriter(t *testing.T) {
 
 // A writer that is started anew is joined by who reads, also while the one before has
 // ended and is not yet removed.
-func TestAReaderJoinsTheNextWriter(t *testing.T) {
+func TestSharedVolumeReaderJoinsTheNextWriter(t *testing.T) {
 	p := startPod(t)
 	dir := t.TempDir()
 	mounts := []specs.Mount{bindMount("/vol", dir, "rw")}
@@ -197,7 +197,7 @@ func TestAReaderJoinsTheNextWriter(t *testing.T) {
 
 // A writer whose program cannot be run leaves those who have joined it meanwhile with
 // their volume.
-func TestAReaderKeepsTheVolumeOfAWriterThatCannotStart(t *testing.T) {
+func TestSharedVolumeReaderKeepsThatOfAWriterThatCannotStart(t *testing.T) {
 	p := startPod(t)
 	dir := t.TempDir()
 	reader := p.start(user(t, []specs.Mount{bindMount("/vol", dir, "ro")}, "await", "/vol/go", "list", "/vol", "sleep", ""))
@@ -221,7 +221,7 @@ func TestAReaderKeepsTheVolumeOfAWriterThatCannotStart(t *testing.T) {
 }
 
 // Who may only read cannot make himself one who may write by namespaces of his own.
-func TestAReaderInAUserNamespaceStillReads(t *testing.T) {
+func TestSharedVolumeReaderInAUserNamespace(t *testing.T) {
 	p := startPod(t)
 	dir := t.TempDir()
 	writer := p.start(user(t, []specs.Mount{bindMount("/vol", dir, "rw")}, "make", "/vol/x", "sleep", ""))
@@ -239,7 +239,7 @@ func TestAReaderInAUserNamespaceStillReads(t *testing.T) {
 
 // A container that could mount a read-only volume again keeps its own one, which the
 // host keeps read-only.
-func TestAReaderThatMayMountKeepsItsVolume(t *testing.T) {
+func TestSharedVolumeReaderThatMayMount(t *testing.T) {
 	p := startPod(t)
 	dir := t.TempDir()
 	mounts := []specs.Mount{bindMount("/vol", dir, "ro")}
@@ -265,7 +265,7 @@ func TestAReaderThatMayMountKeepsItsVolume(t *testing.T) {
 }
 
 // Without another container there is nothing to wait for, and no gate.
-func TestNoGateIsPassedInVain(t *testing.T) {
+func TestGateIsNotPassedInVain(t *testing.T) {
 	p := startPod(t)
 	dir := t.TempDir()
 	first := p.start(user(t, []specs.Mount{bindMount("/vol", dir, "ro")}, "sleep", ""))
@@ -293,7 +293,7 @@ func TestNoGateIsPassedInVain(t *testing.T) {
 }
 
 // The program is looked for, and what is wrong with it told, as without a gate.
-func TestProgramBehindAGate(t *testing.T) {
+func TestGateProgram(t *testing.T) {
 	p := startPod(t)
 	dir := t.TempDir()
 	mounts := []specs.Mount{bindMount("/vol", dir, "rw")}
@@ -358,7 +358,7 @@ func TestProgramBehindAGate(t *testing.T) {
 
 // A daemon that died while a container waited for its volumes has left it to the next
 // one, as it has those who have them.
-func TestAStartBehindAGateIsFinishedByTheNextDaemon(t *testing.T) {
+func TestGateIsOpenedByTheNextDaemon(t *testing.T) {
 	p := startPod(t)
 	dir := t.TempDir()
 	mounts := []specs.Mount{bindMount("/vol", dir, "rw")}
@@ -416,7 +416,7 @@ func (p *pod) startBehindGate(c engine.Container) {
 }
 
 // A volume in which paths are masked for a container is no other's to put in its place.
-func TestAMaskedVolumeIsNotShared(t *testing.T) {
+func TestSharedVolumeIsNotMasked(t *testing.T) {
 	p := startPod(t)
 	dir := t.TempDir()
 	if err := os.MkdirAll(filepath.Join(dir, "secret/x"), 0o755); err != nil {

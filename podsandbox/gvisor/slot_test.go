@@ -16,7 +16,7 @@ import (
 
 // A call that waits for another one of the same container waits as long as its own
 // context lasts, and no longer.
-func TestCallsOfABusyContainerEndWithTheirContext(t *testing.T) {
+func TestContainerLockEndsWithItsContext(t *testing.T) {
 	b := newBrokenOut(t, newTestEngine(t), func(_ string, _ json.RawMessage, conn net.Conn) {
 		_, _ = conn.Write([]byte(`{"success":true,"result":0}`))
 	})
@@ -130,8 +130,9 @@ func TestGofersListIsBoundByItsSpec(t *testing.T) {
 // A file of the sandbox takes no more memory of the node than is read of it.
 func TestReadFileHasASize(t *testing.T) {
 	var size int64
-	var b *brokenOut
-	b = newBrokenOut(t, newTestEngine(t), func(_ string, _ json.RawMessage, conn net.Conn) {
+	made := make(chan *brokenOut, 1)
+	b := newBrokenOut(t, newTestEngine(t), func(_ string, _ json.RawMessage, conn net.Conn) {
+		b := <-made
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		f := b.sent[methodReadFile][0]
@@ -145,6 +146,7 @@ func TestReadFileHasASize(t *testing.T) {
 		}
 		_, _ = conn.Write([]byte(`{"success":true}`))
 	})
+	made <- b
 	got, err := b.readFile(testContext(t), "/proc/x")
 	if err != nil || string(got) != "text" || size != maxRead {
 		t.Errorf("%q, %v, size %d", got, err, size)

@@ -9,7 +9,7 @@ import (
 
 // What has run for less than a tick has run: metrics-server drops a pod of which one
 // container has used no CPU or no memory.
-func TestUsageIsNeverZero(t *testing.T) {
+func TestUsageOfIsNeverZero(t *testing.T) {
 	for _, c := range []struct {
 		memory, stat string
 		want         engine.Usage

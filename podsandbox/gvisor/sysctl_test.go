@@ -41,9 +41,9 @@ func unprivileged(root, script string) *specs.Spec {
 	return spec
 }
 
-// TestSafeSysctlsAreTrue: what a pod may ask for is what its sandbox does, and is what
+// TestSysctlsThatAreSafe: what a pod may ask for is what its sandbox does, and is what
 // its containers read.
-func TestSafeSysctlsAreTrue(t *testing.T) {
+func TestSysctlsThatAreSafe(t *testing.T) {
 	asked := map[string]string{
 		"net.ipv4.ip_unprivileged_port_start": "80",
 		"net.ipv4.ping_group_range":           "1000 1000",
@@ -112,8 +112,8 @@ echo $f $(cat $f); done; cat /proc/sys/kernel/random/uuid | wc -c`))
 	}
 }
 
-// TestReservedPortsWithoutARange: the sandbox's own range makes room.
-func TestReservedPortsWithoutARange(t *testing.T) {
+// TestSysctlReservedPortsWithoutARange: the sandbox's own range makes room.
+func TestSysctlReservedPortsWithoutARange(t *testing.T) {
 	p := startPod(t, func(c *engine.Config) {
 		c.Sysctls = map[string]string{"net/ipv4/ip_local_reserved_ports": "16000-30000"}
 	})
@@ -123,9 +123,9 @@ func TestReservedPortsWithoutARange(t *testing.T) {
 	}
 }
 
-// TestSYNCookies: a listener whose queue is full of connections that nobody completes
+// TestSysctlSYNCookies: a listener whose queue is full of connections that nobody completes
 // still takes one, with a cookie: only such a handshake is without window scaling.
-func TestSYNCookies(t *testing.T) {
+func TestSysctlSYNCookies(t *testing.T) {
 	p := startPod(t)
 	c := p.start(unprivileged(withSockets(t), "exec sockets backlog 8000"))
 	c.waitFor(t, "listening")

@@ -63,7 +63,7 @@ func (p *pod) startOnTerminal(script string) *screen {
 
 // The end of the last program on a terminal is seen on its master side, after
 // all that was printed, and before the container is destroyed.
-func TestATerminalEndsWithItsContainer(t *testing.T) {
+func TestTerminalEndsWithItsContainer(t *testing.T) {
 	p := startPod(t)
 	s := p.startOnTerminal("echo one; tty; exit 5")
 	st, err := p.Wait(testContext(t), s.ID)
@@ -80,7 +80,7 @@ func TestATerminalEndsWithItsContainer(t *testing.T) {
 	}
 }
 
-func TestSignalsReachTheForeground(t *testing.T) {
+func TestSignalForeground(t *testing.T) {
 	p := startPod(t)
 	s := p.startOnTerminal("trap 'echo window $(stty size)' WINCH; trap 'echo interrupted' INT; echo ready; while :; do sleep 0.05; done")
 	s.waitFor(t, "ready")
@@ -106,7 +106,7 @@ func TestSignalsReachTheForeground(t *testing.T) {
 }
 
 // A terminal outlives the daemon that opened it: the next one gets it back.
-func TestATerminalIsHeld(t *testing.T) {
+func TestHeldTerminal(t *testing.T) {
 	old := startPod(t)
 	s := old.startOnTerminal("echo ready; while read line; do echo got $line; done; echo hung up")
 	s.waitFor(t, "ready")
@@ -146,7 +146,7 @@ func TestATerminalIsHeld(t *testing.T) {
 	}
 }
 
-func TestACommandOnATerminal(t *testing.T) {
+func TestStartExecOnATerminal(t *testing.T) {
 	p := startPod(t)
 	c := p.start(shell(newRootfs(t), "sleep 1000"))
 	s, slave := newScreen(t)
@@ -172,7 +172,7 @@ func TestACommandOnATerminal(t *testing.T) {
 }
 
 // Without a terminal a signal reaches the whole group that the command leads.
-func TestACommandWithoutATerminal(t *testing.T) {
+func TestStartExecWithoutATerminal(t *testing.T) {
 	p := startPod(t)
 	c := p.start(shell(newRootfs(t), "sleep 1000"))
 	ctx := testContext(t)

@@ -10,7 +10,7 @@ import (
 )
 
 // Paths inside of a volume are looked up in it, whatever its links say.
-func TestPathsInAVolumeStayInside(t *testing.T) {
+func TestOpenInStaysInside(t *testing.T) {
 	vol, outside := t.TempDir(), t.TempDir()
 	for _, err := range []error{
 		os.WriteFile(filepath.Join(outside, "file"), nil, 0o600),
@@ -48,7 +48,7 @@ func TestPathsInAVolumeStayInside(t *testing.T) {
 }
 
 // What a gofer is told of its container: no destination, no source.
-func TestAGoferKnowsNoPaths(t *testing.T) {
+func TestGoferKnowsNoPaths(t *testing.T) {
 	spec := shell("/the/root", "true")
 	spec.Mounts = append(spec.Mounts, specs.Mount{Destination: "/the/destination", Type: "bind", Source: "/the/source", Options: []string{"rbind", "ro"}})
 	p := &preparedSpec{spec: spec, below: map[string]string{}}

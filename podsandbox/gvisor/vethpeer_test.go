@@ -107,7 +107,7 @@ func (ns *testNetNS) podSocket(t testing.TB) (*os.File, packetLink) {
 
 // What a sender has joined is not one datagram. Where nobody cuts it before, it does
 // not reach a socket that has no words for it.
-func TestJoinedDatagramsAreDropped(t *testing.T) {
+func TestGSOFilterDropsJoinedDatagrams(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("needs root")
 	}
@@ -120,7 +120,7 @@ func TestJoinedDatagramsAreDropped(t *testing.T) {
 }
 
 // The other end of a veth cuts it.
-func TestJoinedDatagramsAreCut(t *testing.T) {
+func TestCutForSandboxCutsJoinedDatagrams(t *testing.T) {
 	e := newTestEngine(t)
 	p := bootPod(t, e)
 	e.hostNetNS = p.ns.host
