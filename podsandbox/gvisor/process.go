@@ -131,9 +131,9 @@ func (p *process) identity() engine.Process {
 // watch waits for the end of the process on the runtime's poller: it costs a
 // goroutine and no thread.
 func (p *process) watch() {
-	defer p.pidfd.Close()
 	for !p.awaitEnd() {
 		if p.dropped.Load() {
+			p.pidfd.Close()
 			return
 		}
 		time.Sleep(100 * time.Millisecond) // it could not be polled
@@ -147,6 +147,7 @@ func (p *process) watch() {
 			}
 		}
 	}
+	p.pidfd.Close()
 	close(p.done)
 }
 
