@@ -54,7 +54,9 @@ func (r *removal) entry(dir *directory, name string) error {
 		return r.lift(dir, name)
 	}
 	sub, err := openDir(dir.fd, name)
-	if err != nil {
+	if err == unix.ENOENT {
+		return nil // by another removal, as of all below
+	} else if err != nil {
 		return err
 	}
 	r.open = append(r.open, sub)
@@ -71,7 +73,9 @@ func (r *removal) entry(dir *directory, name string) error {
 // lift moves a directory from the greatest depth into the tree's root, where it is
 // removed in its turn.
 func (r *removal) lift(dir *directory, name string) error {
-	if err := unix.Renameat(dir.fd, name, r.open[0].fd, rand.Text()); err != nil {
+	if err := unix.Renameat(dir.fd, name, r.open[0].fd, rand.Text()); err == unix.ENOENT {
+		return nil
+	} else if err != nil {
 		return err
 	}
 	r.moved = true

@@ -159,3 +159,24 @@ func TestRemovalOfAnImmutableFile(t *testing.T) {
 		t.Errorf("without: %v", err)
 	}
 }
+
+// Two removals of one tree, as by who unmounts it and by the collection, both succeed.
+func TestRemovalBesideAnother(t *testing.T) {
+	for range 200 {
+		root := t.TempDir()
+		for i := range 20 {
+			if err := os.MkdirAll(filepath.Join(root, "tree", fmt.Sprint(i), "a", "b"), 0o755); err != nil {
+				t.Fatal(err)
+			}
+		}
+		errs := make(chan error)
+		for range 2 {
+			go func() { errs <- removeTree(filepath.Join(root, "tree")) }()
+		}
+		for range 2 {
+			if err := <-errs; err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
