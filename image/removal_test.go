@@ -1,6 +1,7 @@
 package image
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -160,22 +161,20 @@ func TestRemovalOfAnImmutableFile(t *testing.T) {
 	}
 }
 
-// Two removals of one tree, as by who unmounts it and by the collection, both succeed.
+// Removals of one tree at a time, as by who unmounts it and by the collection, all succeed.
 func TestRemovalBesideAnother(t *testing.T) {
-	for range 200 {
-		root := t.TempDir()
-		for i := range 20 {
-			if err := os.MkdirAll(filepath.Join(root, "tree", fmt.Sprint(i), "a", "b"), 0o755); err != nil {
-				t.Fatal(err)
-			}
+	tree := filepath.Join(t.TempDir(), "tree")
+	for range 5000 {
+		if err := errors.Join(os.Mkdir(tree, 0o755), os.Mkdir(filepath.Join(tree, "a"), 0o755)); err != nil {
+			t.Fatal(err)
 		}
 		errs := make(chan error)
-		for range 2 {
-			go func() { errs <- removeTree(filepath.Join(root, "tree")) }()
+		for range 4 {
+			go func() { errs <- removeTree(tree) }()
 		}
-		for range 2 {
+		for range 4 {
 			if err := <-errs; err != nil {
-				t.Fatal(err)
+				t.Error(err)
 			}
 		}
 	}
