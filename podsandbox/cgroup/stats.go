@@ -65,17 +65,6 @@ func (g *Group) Stats() (Stats, error) {
 	return s, c.err()
 }
 
-// MemoryUsage is Stats.MemoryUsage alone, in one read. A node that does not
-// count it is errdefs.ErrNotFound, as a group that is gone.
-func (g *Group) MemoryUsage() (uint64, error) {
-	c := counters{Group: g}
-	n := c.memoryUsage()
-	if c.read == 0 {
-		return 0, fmt.Errorf("memory of cgroup %s: %w", g.path, errdefs.ErrNotFound)
-	}
-	return n, nil
-}
-
 func (c *counters) memoryUsage() uint64 {
 	if c.host.version == 1 {
 		return c.number("memory", "memory.usage_in_bytes")

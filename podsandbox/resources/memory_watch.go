@@ -3,13 +3,16 @@ package resources
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
 	"k8s.io/klog/v2"
 
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/cgroup"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/state"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/state/lifecycle"
@@ -17,34 +20,28 @@ import (
 )
 
 // A sandbox enforces no memory limit of a single container: what the host
-// enforces is the pod's. So a pod in which a container has a limit is watched, by
-// one goroutine, and a container that exceeds its limit is killed, alone and with
-// all its processes, as by the kernel with memory.oom.group.
+// enforces is the pod's. So a pod in which a container has a limit is watched, and a
+// container that exceeds its limit is killed, alone and with all its processes, as by
+// the kernel with memory.oom.group.
 //
-// The container's exact use is asked of the sandbox, but only when the pod as a
-// whole uses more on the host than the smallest limit in it; until then a look is
-// one read of a control file. The next look comes when the container could have
-// reached its limit.
+// One goroutine looks at all watched pods, by one read of an open file each. The
+// containers' exact use is asked of a pod's sandbox, on a goroutine of its own, only when
+// the pod uses more than the smallest limit in it, and has grown by what the container
+// nearest to its limit had left (see gauge). The next look comes when that container
+// could have reached its limit.
 //
 // What is not guaranteed: a container passes its limit by what it eats until the
-// next look, and a pod whose own limit leaves no room beside its containers' (a
-// parent cgroup without the overhead of the sandbox) is killed as a whole by the
-// kernel first.
+// next look; what it takes of memory that another container has freed is seen only after
+// slowLook, where the sandbox had not given it back to the host; and a pod whose own
+// limit leaves no room beside its containers' (a parent cgroup without the overhead of
+// the sandbox) is killed as a whole by the kernel first.
 
-const (
-	// fastestGrowth is how fast memory can be taken, in bytes a second, measured
-	// with a program that does nothing else.
-	fastestGrowth = 1 << 30
+// maxCeilingAge is how old what is known of the limits above a pod may be.
+const maxCeilingAge = 30 * time.Second
 
-	shortestLook = 10 * time.Millisecond
-	longestLook  = time.Second
-)
-
-// nextLook is how long so many bytes last.
-func nextLook(left uint64) time.Duration {
-	d := time.Duration(math.Min(float64(left)/fastestGrowth*float64(time.Second), float64(longestLook)))
-	return max(d, shortestLook)
-}
+// uncountedLook is the least time between two questions where the host does not count
+// memory.
+const uncountedLook = 100 * time.Millisecond
 
 // memoryLimits are those of the pod's running containers, in bytes by id.
 func memoryLimits(p *state.Pod) map[string]uint64 {
@@ -57,94 +54,260 @@ func memoryLimits(p *state.Pod) map[string]uint64 {
 	return limits
 }
 
-// WatchMemory is called when a container runs or has another limit. It starts the
-// pod's watch where the engine does not enforce limits, and makes a running one look again.
+// WatchMemory is called when a container runs or has another limit. Where the engine
+// does not enforce limits, the pod is watched from then on, and looked at at once.
 func (r *Controller) WatchMemory(p *state.Pod) {
 	if e, err := r.engines.Engine(p.Meta.Handler); err == nil && e.Capabilities().MemoryLimit || len(memoryLimits(p)) == 0 {
 		return
 	}
-	look := r.beginWatch(p)
-	if look == nil {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.changed[p] = struct{}{}
+	if !r.watching {
+		r.watching = true
+		r.work.Go("watch the memory of containers", r.watchMemory)
+	}
+	select {
+	case r.wake <- struct{}{}:
+	default:
+	}
+}
+
+// memoryWatch looks at the memory of all watched pods. It belongs to one goroutine.
+type memoryWatch struct {
+	*Controller
+	life    context.Context
+	pods    map[*state.Pod]*watchedPod
+	answers chan answer
+	timer   *time.Timer
+	began   time.Time
+	round   time.Time // when the timer fires
+	ended   bool
+}
+
+// watchedPod is one pod of a memoryWatch.
+type watchedPod struct {
+	*state.Pod
+	gauge
+	group  *cgroup.Group        // of memory; nil before the first look
+	memory *cgroup.MemoryReader // open as long as the pod is watched
+
+	smallestAt time.Time // when the smallest limit was read
+	ceilingAt  time.Time // when the ceiling was read
+
+	next    time.Time // when it is looked at
+	changed bool      // its containers, or their limits
+	waits   bool      // for an answer of its sandbox
+}
+
+// answer is what a sandbox has said.
+type answer struct {
+	pod     *watchedPod
+	left    uint64        // to the container nearest to its limit
+	again   time.Duration // it is to be asked after that at the latest
+	ceiling uint64        // as of gauge
+}
+
+// watchMemory returns when no running container has a limit.
+func (r *Controller) watchMemory(life context.Context) {
+	w := &memoryWatch{
+		Controller: r, life: life, pods: map[*state.Pod]*watchedPod{}, answers: make(chan answer), timer: time.NewTimer(0), began: time.Now(),
+	}
+	defer w.close()
+	for !w.end() {
+		select {
+		case <-life.Done():
+			return
+		case <-w.wake:
+			w.lookAtChanged(time.Now())
+		case a := <-w.answers:
+			w.hear(a, time.Now())
+		case <-w.timer.C:
+			w.lookAtAll(time.Now())
+		}
+	}
+}
+
+// end tells whether there is nothing to watch. A pod that comes later begins another
+// watch.
+func (w *memoryWatch) end() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.ended = len(w.pods) == 0 && len(w.changed) == 0
+	w.watching = !w.ended
+	return w.ended
+}
+
+// close leaves no file open. After a panic the pods wait for the next watch.
+func (w *memoryWatch) close() {
+	w.timer.Stop()
+	if w.ended {
+		return // the next watch may run already
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for p, of := range w.pods {
+		w.changed[p] = struct{}{}
+		of.close()
+	}
+	w.watching = false
+}
+
+// lookAtChanged looks at the pods that WatchMemory was called for.
+func (w *memoryWatch) lookAtChanged(now time.Time) {
+	w.mu.Lock()
+	changed := w.changed
+	w.changed = map[*state.Pod]struct{}{}
+	w.mu.Unlock()
+	for of := range changed {
+		p := w.pods[of]
+		if p == nil {
+			p = &watchedPod{Pod: of}
+			w.pods[of] = p
+		}
+		p.changed = true
+		w.look(p, now)
+	}
+}
+
+func (p *watchedPod) close() {
+	if p.memory != nil {
+		p.memory.Close()
+	}
+}
+
+// lookAtAll looks at the pods whose time has come.
+func (w *memoryWatch) lookAtAll(now time.Time) {
+	w.round = now.Add(longestLook)
+	w.timer.Reset(longestLook)
+	for _, p := range w.pods {
+		if !p.next.After(now) {
+			w.look(p, now)
+		}
+		w.setRound(p, now)
+	}
+}
+
+// setNext sets when a pod is looked at: at one of the times, not after the pause, that
+// all pods have in common.
+func (w *memoryWatch) setNext(p *watchedPod, now time.Time, pause time.Duration) {
+	step := shortestLook
+	if pause >= quietLook {
+		step = quietLook
+	}
+	p.next = w.began.Add((now.Sub(w.began) + max(pause, step)).Truncate(step))
+	w.setRound(p, now)
+}
+
+// setRound sees to it that the next round comes in time for a pod.
+func (w *memoryWatch) setRound(p *watchedPod, now time.Time) {
+	if !p.waits && p.next.Before(w.round) {
+		w.round = p.next
+		w.timer.Reset(p.next.Sub(now))
+	}
+}
+
+// look looks at a pod, unless it waits for an answer: then it is looked at after that.
+func (w *memoryWatch) look(p *watchedPod, now time.Time) {
+	if p.waits {
 		return
 	}
-	r.work.Go("watch the memory of pod "+p.ID(), func(life context.Context) {
-		for look != nil {
-			r.watchWhileLimited(life, p, look)
-			r.endWatch(p)
-			// A container may have started between the two.
-			if life.Err() != nil || len(memoryLimits(p)) == 0 {
-				return
+	w.setNext(p, now, longestLook)
+	if p.changed || now.Sub(p.smallestAt) >= slowLook {
+		limits := slices.Collect(maps.Values(memoryLimits(p.Pod)))
+		if len(limits) == 0 {
+			p.close()
+			delete(w.pods, p.Pod)
+			return
+		}
+		p.smallest, p.smallestAt = slices.Min(limits), now
+	}
+	if p.changed {
+		p.changed, p.due, p.ceilingAt = false, time.Time{}, time.Time{}
+	}
+	sandbox := p.Sandbox()
+	if sandbox == nil || !p.open() {
+		return // the pod is being stopped
+	}
+	use, err := p.memory.Usage()
+	ask, pause := !now.Before(p.due), p.due.Sub(now)
+	if err == nil {
+		ask, pause = p.gauge.look(now, use, p.memory.Held)
+	}
+	if ask {
+		w.ask(p, sandbox, now, use, err == nil)
+		return
+	}
+	w.setNext(p, now, pause)
+}
+
+// open opens the memory of the pod's cgroup, unless it has none any more.
+func (p *watchedPod) open() bool {
+	g := p.Group()
+	if g != p.group {
+		p.close()
+		p.group, p.memory = g, nil
+	}
+	if g != nil && p.memory == nil {
+		p.memory = g.OpenMemory()
+	}
+	return g != nil
+}
+
+// ask lets a goroutine of the pod's own look at the exact use of its containers: a sandbox
+// may not answer for long.
+func (w *memoryWatch) ask(p *watchedPod, sandbox engine.Sandbox, now time.Time, use uint64, counted bool) {
+	held, err := p.memory.Held()
+	if err != nil {
+		held = math.MaxUint64
+	}
+	p.asking(use, held)
+	a, memory, stale := answer{pod: p, ceiling: p.ceiling}, p.memory, now.Sub(p.ceilingAt) > maxCeilingAge
+	if stale {
+		p.ceilingAt = now
+	}
+	p.waits = true
+	w.work.Go("look at the memory of pod "+p.ID(), func(life context.Context) {
+		defer func() {
+			select {
+			case w.answers <- a:
+			case <-life.Done():
 			}
-			look = r.beginWatch(p)
+		}()
+		a.left, a.again = math.MaxUint64, longestLook // after a panic
+		a.left, a.again = w.lookInside(life, p.Pod, sandbox)
+		if stale {
+			a.ceiling = memory.Ceiling()
+		}
+		if !counted {
+			a.again = min(a.again, lasts(a.left, uncountedLook))
 		}
 	})
 }
 
-// beginWatch returns what makes the caller's watch look at once; nil if somebody
-// watches, who then looks.
-func (r *Controller) beginWatch(p *state.Pod) chan struct{} {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if look, watched := r.watches[p]; watched {
-		select {
-		case look <- struct{}{}:
-		default:
-		}
-		return nil
-	}
-	look := make(chan struct{}, 1)
-	r.watches[p] = look
-	return look
-}
-
-func (r *Controller) endWatch(p *state.Pod) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	delete(r.watches, p)
-}
-
-// watchWhileLimited returns when no running container has a limit.
-func (r *Controller) watchWhileLimited(life context.Context, p *state.Pod, look <-chan struct{}) {
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	for {
-		select {
-		case <-life.Done():
-			return
-		case <-look:
-		case <-timer.C:
-		}
-		limits := memoryLimits(p)
-		if len(limits) == 0 {
-			return
-		}
-		timer.Reset(nextLook(r.lookAtMemory(life, p, limits)))
+// hear takes in what a pod's sandbox has said.
+func (w *memoryWatch) hear(a answer, now time.Time) {
+	p := a.pod
+	p.waits, p.ceiling = false, a.ceiling
+	p.answered(a.left, now.Add(a.again))
+	w.setNext(p, now, p.pause(now, a.left))
+	if p.changed {
+		w.look(p, now)
 	}
 }
 
-// lookAtMemory kills the containers that are over their limits. It returns how
-// many bytes the others have left at least.
-func (r *Controller) lookAtMemory(life context.Context, p *state.Pod, limits map[string]uint64) uint64 {
-	g, sb := p.Group(), p.Sandbox()
-	if g == nil || sb == nil {
-		return math.MaxUint64 // the pod is being stopped
-	}
-	smallest := uint64(math.MaxUint64)
-	for _, l := range limits {
-		smallest = min(smallest, l)
-	}
-	onHost, err := g.MemoryUsage()
-	if err == nil && onHost < smallest {
-		return smallest - onHost
-	}
+// lookInside kills the containers that are over their limits. It returns how
+// many bytes the others have left at least, and when to look again at the latest.
+func (r *Controller) lookInside(life context.Context, p *state.Pod, sandbox engine.Sandbox) (left uint64, again time.Duration) {
 	ctx, cancel := context.WithTimeout(life, r.timeout)
 	defer cancel()
-	use, err := sb.Stats(ctx)
+	limits := memoryLimits(p)
+	use, err := sandbox.Stats(ctx)
 	if err != nil {
 		if !errdefs.IsUnavailable(err) && life.Err() == nil {
 			klog.ErrorS(err, "Failed to read the memory of a pod's containers", "pod", p.ID())
 		}
-		return math.MaxUint64
+		return math.MaxUint64, longestLook
 	}
 	r.NotePeaks(use)
 	over, left := overLimit(limits, use)
@@ -153,7 +316,10 @@ func (r *Controller) lookAtMemory(life context.Context, p *state.Pod, limits map
 			klog.ErrorS(err, "Failed to kill a container that is over its memory limit", "container", id)
 		}
 	}
-	return left
+	if len(over) > 0 {
+		return left, longestLook // it may not have died of it
+	}
+	return left, slowLook
 }
 
 // overLimit finds who uses more than allowed, and what is left to the one of the

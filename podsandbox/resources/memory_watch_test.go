@@ -7,7 +7,7 @@ import (
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
 )
 
-func TestWhoIsOverItsLimit(t *testing.T) {
+func TestOverLimit(t *testing.T) {
 	use := func(bytes ...uint64) map[string]engine.Usage {
 		m := map[string]engine.Usage{}
 		for i, b := range bytes {
@@ -36,15 +36,6 @@ func TestWhoIsOverItsLimit(t *testing.T) {
 		}
 		if got != c.over || left != c.left {
 			t.Errorf("%s: over %q with %d left, want %q with %d", name, got, left, c.over, c.left)
-		}
-	}
-}
-
-func TestTheNextLookComesBeforeTheLimitCanBeReached(t *testing.T) {
-	for left, most := range map[uint64]float64{0: 0, 1 << 20: 0, 64 << 20: 0.0625, 1 << 29: 0.5, 1 << 40: 1, math.MaxUint64: 1} {
-		d := nextLook(left)
-		if d < shortestLook || d > longestLook || d > shortestLook && d.Seconds() > most {
-			t.Errorf("with %d bytes left: %v, want at most %v s", left, d, most)
 		}
 	}
 }

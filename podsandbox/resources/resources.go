@@ -27,11 +27,14 @@ type Controller struct {
 	plugins *nri.Plugins
 	timeout time.Duration // of one call to a sandbox
 
+	wake chan struct{} // the memory watch, to look at changed; never closed
+
 	mu sync.Mutex
-	// watches are the pods whose memory is watched; what is sent makes the watch look
-	// at once.
+	// changed are pods that the memory watch is to look at at once.
 	// +checklocks:mu
-	watches map[*state.Pod]chan struct{}
+	changed map[*state.Pod]struct{}
+	// +checklocks:mu
+	watching bool // there is a memory watch
 	// +checklocks:mu
 	peaks map[string]uint64 // by container, see NotePeaks
 }
@@ -40,14 +43,14 @@ type Controller struct {
 func New(pods *state.Registry, work *background.Group, engines engine.Handlers, plugins *nri.Plugins, timeout time.Duration) *Controller {
 	return &Controller{
 		pods: pods, work: work, engines: engines, plugins: plugins, timeout: timeout,
-		watches: map[*state.Pod]chan struct{}{}, peaks: map[string]uint64{},
+		wake: make(chan struct{}, 1), changed: map[*state.Pod]struct{}{}, peaks: map[string]uint64{},
 	}
 }
 
 // NotePeaks is told of every look at the memory of containers. A sandbox keeps no
 // maximum of a container, so what is known of one is the largest use that anybody has
-// seen: whoever asks for statistics, and the memory watch, which looks the more often
-// the nearer a container is to its limit. It begins anew with the daemon.
+// seen: whoever asks for statistics, and the memory watch, when a container may have
+// reached its limit. It begins anew with the daemon.
 func (r *Controller) NotePeaks(use map[string]engine.Usage) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
