@@ -77,7 +77,7 @@ func TestPullOnFullDiskAtEachStep(t *testing.T) {
 	for left := 0; left <= 640<<10; left += 8 << 10 {
 		disk := smallDisk(t, 2<<20)
 		s := newStore(t, Options{Root: filepath.Join(disk, "images")})
-		if err := s.sweep(t.Context()); err != nil {
+		if err := s.collector.sweep(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		filler := filepath.Join(disk, "filler")
@@ -123,12 +123,12 @@ func TestPullOnFullDiskAtTheLastStep(t *testing.T) {
 	host := newRegistry(t, nil)
 	s := newStore(t, Options{})
 	pushSmall(t, host+"/app", "x")
-	good := s.names
-	s.names = namesOnFullDisk{good}
+	good := s.backend.names
+	s.backend.names = namesOnFullDisk{good}
 	if _, err := s.Pull(t.Context(), host+"/app", nil); !errdefs.IsResourceExhausted(err) {
 		t.Errorf("pull: %v", err)
 	}
-	s.names = good
+	s.backend.names = good
 	wantNothingLeft(t, s)
 	mustPull(t, s, host+"/app")
 }
@@ -139,7 +139,7 @@ func TestMountRootfsOnFullDisk(t *testing.T) {
 	s := newStore(t, Options{Root: filepath.Join(disk, "images")})
 	pushSmall(t, host+"/app", "x")
 	img := mustPull(t, s, host+"/app")
-	if err := s.sweep(t.Context()); err != nil {
+	if err := s.collector.sweep(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	filler := filepath.Join(disk, "filler")
@@ -165,7 +165,7 @@ func TestUsageIsTrueToTheDisk(t *testing.T) {
 	s := newStore(t, Options{})
 	check := func(when string) Usage {
 		t.Helper()
-		if err := s.sweep(t.Context()); err != nil {
+		if err := s.collector.sweep(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		u, err := s.Usage(t.Context())

@@ -43,15 +43,29 @@
 //   - Credentials are sent only to the host they were given for, and to the
 //     token server which that host names.
 //
+// # Parts
+//
+// Store is the face, and hands on to the part that owns a matter:
+//
+//	backend       containerd's libraries, on the directories content and overlayfs
+//	inventory     index of the images, and who stands on which chain; in memory
+//	catalog       names and views: which images there are
+//	puller        running pulls
+//	pullLeases    what unfinished pulls keep on disk, and how long
+//	collector     deletes what nothing refers to
+//	rootfsStore   root file systems and volumes: directories, mounts, sizes
+//	usageMeter    what images take of the disk
+//
 // # Concurrency
 //
 // All methods are safe for concurrent use. Get, List and MountRootfs take no
 // database transaction. Locks, in this order; none is held over the network,
 // an unpack, a mount or the removal of a tree:
 //
-//	Store.change   one writer of names and views at a time; over bolt transactions
-//	Store.mu       index and holds; over memory only
+//	catalog.change   one writer of names and views at a time; over bolt transactions
+//	inventory.mu     index and holds; over memory only
+//	pullLeases.mu    leases of ended pulls; over memory only
 //
-// Store.pullMu guards the tables of running and of ended pulls, over memory only,
-// and is never held with another.
+// puller.mu guards the table of running pulls, over memory only, and is never held
+// with another. Neither is reserve.mu, which is held while its file is made or removed.
 package image

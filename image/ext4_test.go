@@ -122,7 +122,7 @@ func TestStoreOnADiskThatBecomesReadOnly(t *testing.T) {
 	pushSmall(t, host+"/here", "here")
 	pushSmall(t, host+"/new", "new")
 	img := mustPull(t, s, host+"/here")
-	if err := s.sweep(t.Context()); err != nil {
+	if err := s.collector.sweep(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	root := mounted(t, s, "old", img)

@@ -16,6 +16,7 @@ import (
 	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"k8s.io/klog/v2"
 
 	"github.com/cri-sandbox/cri-sandbox/internal/crashpoint"
 )
@@ -25,7 +26,7 @@ import (
 const maxDocument = 4 << 20
 
 // pullWith resolves a name, gets what is missing of the image, and records it.
-func (s *Store) pullWith(ctx context.Context, named reference.Named, conn *connection) (Image, error) {
+func (p *puller) pullWith(ctx context.Context, named reference.Named, conn *connection) (Image, error) {
 	crashpoint.Here("before image resolve")
 	_, target, err := conn.resolver.Resolve(ctx, named.String())
 	if err != nil {
@@ -34,14 +35,17 @@ func (s *Store) pullWith(ctx context.Context, named reference.Named, conn *conne
 	if err := checkDocument(target); err != nil {
 		return Image{}, err
 	}
-	if img, ok, err := s.recordKnown(ctx, named, target); ok || err != nil {
+	if img, ok, err := p.catalog.recordKnown(ctx, named, target); ok || err != nil {
+		if ok {
+			p.collector.sweepSoon()
+		}
 		return img, err
 	}
-	ctx, err = s.lease(ctx, named.String())
+	ctx, err = p.leases.open(ctx, named.String())
 	if err != nil {
 		return Image{}, err
 	}
-	img, err := s.pullLeased(ctx, named, target, conn)
+	img, err := p.pullLeased(ctx, named, target, conn)
 	cause := context.Cause(ctx)
 	ctx = context.WithoutCancel(ctx)
 	if err != nil {
@@ -49,52 +53,64 @@ func (s *Store) pullWith(ctx context.Context, named reference.Named, conn *conne
 			cause = err
 		}
 		if retryable(classify(cause)) {
-			s.keepForRetry(ctx, named.String())
+			p.leases.keepForRetry(ctx, named.String())
 		} else {
-			s.deleteDownloads(ctx, named.String())
+			p.deleteDownloads(ctx, named.String())
 		}
 		return Image{}, err
 	}
-	s.release(ctx, named.String())
+	p.leases.finish(ctx, named.String())
+	p.collector.sweepSoon()
 	return img, nil
+}
+
+// deleteDownloads deletes what a pull and earlier tries for the same name have left. It
+// returns when the space is free: the disk may be full.
+func (p *puller) deleteDownloads(ctx context.Context, name string) {
+	defer p.reserve.lend()()
+	p.collector.doubtful.Store(true)
+	err := errors.Join(p.leases.end(ctx, name), p.collector.sweep(ctx))
+	if err != nil && p.ctx.Err() == nil {
+		klog.ErrorS(err, "Failed to remove the downloads of a failed pull; they stay until they expire", "image", name)
+	}
 }
 
 // pullLeased does the part of a pull that puts things on disk. All of them
 // belong to the lease in ctx.
-func (s *Store) pullLeased(ctx context.Context, named reference.Named, target ocispec.Descriptor, conn *connection) (Image, error) {
+func (p *puller) pullLeased(ctx context.Context, named reference.Named, target ocispec.Descriptor, conn *connection) (Image, error) {
 	fetcher, err := conn.resolver.Fetcher(ctx, named.String())
 	if err != nil {
 		return Image{}, fmt.Errorf("reach registry: %w", err)
 	}
-	if err := s.download(ctx, fetcher, target); err != nil {
+	if err := p.download(ctx, fetcher, target); err != nil {
 		return Image{}, err
 	}
 	crashpoint.Here("before image flush")
 	// Blobs and databases are flushed by those who write them, unpacked files
 	// are not. Without this, a power cut after the names have been recorded
 	// would leave an image with empty files that passes for complete.
-	if err := s.mounts.flush(); err != nil {
+	if err := p.mounts.flush(); err != nil {
 		return Image{}, fmt.Errorf("flush layers: %w", err)
 	}
 	crashpoint.Here("after image flush")
-	return s.record(ctx, named, target)
+	return p.catalog.record(ctx, named, target)
 }
 
 // download fetches an image and unpacks its layers, each as soon as it and
 // those below it are there. No file of it is written any more when it returns.
-func (s *Store) download(ctx context.Context, fetcher remotes.Fetcher, target ocispec.Descriptor) error {
+func (p *puller) download(ctx context.Context, fetcher remotes.Fetcher, target ocispec.Descriptor) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	v := &visit{store: s, platform: platforms.Default(), budget: newBudget(s.opts.Limits), diffIDs: map[digest.Digest]digest.Digest{}}
-	unpacker, err := unpack.NewUnpacker(ctx, s.content,
+	v := &visit{content: p.backend.content, platform: platforms.Default(), budget: newBudget(p.opts.Limits), diffIDs: map[digest.Digest]digest.Digest{}}
+	unpacker, err := unpack.NewUnpacker(ctx, p.backend.content,
 		unpack.WithUnpackPlatform(unpack.Platform{
 			Platform:       v.platform,
 			SnapshotterKey: snapshotterName,
-			Snapshotter:    s.snapshots,
-			Applier:        applier{blobs: s.content, diffID: v.diffID, budget: v.budget},
+			Snapshotter:    p.backend.snapshots,
+			Applier:        applier{blobs: p.backend.content, diffID: v.diffID, budget: v.budget},
 		}),
-		unpack.WithLimiter(s.downloads),
-		unpack.WithDuplicationSuppressor(&s.unpacking),
+		unpack.WithLimiter(p.slots),
+		unpack.WithDuplicationSuppressor(&p.unpacking),
 		// No unpack limiter: with one, layers of an image are unpacked at the
 		// same time, and directories that a layer does not list itself lose the
 		// mode that a layer below gave them.
@@ -107,7 +123,7 @@ func (s *Store) download(ctx context.Context, fetcher remotes.Fetcher, target oc
 	var g handlerGroup
 	handler := unpacker.Unpack(g.add(images.Handlers(
 		images.HandlerFunc(v.before),
-		fetchChecked(s.content, fetcher),
+		fetchChecked(p.backend.content, fetcher),
 		images.HandlerFunc(v.after),
 	)))
 	err = images.Dispatch(ctx, handler, nil, target)
@@ -129,7 +145,7 @@ func (s *Store) download(ctx context.Context, fetcher remotes.Fetcher, target oc
 
 // visit is what one pull learns about its image on the way down from the index.
 type visit struct {
-	store    *Store
+	content  content.Store
 	platform platforms.MatchComparer
 	budget   *budget
 
@@ -177,7 +193,7 @@ func (v *visit) after(ctx context.Context, desc ocispec.Descriptor) ([]ocispec.D
 // manifest for this machine. Labels tie all but the layers to it: unpacked, they
 // are no longer needed as blobs.
 func (v *visit) children(ctx context.Context, desc ocispec.Descriptor) ([]ocispec.Descriptor, error) {
-	list := images.SetChildrenMappedLabels(v.store.content, images.ChildrenHandler(v.store.content), images.ChildGCLabelsFilterLayers)
+	list := images.SetChildrenMappedLabels(v.content, images.ChildrenHandler(v.content), images.ChildGCLabelsFilterLayers)
 	list = images.LimitManifests(images.FilterPlatforms(list, v.platform), v.platform, 1)
 	children, err := list(ctx, desc)
 	for i := range children {
@@ -248,7 +264,7 @@ func (v *visit) takeConfig(id digest.Digest, c ocispec.Image) error {
 }
 
 func (v *visit) read(ctx context.Context, desc ocispec.Descriptor, into any) error {
-	blob, err := content.ReadBlob(ctx, v.store.content, desc)
+	blob, err := content.ReadBlob(ctx, v.content, desc)
 	if err != nil {
 		return fmt.Errorf("read %s: %w", desc.Digest, err)
 	}

@@ -49,7 +49,7 @@ func (s *Store) FIFOs(img Image) []string {
 	var all []string
 	seen := map[string]bool{}
 	for _, layer := range img.layers.lower {
-		b, err := os.ReadFile(filepath.Join(s.snapshotsDir(), filepath.Dir(layer), fifoList))
+		b, err := os.ReadFile(filepath.Join(s.dirs.snapshots(), filepath.Dir(layer), fifoList))
 		var names []string
 		if err != nil || json.Unmarshal(b, &names) != nil {
 			continue // the layer has none

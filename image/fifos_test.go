@@ -60,7 +60,7 @@ func TestFIFOsOfLayers(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := s.sweep(t.Context()); err != nil {
+	if err := s.collector.sweep(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	wantNothingLeft(t, s)

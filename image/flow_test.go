@@ -48,10 +48,10 @@ func (th *throttle) wrap(h http.Handler) http.Handler {
 func waitCallers(t *testing.T, s *Store, name string, n int) {
 	t.Helper()
 	for t.Context().Err() == nil {
-		s.pullMu.Lock()
-		p := s.pulls[name]
+		s.pulls.mu.Lock()
+		p := s.pulls.running[name]
 		ok := p != nil && p.callers == n
-		s.pullMu.Unlock()
+		s.pulls.mu.Unlock()
 		if ok {
 			return
 		}
@@ -211,7 +211,7 @@ func pullCancelledResumes(t *testing.T, ranges bool) {
 		t.Fatal(err)
 	}
 	s = newStore(t, s.opts)
-	if err := s.sweep(t.Context()); err != nil {
+	if err := s.collector.sweep(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	asked.reset()
@@ -278,19 +278,19 @@ func TestPullLeasesExpire(t *testing.T) {
 	}
 	<-th.gone
 	for waiting := true; waiting; {
-		s.pullMu.Lock()
-		waiting = len(s.pulls) > 0
-		s.pullMu.Unlock()
+		s.pulls.mu.Lock()
+		waiting = len(s.pulls.running) > 0
+		s.pulls.mu.Unlock()
 	}
 	if len(leftovers(t, s)) == 0 {
 		t.Fatal("nothing was kept for a retry")
 	}
-	s.pullMu.Lock()
-	for id, l := range s.retained {
+	s.pulls.leases.mu.Lock()
+	for id, l := range s.pulls.leases.retained {
 		l.since = l.since.Add(-retryWindow - time.Second)
-		s.retained[id] = l
+		s.pulls.leases.retained[id] = l
 	}
-	s.pullMu.Unlock()
+	s.pulls.leases.mu.Unlock()
 	wantNothingLeft(t, s)
 }
 

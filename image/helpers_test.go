@@ -226,7 +226,7 @@ func lstat(t testing.TB, path string) unix.Stat_t {
 func leftovers(t testing.TB, s *Store) []string {
 	t.Helper()
 	ctx := scoped(context.WithoutCancel(t.Context()))
-	if err := s.sweep(ctx); err != nil {
+	if err := s.collector.sweep(ctx); err != nil {
 		t.Fatal(err)
 	}
 	var found []string
@@ -239,7 +239,7 @@ func leftovers(t testing.TB, s *Store) []string {
 			found = append(found, filepath.Join(dir, e.Name()))
 		}
 	}
-	list, err := s.leases.List(ctx)
+	list, err := s.backend.leases.List(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}

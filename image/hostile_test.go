@@ -148,7 +148,7 @@ func TestPullDropsOverlayAttributes(t *testing.T) {
 	if !exists(root + "/a/below") {
 		t.Error("a directory became opaque without a whiteout")
 	}
-	directories, err := filepath.Glob(filepath.Join(s.snapshotsDir(), "*/fs/a"))
+	directories, err := filepath.Glob(filepath.Join(s.dirs.snapshots(), "*/fs/a"))
 	if err != nil || len(directories) != 2 {
 		t.Fatalf("directories %v, %v", directories, err)
 	}

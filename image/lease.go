@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/containerd/containerd/v2/core/leases"
@@ -25,46 +26,52 @@ type retainedLease struct {
 	since time.Time
 }
 
-// lease opens a new lease for one pull. Whatever is written, or found present,
+// pullLeases own what unfinished pulls have on disk: the leases of running pulls, and
+// those of ended ones, whose downloads wait for a retry.
+type pullLeases struct {
+	backend *backend
+	expired func() // called when the window of a retry has passed
+
+	mu sync.Mutex
+	// Of ended pulls, by lease id.
+	retained map[string]retainedLease // +checklocks:mu
+}
+
+func newPullLeases(b *backend, expired func()) *pullLeases {
+	return &pullLeases{backend: b, expired: expired, retained: map[string]retainedLease{}}
+}
+
+// open makes a new lease for one pull. Whatever is written, or found present,
 // with the returned context stays until the lease is deleted.
-func (s *Store) lease(ctx context.Context, name string) (context.Context, error) {
+func (l *pullLeases) open(ctx context.Context, name string) (context.Context, error) {
 	crashpoint.Here("before image lease")
-	l, err := s.leases.Create(ctx, leases.WithRandomID(), leases.WithLabel(labelName, name))
+	made, err := l.backend.leases.Create(ctx, leases.WithRandomID(), leases.WithLabel(labelName, name))
 	if err != nil {
 		return nil, fmt.Errorf("create lease: %w", err)
 	}
 	crashpoint.Here("after image lease")
-	return leases.WithLease(ctx, l.ID), nil
+	return leases.WithLease(ctx, made.ID), nil
 }
 
-// release ends the lease of a pull that succeeded, and those of earlier tries
-// for the same name.
-func (s *Store) release(ctx context.Context, name string) {
-	s.keepForRetry(ctx, name)
-	if err := s.deleteLeases(ctx, s.leasesOf(name)); err != nil {
+// end ends the lease of a pull, and those of earlier tries for the same name.
+func (l *pullLeases) end(ctx context.Context, name string) error {
+	l.keepForRetry(ctx, name)
+	return l.delete(ctx, l.of(name))
+}
+
+// finish is end for a pull that succeeded.
+func (l *pullLeases) finish(ctx context.Context, name string) {
+	if err := l.end(ctx, name); err != nil {
 		// They expire in time; the image is complete.
 		klog.ErrorS(err, "Failed to remove the leases of a finished pull; its downloads stay until they expire", "image", name)
 	}
-	s.sweepSoon()
 }
 
-// deleteDownloads deletes what a pull and earlier tries for the same name have left. It
-// returns when the space is free: the disk may be full.
-func (s *Store) deleteDownloads(ctx context.Context, name string) {
-	defer s.reserve.lend()()
-	s.doubtful.Store(true)
-	s.keepForRetry(ctx, name)
-	err := errors.Join(s.deleteLeases(ctx, s.leasesOf(name)), s.sweep(ctx))
-	if err != nil && s.ctx.Err() == nil {
-		klog.ErrorS(err, "Failed to remove the downloads of a failed pull; they stay until they expire", "image", name)
-	}
-}
-
-// deleteEarlierDownloads deletes what earlier pulls of these names have left for a retry that
+// deleteEarlier deletes what earlier pulls of these names have left for a retry that
 // will not come: the image is complete, or goes.
-func (s *Store) deleteEarlierDownloads(ctx context.Context, names []string) {
+func (l *pullLeases) deleteEarlier(ctx context.Context, names []string) {
 	for _, name := range names {
-		if err := s.deleteLeases(ctx, s.leasesOf(name)); err != nil {
+		if err := l.delete(ctx, l.of(name)); err != nil {
 			// They expire in time.
 			klog.ErrorS(err, "Failed to remove the downloads of an earlier pull; they stay until they expire", "image", name)
 		}
@@ -73,55 +80,81 @@ func (s *Store) deleteEarlierDownloads(ctx context.Context, names []string) {
 
 // keepForRetry ends a pull and leaves its downloads for the next try, which
 // takes over into its own lease what it can use of them.
-func (s *Store) keepForRetry(ctx context.Context, name string) {
+func (l *pullLeases) keepForRetry(ctx context.Context, name string) {
 	id, _ := leases.FromContext(ctx)
-	s.retain(id, name)
+	l.retain(id, name)
 }
 
-func (s *Store) retain(id, name string) {
-	s.pullMu.Lock()
-	s.retained[id] = retainedLease{name: name, since: time.Now()}
-	s.pullMu.Unlock()
-	time.AfterFunc(retryWindow+time.Second, s.sweepSoon)
+func (l *pullLeases) retain(id, name string) {
+	l.mu.Lock()
+	l.retained[id] = retainedLease{name: name, since: time.Now()}
+	l.mu.Unlock()
+	time.AfterFunc(retryWindow+time.Second, l.expired)
 }
 
-func (s *Store) leasesOf(name string) []string {
-	s.pullMu.Lock()
-	defer s.pullMu.Unlock()
+func (l *pullLeases) of(name string) []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	var ids []string
-	for id, l := range s.retained {
-		if l.name == name {
+	for id, r := range l.retained {
+		if r.name == name {
 			ids = append(ids, id)
 		}
 	}
 	return ids
 }
 
-// expireLeases deletes the leases for which no retry came.
-func (s *Store) expireLeases(ctx context.Context) error {
+// expire deletes the leases for which no retry came.
+func (l *pullLeases) expire(ctx context.Context) error {
 	var ids []string
-	s.pullMu.Lock()
-	for id, l := range s.retained {
-		if time.Since(l.since) > retryWindow {
+	l.mu.Lock()
+	for id, r := range l.retained {
+		if time.Since(r.since) > retryWindow {
 			ids = append(ids, id)
 		}
 	}
-	s.pullMu.Unlock()
-	return s.deleteLeases(ctx, ids)
+	l.mu.Unlock()
+	return l.delete(ctx, ids)
 }
 
-func (s *Store) deleteLeases(ctx context.Context, ids []string) error {
+func (l *pullLeases) delete(ctx context.Context, ids []string) error {
 	var errs []error
 	for _, id := range ids {
 		crashpoint.Here("before image lease removal")
-		if err := s.leases.Delete(ctx, leases.Lease{ID: id}); err != nil && !errdefs.IsNotFound(err) {
+		if err := l.backend.leases.Delete(ctx, leases.Lease{ID: id}); err != nil && !errdefs.IsNotFound(err) {
 			errs = append(errs, fmt.Errorf("remove lease %s: %w", id, err))
 			continue
 		}
 		crashpoint.Here("after image lease removal")
-		s.pullMu.Lock()
-		delete(s.retained, id)
-		s.pullMu.Unlock()
+		l.mu.Lock()
+		delete(l.retained, id)
+		l.mu.Unlock()
 	}
 	return errors.Join(errs...)
+}
+
+// adopt keeps the downloads that an earlier process has left for a retry.
+func (l *pullLeases) adopt(ctx context.Context) error {
+	list, err := l.backend.leases.List(ctx)
+	if err != nil {
+		return fmt.Errorf("list leases: %w", err)
+	}
+	for _, one := range list {
+		l.retain(one.ID, one.Labels[labelName])
+	}
+	return nil
+}
+
+// deleteAll deletes what earlier processes have left.
+func (l *pullLeases) deleteAll(ctx context.Context) error {
+	list, err := l.backend.leases.List(ctx)
+	if err != nil {
+		return fmt.Errorf("list leases: %w", err)
+	}
+	for _, one := range list {
+		if err := l.backend.leases.Delete(ctx, one); err != nil && !errdefs.IsNotFound(err) {
+			return fmt.Errorf("remove lease %s: %w", one.ID, err)
+		}
+	}
+	return nil
 }

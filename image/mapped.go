@@ -20,21 +20,21 @@ import (
 // their mapping (Linux 5.19), so the mapped copy of the tree is needed during the
 // call of mount(2) alone. It is attached below the root meanwhile: before Linux
 // 6.15 overlay does not take a directory of a tree that is attached nowhere.
-func (s *Store) withLayers(ids idmap.Mapping, f func(dir *os.File) error) error {
+func (r *rootfsStore) withLayers(ids idmap.Mapping, f func(dir *os.File) error) error {
 	if ids.IsZero() {
-		return f(s.mounts.layers)
+		return f(r.mounts.layers)
 	}
 	ns, err := idmap.UserNamespace(ids)
 	if err != nil {
 		return err
 	}
 	defer ns.Close()
-	tree, err := idmap.OpenTree(s.snapshotsDir(), idmap.Attributes{UserNS: ns})
+	tree, err := idmap.OpenTree(r.dirs.snapshots(), idmap.Attributes{UserNS: ns})
 	if err != nil {
 		return err
 	}
 	defer tree.Close()
-	target, err := os.MkdirTemp(s.mappedDir(), "")
+	target, err := os.MkdirTemp(r.dirs.mapped(), "")
 	if err != nil {
 		return fmt.Errorf("make directory of mapped layers: %w", diskError(err))
 	}
@@ -52,8 +52,6 @@ func (s *Store) withLayers(ids idmap.Mapping, f func(dir *os.File) error) error 
 	return f(dir)
 }
 
-func (s *Store) mappedDir() string { return filepath.Join(s.opts.Root, "mapped") }
-
 // removeMapped takes a mapped copy of the layers away. The directory is removed as
 // an empty one only: what is still mounted there are the layers themselves.
 func removeMapped(target string) {
@@ -67,13 +65,13 @@ func removeMapped(target string) {
 }
 
 // removeMappedLayers takes away what a killed process left attached.
-func (s *Store) removeMappedLayers() error {
-	entries, err := os.ReadDir(s.mappedDir())
+func removeMappedLayers(dirs layout) error {
+	entries, err := os.ReadDir(dirs.mapped())
 	if err != nil {
 		return fmt.Errorf("list mapped layers: %w", err)
 	}
 	for _, e := range entries {
-		removeMapped(filepath.Join(s.mappedDir(), e.Name()))
+		removeMapped(filepath.Join(dirs.mapped(), e.Name()))
 	}
 	return nil
 }

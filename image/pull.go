@@ -4,11 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/distribution/reference"
+	"golang.org/x/sync/semaphore"
 	"k8s.io/klog/v2"
+
+	"github.com/cri-sandbox/cri-sandbox/internal/keylock"
 )
 
 // pull is one running pull, shared by all callers that asked for the same name
@@ -23,9 +27,30 @@ type pull struct {
 	img Image
 	err error
 
-	// Guarded by Store.pullMu.
+	// Guarded by puller.mu.
 	callers int  // who wait for it
 	dying   bool // the last caller went away
+}
+
+// puller owns the pulls: at most one of a name at a time.
+type puller struct {
+	opts      Options
+	backend   *backend
+	catalog   *catalog
+	leases    *pullLeases
+	collector *collector
+	mounts    *mounter // flushes what was unpacked
+	reserve   *reserve
+	slots     *semaphore.Weighted // layers on the wire
+	unpacking keylock.Locks       // by blob and chain: two pulls that share one fetch and unpack it once
+
+	ctx  context.Context // ends with Close
+	work *sync.WaitGroup // +checklocksignore: does not change; of the store
+
+	mu sync.Mutex
+	// By name.
+	running map[string]*pull // +checklocks:mu
+	closed  bool             // +checklocks:mu
 }
 
 // Pull gets an image from its registry, unpacks it and records its names; the
@@ -39,6 +64,10 @@ type pull struct {
 // ErrResourceExhausted (disk full; nothing is left behind),
 // context.DeadlineExceeded (no progress) and context.Canceled.
 func (s *Store) Pull(ctx context.Context, ref string, creds *Credentials) (Image, error) {
+	return s.pulls.pull(ctx, ref, creds)
+}
+
+func (p *puller) pull(ctx context.Context, ref string, creds *Credentials) (Image, error) {
 	named, err := parseName(ref)
 	if err != nil {
 		return Image{}, err
@@ -52,19 +81,19 @@ func (s *Store) Pull(ctx context.Context, ref string, creds *Credentials) (Image
 		c = *creds
 	}
 	for {
-		p, mine, err := s.join(ctx, named, c, keys)
+		one, mine, err := p.join(ctx, named, c, keys)
 		if err != nil {
 			return Image{}, fmt.Errorf("pull image %s: %w", named, err)
 		}
 		select {
-		case <-p.done:
+		case <-one.done:
 			if mine {
-				return p.img, p.err
+				return one.img, one.err
 			}
 			// Not the same pull: its end was what we waited for.
 		case <-ctx.Done():
 			if mine {
-				s.leave(p)
+				p.leave(one)
 			}
 			return Image{}, fmt.Errorf("pull image %s: %w", named, ctx.Err())
 		}
@@ -74,56 +103,56 @@ func (s *Store) Pull(ctx context.Context, ref string, creds *Credentials) (Image
 // join finds the running pull of a name or starts one. A pull that cannot be
 // shared (other credentials, or about to end) is returned with mine false, to be
 // waited for: pulls of one name go one after the other.
-func (s *Store) join(ctx context.Context, named reference.Named, c Credentials, keys *keychain) (p *pull, mine bool, _ error) {
+func (p *puller) join(ctx context.Context, named reference.Named, c Credentials, keys *keychain) (one *pull, mine bool, _ error) {
 	if err := ctx.Err(); err != nil {
 		return nil, false, err
 	}
-	s.pullMu.Lock()
-	defer s.pullMu.Unlock()
-	if s.closed {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
 		return nil, false, fmt.Errorf("image store is closed: %w", errdefs.ErrUnavailable)
 	}
 	name := named.String()
-	if p := s.pulls[name]; p != nil {
-		if p.dying || p.credentials != c {
-			return p, false, nil
+	if one := p.running[name]; one != nil {
+		if one.dying || one.credentials != c {
+			return one, false, nil
 		}
-		p.callers++
-		return p, true, nil
+		one.callers++
+		return one, true, nil
 	}
-	work, cancel := context.WithCancel(s.ctx)
-	p = &pull{credentials: c, cancel: cancel, done: make(chan struct{}), since: time.Now(), traffic: newTraffic(), callers: 1}
-	s.pulls[name] = p
-	s.work.Go(func() {
+	work, cancel := context.WithCancel(p.ctx)
+	one = &pull{credentials: c, cancel: cancel, done: make(chan struct{}), since: time.Now(), traffic: newTraffic(), callers: 1}
+	p.running[name] = one
+	p.work.Go(func() {
 		defer cancel()
-		p.img, p.err = s.pullOnce(work, named, keys, p.traffic)
-		s.pullMu.Lock()
-		delete(s.pulls, name)
-		s.pullMu.Unlock()
-		close(p.done)
+		one.img, one.err = p.pullOnce(work, named, keys, one.traffic)
+		p.mu.Lock()
+		delete(p.running, name)
+		p.mu.Unlock()
+		close(one.done)
 	})
-	return p, true, nil
+	return one, true, nil
 }
 
 // leave is a caller going away; the last one ends the work.
-func (s *Store) leave(p *pull) {
-	s.pullMu.Lock()
-	defer s.pullMu.Unlock()
-	if p.callers--; p.callers == 0 {
-		p.dying = true
-		p.cancel()
+func (p *puller) leave(one *pull) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if one.callers--; one.callers == 0 {
+		one.dying = true
+		one.cancel()
 	}
 }
 
 // pullOnce runs one pull to its end and gives its error a class.
-func (s *Store) pullOnce(ctx context.Context, named reference.Named, keys *keychain, t *traffic) (Image, error) {
+func (p *puller) pullOnce(ctx context.Context, named reference.Named, keys *keychain, t *traffic) (Image, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	conn := s.connect(ctx, keys, t)
+	conn := connect(ctx, p.opts.RegistryConfigDir, keys, t)
 	defer conn.traffic.close()
-	go conn.traffic.watch(ctx, s.opts.PullIdleTimeout, cancel)
+	go conn.traffic.watch(ctx, p.opts.PullIdleTimeout, cancel)
 
-	img, err := s.pullWith(ctx, named, conn)
+	img, err := p.pullWith(ctx, named, conn)
 	if err == nil {
 		klog.V(2).InfoS("Pulled image", "image", named.String(), "id", img.ID, "received", t.received.Load(), "took", time.Since(t.start))
 		return img, nil
@@ -132,7 +161,7 @@ func (s *Store) pullOnce(ctx context.Context, named reference.Named, keys *keych
 		err = cause
 	}
 	if cause := context.Cause(ctx); cause == errStalled {
-		err = fmt.Errorf("%w for %v", errStalled, s.opts.PullIdleTimeout)
+		err = fmt.Errorf("%w for %v", errStalled, p.opts.PullIdleTimeout)
 	}
 	class := classify(err)
 	secrets := append(keys.secrets(), conn.traffic.secrets()...)
@@ -141,4 +170,11 @@ func (s *Store) pullOnce(ctx context.Context, named reference.Named, keys *keych
 		text += " (registry: " + errorText(errors.New(words), secrets) + ")"
 	}
 	return Image{}, fmt.Errorf("pull image %s: %s%s: %w", named, text, advice(class), class)
+}
+
+// refuse lets no other pull begin.
+func (p *puller) refuse() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.closed = true
 }

@@ -74,23 +74,23 @@ func TestOpenCleansUp(t *testing.T) {
 	ctx := scoped(t.Context())
 
 	// A layer half unpacked, under a lease.
-	leased, err := s.lease(ctx, "some/name")
+	leased, err := s.pulls.leases.open(ctx, "some/name")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.snapshots.Prepare(leased, "extract-1 sha256:x", ""); err != nil {
+	if _, err := s.backend.snapshots.Prepare(leased, "extract-1 sha256:x", ""); err != nil {
 		t.Fatal(err)
 	}
 	// A view without an image or a container.
 	img, _ := s.Get(ctx, host+"/app:v1")
-	if err := s.names.Delete(ctx, img.RepoTags[0]); err != nil {
+	if err := s.backend.names.Delete(ctx, img.RepoTags[0]); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.names.Delete(ctx, img.RepoDigests[0]); err != nil {
+	if err := s.backend.names.Delete(ctx, img.RepoDigests[0]); err != nil {
 		t.Fatal(err)
 	}
 	// A writable layer without its record, one half removed, a stray file.
-	for _, dir := range []string{s.rootfsDir("half"), filepath.Join(s.opts.Root, "trash", "old", "fs"), filepath.Join(s.snapshotsDir(), "new-123", "fs")} {
+	for _, dir := range []string{s.dirs.rootfs("half"), filepath.Join(s.opts.Root, "trash", "old", "fs"), filepath.Join(s.dirs.snapshots(), "new-123", "fs")} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			t.Fatal(err)
 		}
@@ -118,7 +118,7 @@ func TestOpenCleansUp(t *testing.T) {
 	if err := s.UnmountRootfs(ctx, "half", filepath.Join(t.TempDir(), "none")); err != nil {
 		t.Error(err)
 	}
-	if err := s.deleteLeases(ctx, s.leasesOf("some/name")); err != nil {
+	if err := s.pulls.leases.delete(ctx, s.pulls.leases.of("some/name")); err != nil {
 		t.Error(err)
 	}
 	wantNothingLeft(t, s)
@@ -130,21 +130,21 @@ func TestOpenAfterARebootDropsUnfinishedPulls(t *testing.T) {
 	s := newStore(t, Options{})
 	push(t, host+"/app:v1", buildImage(t, v1.Config{}, gzipLayer(file("a", "1"))))
 	kept := mustPull(t, s, host+"/app:v1")
-	if err := s.sweep(t.Context()); err != nil {
+	if err := s.collector.sweep(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	leased, err := s.lease(scoped(t.Context()), "other")
+	leased, err := s.pulls.leases.open(scoped(t.Context()), "other")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.snapshots.Prepare(leased, "k", ""); err != nil {
+	if _, err := s.backend.snapshots.Prepare(leased, "k", ""); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.snapshots.Commit(leased, "sha256:unfinished", "k"); err != nil {
+	if err := s.backend.snapshots.Commit(leased, "sha256:unfinished", "k"); err != nil {
 		t.Fatal(err)
 	}
 	has := func() bool {
-		_, err := s.snapshots.Stat(scoped(t.Context()), "sha256:unfinished")
+		_, err := s.backend.snapshots.Stat(scoped(t.Context()), "sha256:unfinished")
 		return err == nil
 	}
 	reopen := func() {
@@ -154,7 +154,7 @@ func TestOpenAfterARebootDropsUnfinishedPulls(t *testing.T) {
 		s = newStore(t, s.opts)
 	}
 	reopen()
-	if err := s.sweep(t.Context()); err != nil {
+	if err := s.collector.sweep(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if !has() {
@@ -163,7 +163,7 @@ func TestOpenAfterARebootDropsUnfinishedPulls(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(s.bootFile(), []byte("an earlier boot"), 0o600); err != nil {
+	if err := os.WriteFile(s.dirs.boot(), []byte("an earlier boot"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	s = newStore(t, s.opts)
@@ -173,7 +173,7 @@ func TestOpenAfterARebootDropsUnfinishedPulls(t *testing.T) {
 	if got := readFile(t, mounted(t, s, "c", kept)+"/a"); got != "1" {
 		t.Errorf("the finished image reads %q", got)
 	}
-	if list, _ := s.leases.List(scoped(t.Context())); len(list) != 0 {
+	if list, _ := s.backend.leases.List(scoped(t.Context())); len(list) != 0 {
 		t.Errorf("leases %v", list)
 	}
 }

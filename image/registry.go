@@ -25,7 +25,7 @@ type connection struct {
 // Hosts come from containerd's hosts.toml files, read anew for each pull. A
 // loopback registry without configuration is spoken to in TLS, or else in plain
 // HTTP; all others in TLS only, unless the configuration says http.
-func (s *Store) connect(ctx context.Context, keys *keychain, t *traffic) *connection {
+func connect(ctx context.Context, configDir string, keys *keychain, t *traffic) *connection {
 	c := &connection{traffic: t}
 	options := config.HostOptions{
 		Credentials: keys.basic,
@@ -34,9 +34,9 @@ func (s *Store) connect(ctx context.Context, keys *keychain, t *traffic) *connec
 			return nil
 		},
 	}
-	if dir := s.opts.RegistryConfigDir; dir != "" {
+	if configDir != "" {
 		options.HostDir = func(host string) (string, error) {
-			found, err := config.HostDirFromRoot(dir)(host)
+			found, err := config.HostDirFromRoot(configDir)(host)
 			if err != nil {
 				return "", err
 			}

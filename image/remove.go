@@ -16,9 +16,9 @@ import (
 // image is no error.
 func (s *Store) Remove(ctx context.Context, nameOrID string) error {
 	defer s.reserve.lend()()
-	removed, err := s.removeNames(scoped(ctx), nameOrID)
+	removed, err := s.catalog.removeNames(scoped(ctx), nameOrID)
 	if err == nil && removed {
-		err = s.sweep(ctx)
+		err = s.collector.sweep(ctx)
 	}
 	if err != nil {
 		return fmt.Errorf("remove image %s: %w", shortName(nameOrID), diskError(err))
@@ -28,11 +28,11 @@ func (s *Store) Remove(ctx context.Context, nameOrID string) error {
 
 // removeNames removes the names of an image and what stands on them, and reports
 // whether there was such an image.
-func (s *Store) removeNames(ctx context.Context, nameOrID string) (bool, error) {
-	s.change.Lock()
-	defer s.change.Unlock()
+func (c *catalog) removeNames(ctx context.Context, nameOrID string) (bool, error) {
+	c.change.Lock()
+	defer c.change.Unlock()
 
-	img, err := s.current().find(nameOrID)
+	img, err := c.known.current().find(nameOrID)
 	if errdefs.IsNotFound(err) {
 		return false, nil
 	} else if err != nil {
@@ -40,15 +40,15 @@ func (s *Store) removeNames(ctx context.Context, nameOrID string) (bool, error) 
 	}
 	crashpoint.Here("before removal of image names")
 	names := slices.Concat(img.RepoTags, img.RepoDigests)
-	if err := s.deleteNames(ctx, names); err != nil {
+	if err := c.deleteNames(ctx, names); err != nil {
 		return false, err
 	}
 	crashpoint.Here("after removal of image names")
-	if _, err := s.reindex(ctx, nil); err != nil {
+	if _, err := c.reindex(ctx, nil); err != nil {
 		return false, err
 	}
-	s.deleteEarlierDownloads(ctx, names)
-	if _, err := s.dropUnusedView(ctx, img.layers.chain); err != nil {
+	c.leases.deleteEarlier(ctx, names)
+	if _, err := c.dropUnusedViewLocked(ctx, img.layers.chain); err != nil {
 		return false, err
 	}
 	crashpoint.Here("after removal of layer view")

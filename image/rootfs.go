@@ -3,7 +3,6 @@ package image
 import (
 	"context"
 	"crypto/rand"
-	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -18,6 +17,17 @@ import (
 	"github.com/cri-sandbox/cri-sandbox/internal/idmap"
 )
 
+// rootfsStore owns the root file systems of containers, and the images mounted as
+// volumes: their directories, mounts, and holds on layers.
+type rootfsStore struct {
+	dirs      layout
+	mounts    *mounter
+	catalog   *catalog
+	collector *collector
+	reserve   *reserve
+	ctx       context.Context // ends with Close
+}
+
 // MountRootfs makes a writable root file system of an image and mounts it at
 // target, which is created. The key names it from then on, also after a restart;
 // it is made of letters, digits, '.', '_' and '-'. Until UnmountRootfs the
@@ -28,34 +38,38 @@ import (
 // when the key is in use, ErrFailedPrecondition where the store's file system
 // cannot be mapped.
 func (s *Store) MountRootfs(key string, img Image, target string, ids idmap.Mapping) error {
-	return s.mountLayers(key, img, target, func(l layers, dir string) error {
-		if err := s.makeUpper(dir, l, ids); err != nil {
+	return s.rootfs.mountWritable(key, img, target, ids)
+}
+
+func (r *rootfsStore) mountWritable(key string, img Image, target string, ids idmap.Mapping) error {
+	return r.mountLayers(key, img, target, func(l layers, dir string) error {
+		if err := r.makeUpper(dir, l, ids); err != nil {
 			return fmt.Errorf("create rootfs %s: %w", key, diskError(err))
 		}
-		return s.withLayers(ids, func(dir *os.File) error {
-			return s.mounts.mount(dir, l.lower, filepath.Join("rootfs", key), target)
+		return r.withLayers(ids, func(dir *os.File) error {
+			return r.mounts.mount(dir, l.lower, filepath.Join("rootfs", key), target)
 		})
 	})
 }
 
 // mountLayers holds an image's layers under a key, and has them mounted at target
 // by the given function, which gets the directory that goes with the key.
-func (s *Store) mountLayers(key string, img Image, target string, mount func(l layers, dir string) error) error {
+func (r *rootfsStore) mountLayers(key string, img Image, target string, mount func(l layers, dir string) error) error {
 	if err := checkKey(key); err != nil {
 		return err
 	}
 	if !filepath.IsAbs(target) {
 		return fmt.Errorf("rootfs target %q must be absolute: %w", target, errdefs.ErrInvalidArgument)
 	}
-	l, err := s.hold(key, img.ID)
+	l, err := r.catalog.known.hold(key, img.ID)
 	if err != nil {
 		return err
 	}
-	cu := cleanup.Make(func() { s.unhold(key) })
+	cu := cleanup.Make(func() { r.unhold(key) })
 	defer cu.Clean()
 
 	crashpoint.Here("before rootfs layer")
-	dir := s.rootfsDir(key)
+	dir := r.dirs.rootfs(key)
 	if err := os.Mkdir(dir, 0o700); os.IsExist(err) {
 		return fmt.Errorf("rootfs %s: its directory is left over, unmount it first: %w", key, errdefs.ErrAlreadyExists)
 	} else if err != nil {
@@ -82,30 +96,20 @@ func (s *Store) mountLayers(key string, img Image, target string, mount func(l l
 	return nil
 }
 
-// writeHold says on disk which layers the directory of a key holds.
-func writeHold(dir string, l layers) error {
-	record, err := json.Marshal(layerRecord{Version: 1, Chain: l.chain})
-	if err != nil {
-		return err
-	}
-	crashpoint.Here("before rootfs record")
-	return os.WriteFile(filepath.Join(dir, "layer.json"), record, 0o600)
-}
-
 // makeUpper makes the directories of a writable layer.
-func (s *Store) makeUpper(dir string, l layers, ids idmap.Mapping) error {
+func (r *rootfsStore) makeUpper(dir string, l layers, ids idmap.Mapping) error {
 	if err := os.Mkdir(filepath.Join(dir, "work"), 0o700); err != nil {
 		return err
 	}
 	// The root directory that a container sees is the upper one, so it takes over
-	// owner and mode of the image's.
-	upper := filepath.Join(dir, "fs") // see upperDir
+	// owner and mode of the image'r.
+	upper := filepath.Join(dir, "fs") // see layout.upper
 	if err := os.Mkdir(upper, 0o755); err != nil {
 		return err
 	}
 	like := unix.Stat_t{Mode: 0o755}
 	if len(l.lower) > 0 {
-		if err := unix.Fstatat(int(s.mounts.layers.Fd()), l.lower[0], &like, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		if err := unix.Fstatat(int(r.mounts.layers.Fd()), l.lower[0], &like, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 			return fmt.Errorf("read layer directory %s: %w", l.lower[0], err)
 		}
 	}
@@ -123,6 +127,10 @@ func (s *Store) makeUpper(dir string, l layers, ids idmap.Mapping) error {
 // UnmountRootfs unmounts a root file system and deletes its writable layer and
 // the target directory. It is idempotent, and goes on after a crash at any point.
 func (s *Store) UnmountRootfs(_ context.Context, key, target string) error {
+	return s.rootfs.unmount(key, target)
+}
+
+func (r *rootfsStore) unmount(key, target string) error {
 	if err := checkKey(key); err != nil {
 		return err
 	}
@@ -136,12 +144,12 @@ func (s *Store) UnmountRootfs(_ context.Context, key, target string) error {
 	}
 	crashpoint.Here("after rootfs unmount")
 	// One rename makes it gone; what a crash leaves in the trash goes at Open.
-	gone := filepath.Join(s.opts.Root, "trash", key+"."+rand.Text())
-	if err := os.Rename(s.rootfsDir(key), gone); err != nil && !os.IsNotExist(err) {
+	gone := filepath.Join(r.dirs.trash(), key+"."+rand.Text())
+	if err := os.Rename(r.dirs.rootfs(key), gone); err != nil && !os.IsNotExist(err) {
 		return fmt.Errorf("remove rootfs %s: %w", key, err)
 	}
 	crashpoint.Here("after rootfs rename")
-	s.unhold(key)
+	r.unhold(key)
 	if err := removeTree(gone); err != nil {
 		return fmt.Errorf("remove rootfs %s: %w", key, err)
 	}
@@ -151,8 +159,10 @@ func (s *Store) UnmountRootfs(_ context.Context, key, target string) error {
 
 // RootfsKeys names all root file systems on disk, mounted or not, so that those
 // without an owner can be unmounted at start-up.
-func (s *Store) RootfsKeys() ([]string, error) {
-	entries, err := os.ReadDir(filepath.Join(s.opts.Root, "rootfs"))
+func (s *Store) RootfsKeys() ([]string, error) { return s.rootfs.keys() }
+
+func (r *rootfsStore) keys() ([]string, error) {
+	entries, err := os.ReadDir(r.dirs.rootfs(""))
 	if err != nil {
 		return nil, fmt.Errorf("list rootfs directories: %w", err)
 	}
@@ -163,41 +173,21 @@ func (s *Store) RootfsKeys() ([]string, error) {
 	return keys, nil
 }
 
-// hold notes that key stands on the image's layers, which then outlive the image.
-func (s *Store) hold(key, id string) (layers, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if _, ok := s.holds[key]; ok {
-		return layers{}, fmt.Errorf("rootfs %s: %w", key, errdefs.ErrAlreadyExists)
-	}
-	img := s.index.byID[id]
-	if img == nil {
-		return layers{}, fmt.Errorf("image %s of rootfs %s: %w", id, key, errdefs.ErrNotFound)
-	}
-	s.holds[key] = img.layers.chain
-	return img.layers, nil
-}
-
 // unhold ends a hold; layers whose image has been removed meanwhile go with
 // their last one.
-func (s *Store) unhold(key string) {
-	s.mu.Lock()
-	chain, ok := s.holds[key]
-	delete(s.holds, key)
-	s.mu.Unlock()
-	if !ok || s.chainUsed(chain) {
+func (r *rootfsStore) unhold(key string) {
+	chain, unused := r.catalog.known.unhold(key)
+	if !unused {
 		return
 	}
-	defer s.reserve.lend()()
-	s.change.Lock()
-	defer s.change.Unlock()
-	dropped, err := s.dropUnusedView(s.ctx, chain)
+	defer r.reserve.lend()()
+	dropped, err := r.catalog.dropUnusedView(r.ctx, chain)
 	if err != nil {
 		// The next Open finds the view unused.
 		klog.ErrorS(err, "Failed to release the layers of a removed image; they stay until the next start", "chain", chain)
 	}
 	if dropped {
-		s.sweepSoon()
+		r.collector.sweepSoon()
 	}
 }
 

@@ -120,7 +120,7 @@ func TestRemoveLeavesContainersTheirLayers(t *testing.T) {
 			t.Fatal(err)
 		}
 		s = newStore(t, s.opts)
-		if err := s.sweep(t.Context()); err != nil {
+		if err := s.collector.sweep(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -128,7 +128,7 @@ func TestRemoveLeavesContainersTheirLayers(t *testing.T) {
 	if err := s.UnmountRootfs(t.Context(), "one", one); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.sweep(t.Context()); err != nil {
+	if err := s.collector.sweep(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	dropCaches(t)

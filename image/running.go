@@ -15,12 +15,14 @@ type Running struct {
 }
 
 // Running lists the pulls under way, by name.
-func (s *Store) Running() []Running {
-	s.pullMu.Lock()
-	defer s.pullMu.Unlock()
-	list := make([]Running, 0, len(s.pulls))
-	for name, p := range s.pulls {
-		list = append(list, Running{Name: name, Since: p.since, Callers: p.callers, Received: p.traffic.received.Load()})
+func (s *Store) Running() []Running { return s.pulls.list() }
+
+func (p *puller) list() []Running {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	list := make([]Running, 0, len(p.running))
+	for name, one := range p.running {
+		list = append(list, Running{Name: name, Since: one.since, Callers: one.callers, Received: one.traffic.received.Load()})
 	}
 	slices.SortFunc(list, func(a, b Running) int { return strings.Compare(a.Name, b.Name) })
 	return list

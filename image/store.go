@@ -2,45 +2,20 @@ package image
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
-	"github.com/containerd/containerd/v2/core/content"
-	"github.com/containerd/containerd/v2/core/images"
-	"github.com/containerd/containerd/v2/core/leases"
-	"github.com/containerd/containerd/v2/core/metadata"
-	"github.com/containerd/containerd/v2/core/snapshots"
-	"github.com/containerd/containerd/v2/pkg/namespaces"
-	"github.com/containerd/containerd/v2/plugins/content/local"
-	"github.com/containerd/containerd/v2/plugins/snapshots/overlay"
 	"github.com/containerd/errdefs"
 	"github.com/containerd/log"
-	bolt "go.etcd.io/bbolt"
-	bolterrors "go.etcd.io/bbolt/errors"
 	"golang.org/x/sync/semaphore"
 	"gvisor.dev/gvisor/pkg/cleanup"
-
-	"github.com/cri-sandbox/cri-sandbox/internal/keylock"
 )
 
 const (
-	// namespace separates nothing here, there is one; containerd's metadata
-	// cannot do without.
-	namespace = "cri-sandbox"
-
-	// snapshotterName is a key in the metadata; changing it orphans snapshots.
-	snapshotterName = "overlayfs"
-
-	// lockWait bounds the wait for the lock on meta.db. A predecessor that is
-	// about to exit may still hold it; anything longer is a second daemon.
-	lockWait = time.Second
-
 	defaultConcurrentDownloads = 3
 	defaultPullIdleTimeout     = time.Minute
 )
@@ -70,43 +45,23 @@ type Options struct {
 }
 
 // Store keeps images and root file systems below one directory. See the package
-// comment for what it guarantees.
+// comment for what it guarantees. It is the face of the package: each of its methods
+// hands on to the part that owns the matter.
 type Store struct {
-	opts      Options
-	pinned    Pinned
-	db        *metadata.DB
-	content   content.Store
-	names     images.Store
-	leases    leases.Manager
-	snapshots snapshots.Snapshotter
-	overlay   snapshots.Snapshotter // below snapshots, without metadata
-	downloads *semaphore.Weighted
-	unpacking keylock.Locks // by blob and chain: two pulls that share one fetch and unpack it once
-	mounts    *mounter
-	measured  *layerSizes
-	reserve   *reserve
+	opts    Options
+	dirs    layout
+	backend *backend
+	mounts  *mounter
+	reserve *reserve
 
-	ctx    context.Context // ends with Close
-	cancel context.CancelFunc
-	work   sync.WaitGroup // pulls and the collector
-	sweeps chan chan error
-	// doubtful: the disk may hold what the metadata does not know.
-	doubtful atomic.Bool
+	catalog   *catalog
+	pulls     *puller
+	collector *collector
+	rootfs    *rootfsStore
+	usage     *usageMeter
 
-	change sync.Mutex // see the package comment
-
-	mu sync.Mutex
-	// Replaced, never modified.
-	index *index // +checklocks:mu
-	// Key of a writable layer → its chain.
-	holds map[string]string // +checklocks:mu
-
-	pullMu sync.Mutex
-	// By name.
-	pulls map[string]*pull // +checklocks:pullMu
-	// Of ended pulls, by lease id.
-	retained map[string]retainedLease // +checklocks:pullMu
-	closed   bool                     // +checklocks:pullMu
+	cancel context.CancelFunc // ends the work of the store
+	work   sync.WaitGroup     // pulls and the collector
 }
 
 // Open takes possession of opts.Root and puts right what an earlier process
@@ -130,83 +85,55 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 			return nil, fmt.Errorf("create image store %s: %w", opts.Root, err)
 		}
 	}
-	meta, err := bolt.Open(filepath.Join(opts.Root, "meta.db"), 0o600, &bolt.Options{
-		Timeout: lockWait, NoFreelistSync: true, NoStatistics: true,
-	})
-	if errors.Is(err, bolterrors.ErrTimeout) {
-		return nil, fmt.Errorf("open image store %s: another process uses it; stop that one or choose another root: %w",
-			opts.Root, errdefs.ErrUnavailable)
-	} else if err != nil {
-		return nil, fmt.Errorf("open image store %s: %w", opts.Root, err)
-	}
-	cu := cleanup.Make(func() { _ = meta.Close() })
+	s := &Store{opts: opts, dirs: layout{opts.Root}}
+	work, cancel := context.WithCancel(scoped(context.Background()))
+	s.cancel = cancel
+	cu := cleanup.Make(cancel)
 	defer cu.Clean()
-
-	s := &Store{
-		opts:      opts,
-		downloads: semaphore.NewWeighted(int64(opts.MaxConcurrentDownloads)),
-		measured:  newLayerSizes(),
-		sweeps:    make(chan chan error, 1),
-		holds:     map[string]string{},
-		index:     &index{},
-		pinned:    pinned,
-		pulls:     map[string]*pull{},
-		retained:  map[string]retainedLease{},
-	}
-	s.reserve = newReserve(opts.Root)
-	s.ctx, s.cancel = context.WithCancel(namespaces.WithNamespace(context.Background(), namespace))
-	cu.Add(s.cancel)
-	if err := s.openBackends(meta); err != nil {
+	if s.backend, err = openBackend(work, s.dirs); err != nil {
 		return nil, err
 	}
-	cu.Add(func() { _ = s.overlay.Close() })
-	if s.mounts, err = newMounter(opts.Root, s.snapshotsDir()); err != nil {
+	cu.Add(func() { _ = s.backend.close() })
+	s.reserve = newReserve(opts.Root)
+	if s.mounts, err = newMounter(opts.Root, s.dirs.snapshots()); err != nil {
 		return nil, err
 	}
 	cu.Add(s.mounts.close)
+	s.assemble(work, pinned)
 	if err := s.recover(scoped(ctx)); err != nil {
 		return nil, fmt.Errorf("recover image store %s: %w", opts.Root, err)
 	}
-	s.work.Go(s.sweepLoop)
-	s.sweepSoon()
+	s.work.Go(s.collector.run)
+	s.collector.sweepSoon()
 	cu.Release()
 	return s, nil
 }
 
-func (s *Store) openBackends(meta *bolt.DB) error {
-	disk, err := local.NewStore(filepath.Join(s.opts.Root, "content"))
-	if err != nil {
-		return fmt.Errorf("open content store %s: %w", s.opts.Root, err)
+// assemble makes the parts of the store. Their work ends with the context.
+func (s *Store) assemble(work context.Context, pinned Pinned) {
+	s.collector = newCollector(work, s.dirs, s.backend)
+	leases := newPullLeases(s.backend, s.collector.sweepSoon)
+	s.collector.leases = leases
+	s.catalog = &catalog{dirs: s.dirs, backend: s.backend, known: newInventory(), leases: leases, pinned: pinned}
+	s.pulls = &puller{
+		opts: s.opts, backend: s.backend, catalog: s.catalog, leases: leases, collector: s.collector,
+		mounts: s.mounts, reserve: s.reserve, slots: semaphore.NewWeighted(int64(s.opts.MaxConcurrentDownloads)),
+		ctx: work, work: &s.work, running: map[string]*pull{},
 	}
-	s.overlay, err = overlay.NewSnapshotter(filepath.Join(s.opts.Root, "overlayfs"),
-		// Trees are deleted in Cleanup, outside of the locks that a pull needs.
-		overlay.AsynchronousRemove,
-		overlay.WithUpperdirLabel)
-	if err != nil {
-		return fmt.Errorf("open snapshotter %s: %v: %w", s.opts.Root, err, errdefs.ErrFailedPrecondition)
+	s.rootfs = &rootfsStore{
+		dirs: s.dirs, mounts: s.mounts, catalog: s.catalog, collector: s.collector, reserve: s.reserve, ctx: work,
 	}
-	s.db = metadata.NewDB(meta, diskBlobs{disk}, map[string]snapshots.Snapshotter{snapshotterName: s.overlay})
-	if err := s.db.Init(s.ctx); err != nil {
-		_ = s.overlay.Close()
-		return fmt.Errorf("open image metadata %s: %w", s.opts.Root, err)
-	}
-	s.content = metaBlobs{s.db.ContentStore()}
-	s.names = metadata.NewImageStore(s.db)
-	s.leases = metadata.NewLeaseManager(s.db)
-	s.snapshots = s.db.Snapshotter(snapshotterName)
-	return nil
+	s.usage = &usageMeter{dirs: s.dirs, overlay: s.backend.overlay}
 }
 
 // Close ends running pulls and waits for them, and gives up the root. Mounted
 // root file systems stay mounted. No method may be called after it.
 func (s *Store) Close() error {
-	s.pullMu.Lock()
-	s.closed = true
-	s.pullMu.Unlock()
+	s.pulls.refuse()
 	s.cancel()
 	s.work.Wait()
 	s.mounts.close()
-	return errors.Join(s.overlay.Close(), s.db.Close())
+	return s.backend.close()
 }
 
 func (o *Options) complete() error {
@@ -223,17 +150,4 @@ func (o *Options) complete() error {
 	}
 	o.Limits.complete()
 	return nil
-}
-
-func (s *Store) snapshotsDir() string {
-	return filepath.Join(s.opts.Root, "overlayfs", "snapshots")
-}
-
-func (s *Store) rootfsDir(key string) string {
-	return filepath.Join(s.opts.Root, "rootfs", key)
-}
-
-// scoped adds what containerd's metadata wants in a context.
-func scoped(ctx context.Context) context.Context {
-	return namespaces.WithNamespace(ctx, namespace)
 }

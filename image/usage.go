@@ -25,10 +25,19 @@ type Usage struct {
 // Usage measures what the images take, including downloads and unpacks under
 // way, without the writable layers of containers. Layers are walked once in
 // their life, by the snapshotter; so this costs a look at a few files.
-func (s *Store) Usage(ctx context.Context) (Usage, error) {
+func (s *Store) Usage(ctx context.Context) (Usage, error) { return s.usage.measure(ctx) }
+
+// usageMeter measures what the images take.
+type usageMeter struct {
+	dirs    layout
+	overlay snapshots.Snapshotter
+	layers  layerSizes
+}
+
+func (m *usageMeter) measure(ctx context.Context) (Usage, error) {
 	t := newTally()
-	for _, dir := range []string{"content", "meta.db", "overlayfs/metadata.db"} {
-		if err := t.walk(ctx, filepath.Join(s.opts.Root, dir)); err != nil {
+	for _, path := range []string{m.dirs.content(), m.dirs.metadata(), filepath.Join(m.dirs.overlay(), "metadata.db")} {
+		if err := t.walk(ctx, path); err != nil {
 			return Usage{}, fmt.Errorf("measure images: %w", err)
 		}
 	}
@@ -37,7 +46,7 @@ func (s *Store) Usage(ctx context.Context) (Usage, error) {
 		committed   bool
 	}
 	var list []layer
-	err := s.overlay.Walk(ctx, func(_ context.Context, info snapshots.Info) error {
+	err := m.overlay.Walk(ctx, func(_ context.Context, info snapshots.Info) error {
 		list = append(list, layer{info.Name, info.Labels[labelUpper], info.Kind == snapshots.KindCommitted})
 		return nil
 	})
@@ -47,9 +56,9 @@ func (s *Store) Usage(ctx context.Context) (Usage, error) {
 	}
 	seen := make(map[string]tally, len(list))
 	for _, l := range list {
-		size, ok := s.measured.get(l.upper)
+		size, ok := m.layers.get(l.upper)
 		if !ok {
-			size, err = s.measureLayer(ctx, l.name, l.upper, l.committed)
+			size, err = m.measureLayer(ctx, l.name, l.upper, l.committed)
 			if errdefs.IsNotFound(err) {
 				continue // removed since the walk
 			} else if err != nil {
@@ -62,19 +71,19 @@ func (s *Store) Usage(ctx context.Context) (Usage, error) {
 		t.bytes += size.bytes
 		t.inodes += size.inodes
 	}
-	s.measured.set(seen)
-	return Usage{Mountpoint: s.opts.Root, Bytes: t.bytes, Inodes: t.inodes, Time: time.Now()}, nil
+	m.layers.set(seen)
+	return Usage{Mountpoint: m.dirs.root, Bytes: t.bytes, Inodes: t.inodes, Time: time.Now()}, nil
 }
 
 // measureLayer takes a finished layer's tree from the snapshotter's books, and
 // adds the directories around it.
-func (s *Store) measureLayer(ctx context.Context, name, upper string, committed bool) (tally, error) {
+func (m *usageMeter) measureLayer(ctx context.Context, name, upper string, committed bool) (tally, error) {
 	t := newTally()
 	if !committed {
 		err := t.walk(ctx, filepath.Dir(upper))
 		return *t, err
 	}
-	u, err := s.overlay.Usage(ctx, name)
+	u, err := m.overlay.Usage(ctx, name)
 	if err != nil {
 		return tally{}, err
 	}
@@ -93,8 +102,6 @@ type layerSizes struct {
 	mu     sync.Mutex
 	byPath map[string]tally // +checklocks:mu
 }
-
-func newLayerSizes() *layerSizes { return &layerSizes{} }
 
 func (l *layerSizes) get(path string) (tally, bool) {
 	l.mu.Lock()

@@ -20,26 +20,27 @@ const viewPrefix = "view-"
 // labelRoot makes a snapshot a root of the garbage collection.
 const labelRoot = "containerd.io/gc.root"
 
-// ensureView holds a chain against garbage collection until dropView, and
+// ensureView holds a chain against garbage collection until dropUnusedView, and
 // returns its layer directories relative to the snapshots directory, topmost first.
-func (s *Store) ensureView(ctx context.Context, chain string) ([]string, error) {
+func (c *catalog) ensureView(ctx context.Context, chain string) ([]string, error) {
 	key := viewPrefix + chain
-	mounts, err := s.snapshots.Mounts(ctx, key)
+	mounts, err := c.backend.snapshots.Mounts(ctx, key)
 	if errdefs.IsNotFound(err) {
 		crashpoint.Here("before layer view")
-		mounts, err = s.snapshots.View(ctx, key, chain,
+		mounts, err = c.backend.snapshots.View(ctx, key, chain,
 			snapshots.WithLabels(map[string]string{labelRoot: time.Now().UTC().Format(time.RFC3339)}))
 		crashpoint.Here("after layer view")
 	}
 	if err != nil {
 		return nil, fmt.Errorf("view layers %s: %w", chain, err)
 	}
-	return s.lowerDirs(chain, mounts)
+	return lowerDirs(c.dirs.snapshots(), chain, mounts)
 }
 
 // lowerDirs takes the directories out of the snapshotter's answer, which is a
-// bind mount for one layer and an overlay for more.
-func (s *Store) lowerDirs(chain string, mounts []mount.Mount) ([]string, error) {
+// bind mount for one layer and an overlay for more. They lie below top, and are
+// returned relative to it.
+func lowerDirs(top, chain string, mounts []mount.Mount) ([]string, error) {
 	var paths []string
 	if len(mounts) == 1 && mounts[0].Type == "bind" {
 		paths = []string{mounts[0].Source}
@@ -54,7 +55,7 @@ func (s *Store) lowerDirs(chain string, mounts []mount.Mount) ([]string, error) 
 		return nil, fmt.Errorf("view layers %s: no directory in %v: %w", chain, mounts, errdefs.ErrInternal)
 	}
 	for i, p := range paths {
-		rel, err := filepath.Rel(s.snapshotsDir(), p)
+		rel, err := filepath.Rel(top, p)
 		if err != nil || !filepath.IsLocal(rel) {
 			return nil, fmt.Errorf("view layers %s: directory %s lies outside of the store: %w", chain, p, errdefs.ErrInternal)
 		}
@@ -63,25 +64,42 @@ func (s *Store) lowerDirs(chain string, mounts []mount.Mount) ([]string, error) 
 	return paths, nil
 }
 
-// dropUnusedView releases a chain unless an image or a writable layer needs it,
-// and reports whether it did. Caller holds change.
-func (s *Store) dropUnusedView(ctx context.Context, chain string) (bool, error) {
-	if chain == "" || s.chainUsed(chain) {
+// dropUnusedView releases a chain unless an image or a root file system needs it, and
+// reports whether it did.
+func (c *catalog) dropUnusedView(ctx context.Context, chain string) (bool, error) {
+	c.change.Lock()
+	defer c.change.Unlock()
+	return c.dropUnusedViewLocked(ctx, chain)
+}
+
+// dropUnusedViewLocked is dropUnusedView for callers that have the lock.
+//
+// +checklocks:c.change
+func (c *catalog) dropUnusedViewLocked(ctx context.Context, chain string) (bool, error) {
+	if chain == "" || c.known.uses(chain) {
 		return false, nil
 	}
-	if err := s.snapshots.Remove(ctx, viewPrefix+chain); err != nil && !errdefs.IsNotFound(err) {
+	if err := c.backend.snapshots.Remove(ctx, viewPrefix+chain); err != nil && !errdefs.IsNotFound(err) {
 		return false, fmt.Errorf("release layers %s: %w", chain, err)
 	}
 	return true, nil
 }
 
-func (s *Store) chainUsed(chain string) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, held := range s.holds {
-		if held == chain {
-			return true
+// dropUnusedViews releases all chains that nothing needs.
+func (c *catalog) dropUnusedViews(ctx context.Context) error {
+	views, err := c.backend.snapshotNames(ctx, isView)
+	if err != nil {
+		return err
+	}
+	c.change.Lock()
+	defer c.change.Unlock()
+	for _, view := range views {
+		if _, err := c.dropUnusedViewLocked(ctx, strings.TrimPrefix(view, viewPrefix)); err != nil {
+			return err
 		}
 	}
-	return s.index.usesChain(chain)
+	return nil
 }
+
+// isView says whether a snapshot is the view of a chain.
+func isView(info snapshots.Info) bool { return strings.HasPrefix(info.Name, viewPrefix) }

@@ -64,7 +64,7 @@ func TestMountRootfsMapped(t *testing.T) {
 	if got := readFile(t, plain+"/etc/app"); got != "etc/app" {
 		t.Errorf("the other container reads %q", got)
 	}
-	if entries, err := os.ReadDir(s.mappedDir()); err != nil || len(entries) != 0 {
+	if entries, err := os.ReadDir(s.dirs.mapped()); err != nil || len(entries) != 0 {
 		t.Errorf("left after the mount: %v, %v", entries, err)
 	}
 	if err := s.UnmountRootfs(t.Context(), "mapped", target); err != nil {
@@ -85,7 +85,7 @@ func TestOpenTakesMappedLayersAway(t *testing.T) {
 	s := newStore(t, Options{})
 	pushSmall(t, host+"/app", "hello")
 	img := mustPull(t, s, host+"/app")
-	err := s.withLayers(podIDs(), func(f *os.File) error {
+	err := s.rootfs.withLayers(podIDs(), func(f *os.File) error {
 		if err := s.Close(); err != nil {
 			return err
 		}
@@ -145,14 +145,14 @@ func TestRemoveLeavesVolumesTheirLayers(t *testing.T) {
 			t.Fatalf("reads %q", got)
 		}
 		// The mount may have it in memory.
-		if layers, _ := filepath.Glob(s.snapshotsDir() + "/*/fs/text"); len(layers) != 1 {
+		if layers, _ := filepath.Glob(s.dirs.snapshots() + "/*/fs/text"); len(layers) != 1 {
 			t.Fatalf("the layer is gone: %v", layers)
 		}
 		if err := s.Close(); err != nil {
 			t.Fatal(err)
 		}
 		s = newStore(t, s.opts)
-		if err := s.sweep(scoped(t.Context())); err != nil {
+		if err := s.collector.sweep(scoped(t.Context())); err != nil {
 			t.Fatal(err)
 		}
 	}
