@@ -53,7 +53,7 @@ func fillIn(ctx context.Context, o *options, env *testenv.Env) (err error) {
 
 // isOf tells the target which node it is the daemon of.
 func (t *target) isOf(env *testenv.Env, o *options) {
-	t.daemonPID, t.kill, t.start, t.root = env.DaemonPID, env.Kill, env.Spawn, env.Root
+	t.daemonPID, t.kill, t.start, t.root = env.Daemon.PID, env.Kill, env.Spawn, env.Root
 	// Another runtime's cgroups may be named otherwise, and are to be the same.
 	if t.cgroup == "" && (o.vs == "" || o.vsConfig != "") {
 		t.cgroup = env.CgroupParent

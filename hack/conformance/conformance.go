@@ -112,7 +112,7 @@ func Leftovers(ctx context.Context, env *testenv.Env) error {
 
 // KeepLog saves the daemon's log from the folder that is about to be removed.
 func KeepLog(env *testenv.Env, suite string) {
-	b, err := os.ReadFile(env.DaemonLog())
+	b, err := os.ReadFile(env.LogFile())
 	if err != nil {
 		return
 	}

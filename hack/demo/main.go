@@ -27,7 +27,7 @@ func run(ctx context.Context) (err error) {
 		if d.env == nil {
 			return
 		}
-		if _, gone := os.Stat(d.env.DaemonLog()); err != nil && gone == nil {
+		if _, gone := os.Stat(d.env.LogFile()); err != nil && gone == nil {
 			fmt.Fprintf(os.Stderr, "\nlast lines of the daemon's log:\n%s\n", d.env.LogTail(30))
 		}
 		err = errors.Join(err, d.env.Close())

@@ -16,45 +16,6 @@ type Observation map[string][]string
 // Kinds are the keys of an Observation, in the order of reports.
 var Kinds = []string{"process", "mount", "link", "lease", "rule", "chain", "cgroup", "state", "record", "rootfs"}
 
-// scans says how each kind is found. A process is one of the staged sandbox
-// program or with the environment's folder among its arguments, other than the
-// daemon. A mount lies below the environment's folder, pinned network namespaces
-// among them. A link is attached to the bridge. A lease is an address file of
-// host-local. A rule (iptables, ip6tables, nftables) mentions the network, the
-// bridge or an address of its subnets; a chain is one of iptables that the plugins
-// made for a pod of the environment and that no rule belongs to. A cgroup is below
-// the environment's parent or carries an id that the client has seen. state and record are files and folders in the daemon's
-// --state and --root (less its images); rootfs are the writable layers and
-// snapshots.
-func (e *Env) scans() map[string]func() ([]string, error) {
-	return map[string]func() ([]string, error){
-		"process": e.processes,
-		"mount":   e.mounts,
-		"link":    e.links,
-		"lease":   e.leases,
-		"rule":    e.rules,
-		"chain":   e.orphanChains,
-		"cgroup":  e.cgroups,
-		"state":   func() ([]string, error) { return files(e.State) },
-		"record":  func() ([]string, error) { return files(e.Root, "images") },
-		"rootfs":  e.layers,
-	}
-}
-
-// Observe looks at everything now.
-func (e *Env) Observe() (Observation, error) {
-	o := Observation{}
-	for kind, scan := range e.scans() {
-		items, err := scan()
-		if err != nil {
-			return nil, fmt.Errorf("observe %s: %w", kind, err)
-		}
-		slices.Sort(items)
-		o[kind] = items
-	}
-	return o, nil
-}
-
 // Since returns what o has and before had not, as "kind: item" lines.
 func (o Observation) Since(before Observation) []string {
 	var out []string
@@ -76,6 +37,9 @@ func (o Observation) String() string {
 	}
 	return strings.Join(parts, ", ")
 }
+
+// Observe looks at everything now.
+func (e *Env) Observe() (Observation, error) { return e.left.observe() }
 
 // MarkBaseline makes this moment the one that Audit compares with. New does it
 // when the daemon is ready. A test that counts snapshots or the views of an

@@ -1,5 +1,5 @@
 // Package testenv sets up a complete node on one machine, for the demo, the
-// benchmarks and the end-to-end tests: a daemon on folders of its own, an image
+// benchmarks and the end-to-end tests: a daemon on directories of its own, an image
 // registry on loopback, and a pod network with its own bridge and subnet.
 //
 // It owns all that it makes and removes it in Close, also after a failure half
@@ -25,18 +25,20 @@
 //	crictl.yaml  points crictl at this daemon
 //	daemon.log   stdout and stderr of every daemon that ran here
 //
-// Env's methods may be called from several goroutines, but Start, Stop, Kill and
-// Close must not overlap.
+// Env joins Layout (where things lie), Daemon (the process), Network (its CNI
+// configuration) and a registry; what belongs to it on the machine is found, and
+// taken away by force, by a footprint, of which the firewall is one part. Its methods
+// may be called from several goroutines, but Start, Spawn, Stop, Kill and Close must
+// not overlap.
 package testenv
 
 import (
+	"bytes"
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
@@ -68,37 +70,22 @@ type Options struct {
 	DualStack bool
 }
 
-// Env is a node. Its exported fields are set by New and never change.
+// Env is a node: a daemon, a network and a registry. Its exported fields are set by
+// New and never change.
 type Env struct {
-	Name         string // unique on the machine, at most 15 characters
-	Dir          string
-	Root         string
-	State        string
-	LogDir       string
-	NRISocket    string // of NRI plugins, with Options.NRI
-	Socket       string // path of the CRI socket
-	Endpoint     string // the same as unix:// URL
-	CNIConfDir   string
-	CNIBinDir    string
-	LeaseDir     string
-	CertsDir     string
-	Subnet       netip.Prefix // IPv4 addresses of the pods
-	Subnet6      netip.Prefix // valid with Options.DualStack
-	CgroupParent string       // for PodSandboxConfig.linux.cgroup_parent
-	Registry     string       // host:port
-	Images       map[string]string
-	Repo         string // root of the repository
+	Layout
+	*Daemon
+	Network
+	Registry string // host:port
+	Images   map[string]string
 
 	// Client is connected to Endpoint, and stays usable over restarts of the daemon.
 	Client *Client
 
-	opts      Options
-	binary    string // of the next daemon, see Use
-	binaryEnv []string
-	daemon    *daemon
-	baseline  Observation
-	made      *podIDs
-	undo      cleanup.Cleanup
+	made     *podIDs
+	left     *footprint
+	baseline Observation
+	undo     cleanup.Cleanup
 }
 
 // New sets an environment up and, unless Options.NoStart says otherwise, starts
@@ -115,41 +102,51 @@ func New(ctx context.Context, opts Options) (*Env, error) {
 	if opts.Binary == "" {
 		opts.Binary = filepath.Join(repo, "bin", "cri-sandbox")
 	}
-	e := &Env{Repo: repo, CNIBinDir: filepath.Join(repo, "bin", "cni"), opts: opts}
+	e := &Env{Layout: newLayout(repo)}
 	if !opts.NoStart {
-		if err := e.checkPrograms(); err != nil {
+		if err := checkPrograms(opts.Binary, e.CNIBinDir); err != nil {
 			return nil, err
 		}
 	}
-	if err := e.makeDirs(); err != nil {
+	if e.Network, err = newNetwork(e.Layout, opts.DualStack); err != nil {
+		return nil, err
+	}
+	if e.made, err = newPodIDs(); err != nil {
+		return nil, err
+	}
+	cu := cleanup.Make(e.made.close)
+	defer cu.Clean()
+	if e.Client, err = Dial(e.Endpoint); err != nil {
+		return nil, err
+	}
+	cu.Add(func() { e.Client.Close() })
+	e.Daemon = &Daemon{layout: e.Layout, opts: opts, client: e.Client, made: e.made}
+	e.left = &footprint{
+		layout: e.Layout, daemon: e.Daemon, client: e.Client,
+		firewall: firewall{network: e.Network, made: e.made},
+	}
+	if err := e.makeDirs(opts.Config); err != nil {
 		return nil, err
 	}
 	// Close is the undo of every later step: each of its parts accepts that its
 	// thing was never made.
-	cu := cleanup.Make(func() { e.Close() })
-	defer cu.Clean()
+	cu.Add(func() { e.Close() })
 
-	if e.made, err = newPodIDs(); err != nil {
+	server, err := serveRegistry()
+	if err != nil {
 		return nil, err
 	}
-	if err := e.startRegistry(); err != nil {
-		return nil, err
-	}
+	e.undo.Add(func() { server.Close() })
+	e.Registry = server.Addr
 	if !opts.NoImages {
 		if e.Images, err = testimages.Push(ctx, e.Registry); err != nil {
 			return nil, fmt.Errorf("push test images to %s: %w", e.Registry, err)
 		}
 	}
-	if err := e.chooseSubnets(); err != nil {
-		return nil, err
-	}
 	if !opts.NoNetwork {
 		if err := e.WriteNetwork(); err != nil {
 			return nil, err
 		}
-	}
-	if e.Client, err = Dial(e.Endpoint); err != nil {
-		return nil, err
 	}
 	if !opts.NoStart {
 		if _, err := e.Start(ctx); err != nil {
@@ -164,56 +161,10 @@ func New(ctx context.Context, opts Options) (*Env, error) {
 }
 
 // checkPrograms finds missing programs before anything is made.
-func (e *Env) checkPrograms() error {
-	for _, p := range []string{e.opts.Binary, filepath.Join(e.CNIBinDir, "bridge"), filepath.Join(e.CNIBinDir, "host-local")} {
+func checkPrograms(daemon, cniDir string) error {
+	for _, p := range []string{daemon, filepath.Join(cniDir, "bridge"), filepath.Join(cniDir, "host-local")} {
 		if _, err := os.Stat(p); err != nil {
 			return fmt.Errorf("find program: %w (run `make setup build`)", err)
-		}
-	}
-	return nil
-}
-
-// makeDirs chooses the environment's name and makes its folders.
-func (e *Env) makeDirs() error {
-	var b [3]byte
-	rand.Read(b[:])
-	e.Name = "csb" + hex.EncodeToString(b[:])
-	// The control socket of a sandbox lies several folders deep in the state
-	// folder and a socket's path is limited to 107 bytes, so a long TMPDIR is
-	// not obeyed.
-	tmp := os.TempDir()
-	if len(tmp) > len("/var/tmp") {
-		tmp = "/tmp"
-	}
-	e.Dir = filepath.Join(tmp, e.Name)
-	e.Root = filepath.Join(e.Dir, "root")
-	e.State = filepath.Join(e.Dir, "run")
-	e.LogDir = filepath.Join(e.Dir, "logs")
-	e.Socket = filepath.Join(e.State, "cri.sock")
-	e.Endpoint = "unix://" + e.Socket
-	e.NRISocket = filepath.Join(e.Dir, "nri") // short, see hack/containerd
-	e.CNIConfDir = filepath.Join(e.Dir, "cni", "conf")
-	e.LeaseDir = filepath.Join(e.Dir, "cni", "leases")
-	e.CertsDir = filepath.Join(e.Dir, "certs.d")
-	e.CgroupParent = "/" + e.Name
-	if _, err := os.Stat("/run/systemd/system"); err == nil {
-		e.CgroupParent = e.Name + ".slice"
-	}
-	if err := os.Mkdir(e.Dir, 0o755); err != nil {
-		return fmt.Errorf("make test environment: %w", err)
-	}
-	for _, d := range []string{e.Root, e.State, e.LogDir, e.CNIConfDir, e.LeaseDir, e.CertsDir} {
-		if err := os.MkdirAll(d, 0o755); err != nil {
-			os.RemoveAll(e.Dir)
-			return fmt.Errorf("make test environment: %w", err)
-		}
-	}
-	// Without files of their own crictl and the daemon read the machine's.
-	yaml := fmt.Sprintf("runtime-endpoint: %s\nimage-endpoint: %s\ntimeout: 60\n", e.Endpoint, e.Endpoint)
-	for path, text := range map[string]string{e.crictlConfig(): yaml, e.configFile(): e.opts.Config} {
-		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
-			os.RemoveAll(e.Dir)
-			return fmt.Errorf("make test environment: %w", err)
 		}
 	}
 	return nil
@@ -246,20 +197,13 @@ func (e *Env) Close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	var errs []error
-	if e.Client != nil {
-		if e.daemon != nil && e.daemon.alive() {
-			// Through the front door first, so that CNI DEL runs. What that
-			// leaves is swept below.
-			if err := e.Client.RemoveAll(ctx); err != nil {
-				errs = append(errs, err)
-			}
-		}
-		errs = append(errs, e.Client.Close())
+	if e.Daemon.PID() != 0 {
+		// Through the front door first, so that CNI DEL runs. What that
+		// leaves is swept below.
+		errs = append(errs, e.Client.RemoveAll(ctx))
 	}
-	errs = append(errs, e.Stop(ctx), e.sweep())
-	if e.made != nil {
-		e.made.close()
-	}
+	errs = append(errs, e.Client.Close(), e.Stop(ctx), e.left.sweep())
+	e.made.close()
 	e.undo.Clean()
 	errs = append(errs, os.RemoveAll(e.Dir))
 	if err := errors.Join(errs...); err != nil {
@@ -268,8 +212,19 @@ func (e *Env) Close() error {
 	return nil
 }
 
-// RepoRoot returns the folder of the root module's go.mod, searched upwards from
-// the working directory: a test runs in its package's folder, a command of the
+// Crictl runs bin/crictl against this daemon and returns its combined output.
+func (e *Env) Crictl(ctx context.Context, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, filepath.Join(e.Repo, "bin", "crictl"), append([]string{"--config", e.crictlConfig()}, args...)...)
+	cmd.WaitDelay = 5 * time.Second
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		return string(out), fmt.Errorf("run crictl %v: %w: %s", args, err, bytes.TrimSpace(out))
+	}
+	return string(out), nil
+}
+
+// RepoRoot returns the directory of the root module's go.mod, searched upwards from
+// the working directory: a test runs in its package's directory, a command of the
 // Makefile at the top.
 func RepoRoot() (string, error) {
 	dir, err := os.Getwd()

@@ -16,7 +16,13 @@ import (
 // its rules.
 var savers = [][]string{{"iptables-save"}, {"ip6tables-save"}, {"nft", "list", "ruleset"}}
 
-func (e *Env) rules() ([]string, error) {
+// firewall is what the plugins have of a network in the tables of the machine.
+type firewall struct {
+	network Network
+	made    *podIDs
+}
+
+func (f firewall) rules() ([]string, error) {
 	var out []string
 	for _, s := range savers {
 		text, err := output(s...)
@@ -24,7 +30,7 @@ func (e *Env) rules() ([]string, error) {
 			return nil, err
 		}
 		for line := range strings.Lines(text) {
-			if line = strings.TrimSpace(line); e.mentions(line) {
+			if line = strings.TrimSpace(line); f.mentions(line) {
 				out = append(out, s[0]+": "+line)
 			}
 		}
@@ -35,11 +41,11 @@ func (e *Env) rules() ([]string, error) {
 // mentions says whether a rule is the environment's: the plugins write the name
 // of the network into comments, and addresses into matches. An address counts
 // only with its prefix, as "10.71.3." in 10.71.3.7/32.
-func (e *Env) mentions(line string) bool {
-	if strings.Contains(line, e.Name) {
+func (f firewall) mentions(line string) bool {
+	if strings.Contains(line, f.network.layout.Name) {
 		return true
 	}
-	return containsAddress(line, e.Subnet) || containsAddress(line, e.Subnet6)
+	return containsAddress(line, f.network.Subnet) || containsAddress(line, f.network.Subnet6)
 }
 
 func containsAddress(line string, p netip.Prefix) bool {
@@ -61,8 +67,8 @@ func containsAddress(line string, p netip.Prefix) bool {
 // what a plugin's DEL leaves when it finds the rules gone but not the chain. Nothing
 // in such a chain says whose it is, but its name, see ownChains. With nftables the
 // plugins make no chain for a pod.
-func (e *Env) orphanChains() ([]string, error) {
-	own, err := e.ownChains()
+func (f firewall) orphanChains() ([]string, error) {
+	own, err := f.ownChains()
 	if err != nil {
 		return nil, err
 	}
@@ -83,18 +89,15 @@ func (e *Env) orphanChains() ([]string, error) {
 
 // ownChains are the names that the plugins give to the chains of the environment's
 // pods.
-func (e *Env) ownChains() (map[string]bool, error) {
-	if e.made == nil {
-		return nil, nil
-	}
-	pods, err := e.made.all()
+func (f firewall) ownChains() (map[string]bool, error) {
+	pods, err := f.made.all()
 	if err != nil {
 		return nil, err
 	}
 	own := map[string]bool{}
 	for _, id := range pods {
-		own[chainName("", e.Name, id)] = true    // bridge and ptp, to masquerade
-		own[chainName("DN-", e.Name, id)] = true // portmap
+		own[chainName("", f.network.layout.Name, id)] = true    // bridge and ptp, to masquerade
+		own[chainName("DN-", f.network.layout.Name, id)] = true // portmap
 	}
 	return own, nil
 }
@@ -152,7 +155,7 @@ func output(args ...string) (string, error) {
 // environment's into an `iptables-restore --noflush` script that deletes them:
 // the rules that mention it, and the chains that then nobody uses, or nobody uses
 // already and that are its own.
-func (e *Env) restoreScript(text string, own map[string]bool) string {
+func (f firewall) restoreScript(text string, own map[string]bool) string {
 	var script strings.Builder
 	table := ""
 	var rules, chains []string
@@ -163,23 +166,23 @@ func (e *Env) restoreScript(text string, own map[string]bool) string {
 		rules, chains = nil, nil
 	}
 	for line := range strings.Lines(text) {
-		f := strings.Fields(line)
-		if len(f) == 0 {
+		w := strings.Fields(line)
+		if len(w) == 0 {
 			continue
 		}
-		if strings.HasPrefix(f[0], "*") {
+		if strings.HasPrefix(w[0], "*") {
 			flush()
-			table = f[0][1:]
+			table = w[0][1:]
 			continue
 		}
-		if f[0] != "-A" || !e.mentions(line) {
+		if w[0] != "-A" || !f.mentions(line) {
 			continue
 		}
 		rules = append(rules, "-D"+strings.TrimPrefix(line, "-A"))
 		// A pod's own chain is the one the rule jumps to.
-		for i, w := range f[:len(f)-1] {
-			if w == "-j" && strings.HasPrefix(f[i+1], "CNI-") && !strings.HasPrefix(f[i+1], "CNI-HOSTPORT-") {
-				if drop := "-F " + f[i+1] + "\n-X " + f[i+1] + "\n"; !slices.Contains(chains, drop) {
+		for i, word := range w[:len(w)-1] {
+			if word == "-j" && strings.HasPrefix(w[i+1], "CNI-") && !strings.HasPrefix(w[i+1], "CNI-HOSTPORT-") {
+				if drop := "-F " + w[i+1] + "\n-X " + w[i+1] + "\n"; !slices.Contains(chains, drop) {
 					chains = append(chains, drop)
 				}
 			}
@@ -192,4 +195,29 @@ func (e *Env) restoreScript(text string, own map[string]bool) string {
 		}
 	}
 	return script.String()
+}
+
+// remove deletes the network's rules from iptables and ip6tables. The
+// portmap and bridge plugins use nftables only where iptables is absent, and then
+// in tables of their own, which are not touched here.
+func (f firewall) remove() error {
+	own, err := f.ownChains()
+	errs := []error{err}
+	for _, v := range []string{"iptables", "ip6tables"} {
+		text, err := output(v + "-save")
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		script := f.restoreScript(text, own)
+		if script == "" {
+			continue
+		}
+		cmd := exec.Command(v+"-restore", "--noflush", "--wait", "5")
+		cmd.Stdin = strings.NewReader(script)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			errs = append(errs, fmt.Errorf("remove rules of %s: %w: %s", f.network.layout.Name, err, bytes.TrimSpace(out)))
+		}
+	}
+	return errors.Join(errs...)
 }

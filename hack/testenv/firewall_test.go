@@ -21,7 +21,7 @@ COMMIT
 `
 
 func TestMentions(t *testing.T) {
-	e := &Env{Name: "csb00", Subnet: netip.MustParsePrefix("10.71.3.0/24"), Subnet6: netip.MustParsePrefix("fd0c:5b::/64")}
+	f := firewall{network: Network{layout: Layout{Name: "csb00"}, Subnet: netip.MustParsePrefix("10.71.3.0/24"), Subnet6: netip.MustParsePrefix("fd0c:5b::/64")}}
 	for line, want := range map[string]bool{
 		`-A POSTROUTING -s 10.71.3.7/32 -j X`:                     true,
 		`-A POSTROUTING -s 10.71.30.7/32 -j X`:                    false,
@@ -34,7 +34,7 @@ func TestMentions(t *testing.T) {
 		`ip saddr 10.9.9.9 masquerade`:                            false,
 		``:                                                        false,
 	} {
-		if got := e.mentions(line); got != want {
+		if got := f.mentions(line); got != want {
 			t.Errorf("mentions(%q) = %v", line, got)
 		}
 	}
@@ -48,7 +48,7 @@ func TestOrphanChains(t *testing.T) {
 }
 
 func TestRestoreScript(t *testing.T) {
-	e := &Env{Name: "csb00", Subnet: netip.MustParsePrefix("10.71.3.0/24")}
+	f := firewall{network: Network{layout: Layout{Name: "csb00"}, Subnet: netip.MustParsePrefix("10.71.3.0/24")}}
 	want := `*nat
 -D POSTROUTING -s 10.71.3.7/32 -m comment --comment "name: \"csb00\" id: \"a\"" -j CNI-0123456789abcdef01234567
 -D CNI-0123456789abcdef01234567 -d 10.71.3.0/24 -j ACCEPT
@@ -56,14 +56,14 @@ func TestRestoreScript(t *testing.T) {
 -X CNI-0123456789abcdef01234567
 COMMIT
 `
-	if got := e.restoreScript(saved, nil); got != want {
+	if got := f.restoreScript(saved, nil); got != want {
 		t.Errorf("got\n%s", got)
 	}
 	want += "*nat\n-X CNI-dead456789abcdef01234567\nCOMMIT\n"
-	if got := e.restoreScript(saved, map[string]bool{"CNI-dead456789abcdef01234567": true}); got != want {
+	if got := f.restoreScript(saved, map[string]bool{"CNI-dead456789abcdef01234567": true}); got != want {
 		t.Errorf("with a chain of its own: got\n%s", got)
 	}
-	if got := (&Env{Name: "csb01"}).restoreScript(saved, nil); got != "" {
+	if got := (firewall{network: Network{layout: Layout{Name: "csb01"}}}).restoreScript(saved, nil); got != "" {
 		t.Errorf("the rules of another network are touched:\n%s", got)
 	}
 }

@@ -148,7 +148,7 @@ func TestAnothersChainIsNoLeak(t *testing.T) {
 	other, e := bare(t), bare(t)
 	leak["chain"](t, other)
 	must(t, e.Audit(context.Background()))
-	if left, err := other.orphanChains(); err != nil || len(left) != 1 {
+	if left, err := other.left.firewall.orphanChains(); err != nil || len(left) != 1 {
 		t.Errorf("its own environment sees %q, %v", left, err)
 	}
 }
@@ -164,12 +164,12 @@ func TestAuditComplains(t *testing.T) {
 }
 
 func TestEveryKindHasAScan(t *testing.T) {
-	e := &Env{}
-	if got := e.scans(); len(got) != len(Kinds) {
+	p := &footprint{}
+	if got := p.scans(); len(got) != len(Kinds) {
 		t.Fatalf("%d scans for %d kinds", len(got), len(Kinds))
 	}
 	for _, k := range Kinds {
-		if e.scans()[k] == nil {
+		if p.scans()[k] == nil {
 			t.Errorf("no scan for %s", k)
 		}
 	}

@@ -13,23 +13,30 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
-// WriteNetwork writes the environment's network configuration: a bridge that is
+// Network is the pods' network.
+type Network struct {
+	layout  Layout
+	Subnet  netip.Prefix // IPv4 addresses of the pods
+	Subnet6 netip.Prefix // valid with Options.DualStack
+}
+
+// WriteNetwork writes the network's configuration: a bridge that is
 // the pods' gateway, masquerading, and port mappings.
-func (e *Env) WriteNetwork() error {
-	ranges := [][]any{{map[string]any{"subnet": e.Subnet.String()}}}
+func (n Network) WriteNetwork() error {
+	ranges := [][]any{{map[string]any{"subnet": n.Subnet.String()}}}
 	routes := []any{map[string]any{"dst": "0.0.0.0/0"}}
-	if e.Subnet6.IsValid() {
-		ranges = append(ranges, []any{map[string]any{"subnet": e.Subnet6.String()}})
+	if n.Subnet6.IsValid() {
+		ranges = append(ranges, []any{map[string]any{"subnet": n.Subnet6.String()}})
 		routes = append(routes, map[string]any{"dst": "::/0"})
 	}
 	conf := map[string]any{
 		"cniVersion": "1.1.0",
-		"name":       e.Name,
+		"name":       n.layout.Name,
 		"plugins": []any{
 			map[string]any{
-				"type": "bridge", "bridge": e.Name,
+				"type": "bridge", "bridge": n.layout.Name,
 				"isGateway": true, "ipMasq": true, "hairpinMode": true,
-				"ipam": map[string]any{"type": "host-local", "dataDir": e.LeaseDir, "ranges": ranges, "routes": routes},
+				"ipam": map[string]any{"type": "host-local", "dataDir": n.layout.LeaseDir, "ranges": ranges, "routes": routes},
 			},
 			map[string]any{"type": "portmap", "capabilities": map[string]any{"portMappings": true}},
 		},
@@ -38,8 +45,8 @@ func (e *Env) WriteNetwork() error {
 	if err != nil {
 		return fmt.Errorf("encode network config: %w", err)
 	}
-	// Written beside and renamed: the daemon reads the folder at any time.
-	path := filepath.Join(e.CNIConfDir, "10-"+e.Name+".conflist")
+	// Written beside and renamed: the daemon reads the directory at any time.
+	path := filepath.Join(n.layout.CNIConfDir, "10-"+n.layout.Name+".conflist")
 	if err := os.WriteFile(path+".tmp", b, 0o644); err != nil {
 		return fmt.Errorf("write network config: %w", err)
 	}
@@ -49,13 +56,13 @@ func (e *Env) WriteNetwork() error {
 	return nil
 }
 
-// chooseSubnets takes a random /24 below 10.0.0.0/8 that overlaps with no address
+// newNetwork takes a random /24 below 10.0.0.0/8 that overlaps with no address
 // and no route of the machine. Random, so that two environments that choose at the
 // same moment, before either has a bridge, do not choose the same.
-func (e *Env) chooseSubnets() error {
+func newNetwork(l Layout, dualStack bool) (Network, error) {
 	taken, err := takenPrefixes()
 	if err != nil {
-		return fmt.Errorf("choose subnet: %w", err)
+		return Network{}, fmt.Errorf("choose subnet: %w", err)
 	}
 	for range 1000 {
 		hi, lo := byte(64+rand.IntN(192)), byte(rand.IntN(256))
@@ -63,14 +70,14 @@ func (e *Env) chooseSubnets() error {
 		if overlapsAny(p, taken) {
 			continue
 		}
-		e.Subnet = p
-		if e.opts.DualStack {
+		n := Network{layout: l, Subnet: p}
+		if dualStack {
 			a := netip.AddrFrom16([16]byte{0xfd, 0x0c, 0x5b, byte(rand.IntN(256)), byte(rand.IntN(256)), byte(rand.IntN(256)), hi, lo})
-			e.Subnet6 = netip.PrefixFrom(a, 64)
+			n.Subnet6 = netip.PrefixFrom(a, 64)
 		}
-		return nil
+		return n, nil
 	}
-	return errors.New("choose subnet: 10.64.0.0/10 and above are all taken by routes of this machine")
+	return Network{}, errors.New("choose subnet: 10.64.0.0/10 and above are all taken by routes of this machine")
 }
 
 func overlapsAny(p netip.Prefix, taken []netip.Prefix) bool {

@@ -14,7 +14,7 @@ import (
 
 // podIDs knows every pod that the environment's daemons ever made a record of,
 // also those that no client heard of, because their request failed or a daemon
-// died in it. It watches the folder of records; what it has not read yet waits in
+// died in it. It watches the directory of records; what it has not read yet waits in
 // the kernel.
 type podIDs struct {
 	mu sync.Mutex
@@ -31,7 +31,7 @@ func newPodIDs() (*podIDs, error) {
 	return &podIDs{fd: fd, seen: map[string]bool{}}, nil
 }
 
-// watch looks at a folder of records from now on, too, which it makes if there is
+// watch looks at a directory of records from now on, too, which it makes if there is
 // none. A daemon is started after it.
 func (p *podIDs) watch(root string) error {
 	dir := filepath.Join(root, "pods")

@@ -21,7 +21,7 @@ func NewUID() string {
 }
 
 // PodConfig returns the config of a pod in the namespace default, with a new uid,
-// its own log folder, and cgroups that are this environment's.
+// its own log directory, and cgroups that are this environment's.
 func (e *Env) PodConfig(name string) *runtimeapi.PodSandboxConfig {
 	uid := NewUID()
 	return &runtimeapi.PodSandboxConfig{

@@ -18,17 +18,15 @@ func isRootModule(gomod []byte) bool {
 	return string(bytes.TrimSpace(line)) == "module "+modulePath
 }
 
-// startRegistry serves an empty registry from this process's memory on a free
-// loopback port.
-func (e *Env) startRegistry() error {
+// serveRegistry serves an empty registry from this process's memory on a free
+// loopback port, the server's Addr.
+func serveRegistry() (*http.Server, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		return fmt.Errorf("start registry: %w", err)
+		return nil, fmt.Errorf("start registry: %w", err)
 	}
 	quiet := log.New(io.Discard, "", 0)
-	srv := &http.Server{Handler: registry.New(registry.Logger(quiet)), ErrorLog: quiet}
-	e.Registry = l.Addr().String()
-	e.undo.Add(func() { srv.Close() })
+	srv := &http.Server{Addr: l.Addr().String(), Handler: registry.New(registry.Logger(quiet)), ErrorLog: quiet}
 	go srv.Serve(l)
-	return nil
+	return srv, nil
 }

@@ -18,6 +18,53 @@ import (
 	"github.com/vishvananda/netlink"
 )
 
+// footprint is what belongs to a node on the machine, found by looking at the machine.
+type footprint struct {
+	layout   Layout
+	daemon   *Daemon
+	client   *Client
+	firewall firewall
+}
+
+// scans says how each kind is found. A process is one of the staged sandbox
+// program or with the environment's directory among its arguments, other than the
+// daemon. A mount lies below the environment's directory, pinned network namespaces
+// among them. A link is attached to the bridge. A lease is an address file of
+// host-local. A rule (iptables, ip6tables, nftables) mentions the network, the
+// bridge or an address of its subnets; a chain is one of iptables that the plugins
+// made for a pod of the environment and that no rule belongs to. A cgroup is below
+// the environment's parent or carries an id that the client has seen. state and
+// record are files and directories in the daemon's --state and --root (less its
+// images); rootfs are the writable layers and snapshots.
+func (p *footprint) scans() map[string]func() ([]string, error) {
+	return map[string]func() ([]string, error){
+		"process": p.processes,
+		"mount":   p.mounts,
+		"link":    p.links,
+		"lease":   p.leases,
+		"rule":    p.firewall.rules,
+		"chain":   p.firewall.orphanChains,
+		"cgroup":  p.cgroups,
+		"state":   func() ([]string, error) { return files(p.layout.State) },
+		"record":  func() ([]string, error) { return files(p.layout.Root, "images") },
+		"rootfs":  p.layers,
+	}
+}
+
+// observe looks at everything now.
+func (p *footprint) observe() (Observation, error) {
+	o := Observation{}
+	for kind, scan := range p.scans() {
+		items, err := scan()
+		if err != nil {
+			return nil, fmt.Errorf("observe %s: %w", kind, err)
+		}
+		slices.Sort(items)
+		o[kind] = items
+	}
+	return o, nil
+}
+
 // inode names a file across mount namespaces: a sandbox process lives in a
 // chroot, where the path of its program reads differently.
 type inode struct{ dev, ino uint64 }
@@ -31,10 +78,10 @@ func inodeOf(path string) (inode, bool) {
 	return inode{st.Dev, st.Ino}, true
 }
 
-// staged returns the programs that the daemon staged in its root folder.
-func (e *Env) staged() map[inode]bool {
+// staged returns the programs that the daemon staged in its root directory.
+func (p *footprint) staged() map[inode]bool {
 	m := map[inode]bool{}
-	dir := filepath.Join(e.Root, "bin")
+	dir := filepath.Join(p.layout.Root, "bin")
 	entries, _ := os.ReadDir(dir) // none before the first start
 	for _, en := range entries {
 		if i, ok := inodeOf(filepath.Join(dir, en.Name())); ok {
@@ -44,8 +91,8 @@ func (e *Env) staged() map[inode]bool {
 	return m
 }
 
-func (e *Env) processes() ([]string, error) {
-	pids, err := e.pids()
+func (p *footprint) processes() ([]string, error) {
+	pids, err := p.pids()
 	if err != nil {
 		return nil, err
 	}
@@ -58,16 +105,16 @@ func (e *Env) processes() ([]string, error) {
 }
 
 // pids lists the environment's processes other than the daemon and this one.
-func (e *Env) pids() ([]int, error) {
+func (p *footprint) pids() ([]int, error) {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
 		return nil, err
 	}
-	staged := e.staged()
+	staged := p.staged()
 	var out []int
 	for _, en := range entries {
 		pid, err := strconv.Atoi(en.Name())
-		if err != nil || pid == os.Getpid() || pid == e.DaemonPID() {
+		if err != nil || pid == os.Getpid() || pid == p.daemon.PID() {
 			continue
 		}
 		cmdline, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
@@ -75,14 +122,14 @@ func (e *Env) pids() ([]int, error) {
 			continue
 		}
 		i, ok := inodeOf(fmt.Sprintf("/proc/%d/exe", pid))
-		if ok && staged[i] || bytes.Contains(cmdline, []byte(e.Dir+"/")) {
+		if ok && staged[i] || bytes.Contains(cmdline, []byte(p.layout.Dir+"/")) {
 			out = append(out, pid)
 		}
 	}
 	return out, nil
 }
 
-func (e *Env) mounts() ([]string, error) { return MountsBelow(e.Dir) }
+func (p *footprint) mounts() ([]string, error) { return MountsBelow(p.layout.Dir) }
 
 // MountsBelow lists mount points in the order of mounting.
 func MountsBelow(dir string) ([]string, error) {
@@ -99,8 +146,8 @@ func MountsBelow(dir string) ([]string, error) {
 	return out, nil
 }
 
-func (e *Env) links() ([]string, error) {
-	br, err := netlink.LinkByName(e.Name)
+func (p *footprint) links() ([]string, error) {
+	br, err := netlink.LinkByName(p.layout.Name)
 	if errors.As(err, &netlink.LinkNotFoundError{}) {
 		return nil, nil
 	}
@@ -120,9 +167,9 @@ func (e *Env) links() ([]string, error) {
 	return out, nil
 }
 
-func (e *Env) leases() ([]string, error) {
+func (p *footprint) leases() ([]string, error) {
 	var out []string
-	err := filepath.WalkDir(e.LeaseDir, func(path string, d fs.DirEntry, err error) error {
+	err := filepath.WalkDir(p.layout.LeaseDir, func(path string, d fs.DirEntry, err error) error {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil
 		}
@@ -137,15 +184,12 @@ func (e *Env) leases() ([]string, error) {
 	return out, err
 }
 
-// cgroups lists the folders below the environment's parent in every hierarchy,
+// cgroups lists the directories below the environment's parent in every hierarchy,
 // and those anywhere below the daemon's default parent that carry a known id.
-func (e *Env) cgroups() ([]string, error) {
-	ids := []string{}
-	if e.Client != nil {
-		ids = e.Client.IDs()
-	}
+func (p *footprint) cgroups() ([]string, error) {
+	ids := p.client.IDs()
 	var out []string
-	for _, parent := range []string{e.CgroupParent, "/cri-sandbox"} {
+	for _, parent := range []string{p.layout.CgroupParent, "/cri-sandbox"} {
 		all, err := Cgroups(parent)
 		if err != nil {
 			return nil, err
@@ -153,7 +197,7 @@ func (e *Env) cgroups() ([]string, error) {
 		for _, path := range all {
 			name := filepath.Base(path)
 			known := slices.ContainsFunc(ids, func(id string) bool { return strings.Contains(name, id) })
-			if known || parent == e.CgroupParent && name != filepath.Base(parent) {
+			if known || parent == p.layout.CgroupParent && name != filepath.Base(parent) {
 				out = append(out, path)
 			}
 		}
@@ -161,25 +205,11 @@ func (e *Env) cgroups() ([]string, error) {
 	return out, nil
 }
 
-func cgroupRoots() ([]string, error) {
-	all, err := mountinfo.GetMounts(nil)
-	if err != nil {
-		return nil, err
-	}
-	var out []string
-	for _, m := range all {
-		if m.FSType == "cgroup" || m.FSType == "cgroup2" {
-			out = append(out, m.Mountpoint)
-		}
-	}
-	return out, nil
-}
-
-// idLike is a folder's name that carries the id of a pod or a container. Other
-// folders are the daemon's fixed layout, which it may make when first needed.
+// idLike is a directory's name that carries the id of a pod or a container. Other
+// directories are the daemon's fixed layout, which it may make when first needed.
 var idLike = regexp.MustCompile(`[0-9a-f]{12}`)
 
-// files lists all below dir that is not a plain folder, and the folders named by
+// files lists all below dir that is not a plain directory, and the directories named by
 // an id. Top-level entries named in skip are left out. Of another file system that
 // is mounted below dir, such as a container's root, only the mount point counts.
 func files(dir string, skip ...string) ([]string, error) {
@@ -215,10 +245,10 @@ func files(dir string, skip ...string) ([]string, error) {
 }
 
 // layers lists the writable layers of containers and the snapshots of images: the
-// entries of every folder called rootfs, trash or snapshots in the image store.
-func (e *Env) layers() ([]string, error) {
+// entries of every directory called rootfs, trash or snapshots in the image store.
+func (p *footprint) layers() ([]string, error) {
 	var out []string
-	top := filepath.Join(e.Root, "images")
+	top := filepath.Join(p.layout.Root, "images")
 	err := filepath.WalkDir(top, func(path string, d fs.DirEntry, err error) error {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil

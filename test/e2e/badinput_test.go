@@ -240,7 +240,7 @@ func TestACorruptRecordIsSetAside(t *testing.T) {
 	if resp.Status.State != runtimeapi.PodSandboxState_SANDBOX_READY {
 		t.Errorf("the other pod: %v", resp.Status)
 	}
-	k.wants(readFile(k, k.env.DaemonLog()), "set aside")
+	k.wants(readFile(k, k.env.LogFile()), "set aside")
 	k.must(k.env.Client.RemovePod(k.ctx, good))
 	k.must(os.RemoveAll(filepath.Join(k.env.Root, "pods", ".damaged")))
 	k.must(k.env.Audit(k.ctx))

@@ -128,7 +128,7 @@ func (n crashNode) survive(d death) error {
 	if !died && !n.hasDied() {
 		return errors.New("the daemon did not get there")
 	}
-	if n.env.DaemonPID() == 0 { // in a step that no call waits for
+	if n.env.Daemon.PID() == 0 { // in a step that no call waits for
 		if err := n.next(d); err != nil {
 			return err
 		}
@@ -223,7 +223,7 @@ func (n crashNode) die(d death) (died bool, _ *life, _ error) {
 // hasDied waits for a death that is due.
 func (n crashNode) hasDied() bool {
 	select {
-	case <-n.env.DaemonDone():
+	case <-n.env.Daemon.Done():
 		return true
 	case <-time.After(3 * time.Second):
 		return false
@@ -290,7 +290,7 @@ func (n crashNode) try(c call, l *life) error {
 	defer close(stop)
 	go func() {
 		select {
-		case <-n.env.DaemonDone():
+		case <-n.env.Daemon.Done():
 			cancel()
 		case <-stop:
 		}

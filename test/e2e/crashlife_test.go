@@ -235,5 +235,5 @@ func (l *life) removeImage(ctx context.Context) error {
 
 // tell writes where a life has got to.
 func (l *life) String() string {
-	return fmt.Sprintf("pod %.12s, container %.12s, daemon log %s", l.podID, l.ctrID, os.ExpandEnv(l.env.DaemonLog()))
+	return fmt.Sprintf("pod %.12s, container %.12s, daemon log %s", l.podID, l.ctrID, os.ExpandEnv(l.env.LogFile()))
 }

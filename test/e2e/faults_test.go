@@ -237,7 +237,7 @@ func TestDescriptorsRunOut(t *testing.T) {
 	before, err := k.env.Observe()
 	k.must(err)
 
-	daemon := k.env.DaemonPID()
+	daemon := k.env.Daemon.PID()
 	open, err := os.ReadDir(filepath.Join("/proc", strconv.Itoa(daemon), "fd"))
 	k.must(err)
 	var saved unix.Rlimit
@@ -269,7 +269,7 @@ func TestTheDaemonWatchesNoFiles(t *testing.T) {
 	k.wants(k.run(id, pod, k.shell("device", "echo $GPU", func(c *runtimeapi.ContainerConfig) {
 		c.CDIDevices = []*runtimeapi.CDIDevice{{Name: "vendor.test/gpu=0"}}
 	})), "none")
-	dir := filepath.Join("/proc", strconv.Itoa(k.env.DaemonPID()), "fd")
+	dir := filepath.Join("/proc", strconv.Itoa(k.env.Daemon.PID()), "fd")
 	entries, err := os.ReadDir(dir)
 	k.must(err)
 	for _, e := range entries {
@@ -296,7 +296,7 @@ func TestStrangersDoNotExhaustTheDaemon(t *testing.T) {
 	k.must(err)
 	early := k.execute(cid, "/bin/cat")
 
-	daemon := k.env.DaemonPID()
+	daemon := k.env.Daemon.PID()
 	var saved unix.Rlimit
 	k.must(unix.Prlimit(daemon, unix.RLIMIT_NOFILE, nil, &saved))
 	few := unix.Rlimit{Cur: uint64(countFDs(k)) + 500, Max: saved.Max}

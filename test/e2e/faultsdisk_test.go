@@ -160,7 +160,7 @@ func TestRecordsThatCannotBeWritten(t *testing.T) {
 	}
 	k.notReady(dead)
 	k.eventually("the daemon says that it cannot record an end", func() bool {
-		log := readFile(k, k.env.DaemonLog())
+		log := readFile(k, k.env.LogFile())
 		return strings.Contains(log, "Failed to record the end of a container; it will be tried again") &&
 			strings.Contains(log, "Failed to record the end of a sandbox; it will be tried again")
 	})

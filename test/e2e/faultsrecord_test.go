@@ -61,7 +61,7 @@ func TestDamagedRecords(t *testing.T) {
 	_, err := k.env.Start(k.ctx)
 	k.must(err)
 	k.exec(otherID, "true")
-	log := readFile(k, k.env.DaemonLog())
+	log := readFile(k, k.env.LogFile())
 	time.Sleep(time.Second) // for what should have ended to show that it has not
 	sizes := map[string]int64{}
 	for _, v := range victims {

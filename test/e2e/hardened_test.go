@@ -32,7 +32,7 @@ func TestTheDaemonBearsItsUnitsBoundingSet(t *testing.T) {
 		t.Fatal(err)
 	}
 	k := ownNode(t, testenv.Options{Binary: wrapper, DaemonArgs: nodeOptions.DaemonArgs})
-	status := readFile(k, fmt.Sprintf("/proc/%d/status", k.env.DaemonPID()))
+	status := readFile(k, fmt.Sprintf("/proc/%d/status", k.env.Daemon.PID()))
 	var bounding uint64
 	if _, err := fmt.Sscanf(field(status, "CapBnd"), "%x", &bounding); err != nil || bounding&(1<<unix.CAP_SYS_MODULE) != 0 || bounding&(1<<unix.CAP_SYS_ADMIN) == 0 {
 		t.Fatalf("the daemon runs with %#x, %v", bounding, err)

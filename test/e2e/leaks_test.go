@@ -42,7 +42,7 @@ func TestAHundredPodsLeaveNothing(t *testing.T) {
 
 func countFDs(k kit) int {
 	k.Helper()
-	entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", k.env.DaemonPID()))
+	entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", k.env.Daemon.PID()))
 	k.must(err)
 	return len(entries)
 }

@@ -121,10 +121,10 @@ var dumped = regexp.MustCompile(`"Daemon" goroutines=(\d+) descriptors=(\d+) hea
 func consumed(k kit) consumption {
 	k.Helper()
 	var c consumption
-	before := len(dumped.FindAllString(readFile(k, k.env.DaemonLog()), -1))
-	k.must(unix.Kill(k.env.DaemonPID(), unix.SIGUSR1))
+	before := len(dumped.FindAllString(readFile(k, k.env.LogFile()), -1))
+	k.must(unix.Kill(k.env.Daemon.PID(), unix.SIGUSR1))
 	for deadline := time.Now().Add(limit); ; time.Sleep(10 * time.Millisecond) {
-		found := dumped.FindAllStringSubmatch(readFile(k, k.env.DaemonLog()), -1)
+		found := dumped.FindAllStringSubmatch(readFile(k, k.env.LogFile()), -1)
 		if len(found) > before {
 			for i, to := range []*int{&c.Goroutines, &c.Descriptors, &c.Heap} {
 				n, err := strconv.Atoi(found[len(found)-1][i+1])
@@ -137,7 +137,7 @@ func consumed(k kit) consumption {
 			k.Fatal("the daemon said nothing on SIGUSR1")
 		}
 	}
-	daemon := strconv.Itoa(k.env.DaemonPID())
+	daemon := strconv.Itoa(k.env.Daemon.PID())
 	c.Pss, c.Threads = procField(readFile(k, "/proc/"+daemon+"/smaps_rollup"), "Pss:")<<10, entriesIn("/proc/"+daemon+"/task")
 	o, err := k.env.Observe()
 	k.must(err)

@@ -184,7 +184,7 @@ func loggedBytes(k kit, path string) int64 {
 // was asked to forget; proc(5), VmHWM and clear_refs.
 func peakMemory(k kit, forget bool) int64 {
 	k.Helper()
-	dir := fmt.Sprintf("/proc/%d/", k.env.DaemonPID())
+	dir := fmt.Sprintf("/proc/%d/", k.env.Daemon.PID())
 	if forget {
 		k.must(os.WriteFile(dir+"clear_refs", []byte("5"), 0))
 	}

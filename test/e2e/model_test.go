@@ -79,7 +79,7 @@ func TestModelVariants(t *testing.T) {
 // races fails when the daemon's log tells of a data race: of one that was killed soon
 // after, nothing else does.
 func races(env *testenv.Env) error {
-	log, err := os.ReadFile(env.DaemonLog())
+	log, err := os.ReadFile(env.LogFile())
 	if err != nil {
 		return err
 	}
@@ -95,7 +95,7 @@ func modelTarget(t testing.TB, env *testenv.Env, pod func(*testenv.Env, int) *ru
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
 	clean := func(ctx context.Context) error {
-		if env.DaemonPID() == 0 {
+		if env.Daemon.PID() == 0 {
 			if _, err := env.Start(ctx); err != nil {
 				return err
 			}

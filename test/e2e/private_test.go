@@ -77,7 +77,7 @@ func TestNoSecretReachesALog(t *testing.T) {
 	k.must(k.env.Client.RemovePod(k.ctx, id))
 
 	encoded := base64.StdEncoding.EncodeToString([]byte("me:" + secret + "-registry"))
-	logged := readFile(k, k.env.DaemonLog())
+	logged := readFile(k, k.env.LogFile())
 	k.wants(logged, "RunPodSandbox", "PullImage", "ExecSync")
 	for _, word := range []string{secret, encoded, token} {
 		for line := range strings.Lines(logged) {

@@ -73,7 +73,7 @@ func TestSecretsStayOutOfLogsAndErrors(t *testing.T) {
 	k.exec(cid, "true "+env)
 	k.must(k.env.Client.RemovePod(k.ctx, id))
 
-	log, err := os.ReadFile(k.env.DaemonLog())
+	log, err := os.ReadFile(k.env.LogFile())
 	k.must(err)
 	k.wants(string(log), "PullImage", "CreateContainer") // it does log
 	for _, secret := range []string{password, basic, env} {
