@@ -34,13 +34,13 @@ func pushApps(k kit) string {
 	k.must(err)
 	users := "root:x:0:0:root:/root:/bin/sh\nwww-data:x:33:33::/var/www:/bin/false\n" +
 		"postgres:x:999:999::/var/lib/postgresql:/bin/sh\nredis:x:1000:1000::/data:/bin/false\n"
-	ref := k.pushOnBusybox("apps", static.NewLayer(layer, types.OCIUncompressedLayer), k.plainLayer(
+	ref := imageKit{k}.pushOnBusybox("apps", static.NewLayer(layer, types.OCIUncompressedLayer), imageKit{k}.plainLayer(
 		tarEntry{Header: tar.Header{Name: "run", Typeflag: tar.TypeDir, Mode: 0o755}},
 		tarEntry{Header: tar.Header{Name: "etc/passwd", Mode: 0o644}, content: []byte(users)},
 		tarEntry{Header: tar.Header{Name: "etc/group", Mode: 0o644}, content: []byte("root:x:0:\nwww-data:x:33:\npostgres:x:999:\nredis:x:1000:\n")},
 	))
-	k.pull(ref)
-	k.Cleanup(func() { k.removeImage(ref) })
+	imageKit{k}.pull(ref)
+	k.Cleanup(func() { imageKit{k}.removeImage(ref) })
 	return ref
 }
 

@@ -13,7 +13,7 @@ import (
 func withStdin(c *runtimeapi.ContainerConfig) { c.Stdin = true }
 
 func TestAttach(t *testing.T) {
-	k := newKit(t)
+	k := streamKit{newKit(t)}
 	id, pod := k.pod()
 	c := k.shell("a", "echo before; while read line; do echo got $line; echo err $line >&2; done; echo end of stdin; exit 3", withStdin)
 	cid := k.start(id, pod, c)
@@ -21,8 +21,8 @@ func TestAttach(t *testing.T) {
 	a, b := k.attach(cid, true, false), k.attach(cid, false, false)
 	a.send("one\n")
 	for _, r := range []*remote{a, b} {
-		r.stdout.wait(k, "got one\n")
-		r.stderr.wait(k, "err one\n")
+		r.stdout.wait(k.kit, "got one\n")
+		r.stderr.wait(k.kit, "err one\n")
 		if strings.Contains(r.stdout.String(), "before") {
 			t.Error("attach shows what was printed earlier")
 		}
@@ -32,7 +32,7 @@ func TestAttach(t *testing.T) {
 	a.exits(0)
 	a = k.attach(cid, true, false)
 	a.send("two\n")
-	b.stdout.wait(k, "got two\n")
+	b.stdout.wait(k.kit, "got two\n")
 	a.conn.Close()
 	_, err := k.runtime().StopContainer(k.ctx, &runtimeapi.StopContainerRequest{ContainerId: cid})
 	k.must(err)
@@ -44,7 +44,7 @@ func TestAttach(t *testing.T) {
 }
 
 func TestStdinOnce(t *testing.T) {
-	k := newKit(t)
+	k := streamKit{newKit(t)}
 	id, pod := k.pod()
 	once := func(c *runtimeapi.ContainerConfig) { c.Stdin, c.StdinOnce = true, true }
 	for name, leave := range map[string]func(*remote){
@@ -57,7 +57,7 @@ func TestStdinOnce(t *testing.T) {
 		k.attach(cid, false, false).conn.Close() // who sends nothing is not the one
 		r := k.attach(cid, true, false)
 		r.send("hello\n")
-		r.stdout.wait(k, "hello")
+		r.stdout.wait(k.kit, "hello")
 		_, err := k.runtime().Attach(k.ctx, &runtimeapi.AttachRequest{ContainerId: cid, Stdin: true, Stdout: true})
 		if err == nil || !strings.Contains(err.Error(), "stdinOnce") {
 			t.Errorf("%s: a second client for stdin: %v", name, err)
@@ -77,7 +77,7 @@ func TestStdinOnce(t *testing.T) {
 // Two clients, of which one stops to read: it is dropped. The other client and
 // the log get everything.
 func TestAttachedClientThatStopsReading(t *testing.T) {
-	k := newKit(t)
+	k := streamKit{newKit(t)}
 	id, pod := k.pod()
 	// Slowly enough for the one that reads, and more than the other's backlog.
 	const lines, size = 400, 40000
@@ -104,20 +104,20 @@ func TestAttachedClientThatStopsReading(t *testing.T) {
 }
 
 func TestAttachToATerminal(t *testing.T) {
-	k := newKit(t)
+	k := streamKit{newKit(t)}
 	id, pod := k.pod()
 	c := k.shell("a", "trap 'echo interrupted' INT; trap 'echo window $(stty size)' WINCH; echo up; while :; do sleep 0.05; done", withTerminal)
 	cid := k.start(id, pod, c)
 	k.logHas(pod, c, "up")
 	a, b := k.attach(cid, true, true), k.attach(cid, true, true)
 	a.size(31, 77)
-	a.stdout.wait(k, "window 31 77\r\n")
-	b.stdout.wait(k, "window 31 77\r\n")
+	a.stdout.wait(k.kit, "window 31 77\r\n")
+	b.stdout.wait(k.kit, "window 31 77\r\n")
 	b.send("\x03")
-	a.stdout.wait(k, "interrupted\r\n")
+	a.stdout.wait(k.kit, "interrupted\r\n")
 	a.conn.Close()
 	b.size(20, 40)
-	b.stdout.wait(k, "window 20 40\r\n")
+	b.stdout.wait(k.kit, "window 20 40\r\n")
 	_, err := k.runtime().StopContainer(k.ctx, &runtimeapi.StopContainerRequest{ContainerId: cid})
 	k.must(err)
 	b.exits(0)
@@ -142,7 +142,7 @@ func TestLastWordsOnATerminal(t *testing.T) {
 
 // TestTerminalsAndStdinOutliveTheDaemon kills the daemon while clients are there.
 func TestTerminalsAndStdinOutliveTheDaemon(t *testing.T) {
-	k := ownNode(t, testenv.Options{})
+	k := streamKit{ownNode(t, testenv.Options{})}
 	id, pod := k.pod()
 	c := k.shell("tty", "echo up; while read line; do echo got $line; done; echo hung up", withTerminal)
 	plain := k.shell("plain", "echo up; while read line; do echo got $line; done; echo end of stdin", withStdin)
@@ -154,16 +154,16 @@ func TestTerminalsAndStdinOutliveTheDaemon(t *testing.T) {
 	}
 	r := k.attach(ids[once], true, false)
 	r.send("hello\n")
-	r.stdout.wait(k, "hello")
+	r.stdout.wait(k.kit, "hello")
 	for range 3 {
 		_, err := k.env.Restart(k.ctx)
 		k.must(err)
 		r := k.attach(ids[c], true, true)
 		r.send("on a terminal\n")
-		r.stdout.wait(k, "got on a terminal\r\n")
+		r.stdout.wait(k.kit, "got on a terminal\r\n")
 		r = k.attach(ids[plain], true, false)
 		r.send("through a pipe\n")
-		r.stdout.wait(k, "got through a pipe\n")
+		r.stdout.wait(k.kit, "got through a pipe\n")
 	}
 	if log := k.log(pod, c); strings.Count(log, "got on a terminal") != 3 || strings.Contains(log, "hung up") {
 		t.Errorf("the terminal's log:\n%s", log)

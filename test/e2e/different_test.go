@@ -14,13 +14,13 @@ import (
 // TestWhatIsDifferentIsDocumented holds the list in docs/kubernetes.md to what a
 // container gets: a sandbox that can more than is said there fails it, too.
 func TestWhatIsDifferentIsDocumented(t *testing.T) {
-	k := newKit(t)
+	k := imageKit{newKit(t)}
 	ref := k.pushOnBusybox("kernel", k.plainLayer(
 		tarEntry{Header: tar.Header{Name: "bin/kernel", Typeflag: tar.TypeReg, Mode: 0o755}, content: k.testProgram("kernel")}))
 	k.pull(ref)
-	k.Cleanup(func() { removeImage(k, ref) })
+	k.Cleanup(func() { removeImage(k.kit, ref) })
 	id, pod := k.pod()
-	vol := sharedFolder(k, "kernel")
+	vol := sharedFolder(k.kit, "kernel")
 	c := testenv.ContainerConfig("c", ref, "/bin/kernel", "/vol", "/root", "/dev/shm")
 	c.Mounts = []*runtimeapi.Mount{{ContainerPath: "/vol", HostPath: vol}}
 	security(c).Capabilities = &runtimeapi.Capability{AddCapabilities: []string{"NET_ADMIN"}}

@@ -16,7 +16,7 @@ import (
 )
 
 func TestExecStreams(t *testing.T) {
-	k := newKit(t)
+	k := streamKit{newKit(t)}
 	id, pod := k.pod()
 	cid := k.start(id, pod, k.shell("a", "exec sleep 600"))
 
@@ -54,7 +54,7 @@ func TestExecOnATerminal(t *testing.T) {
 	k := newKit(t)
 	id, pod := k.pod()
 	cid := k.start(id, pod, k.shell("a", "exec sleep 600"))
-	r := k.executeTTY(cid, "/bin/sh")
+	r := streamKit{k}.executeTTY(cid, "/bin/sh")
 	r.size(40, 132)
 	r.send("echo ready\n")
 	r.stdout.wait(k, "ready\r\n")
@@ -93,7 +93,7 @@ func TestExecOnATerminal(t *testing.T) {
 
 // A client that goes away hangs up.
 func TestExecClientGoesAway(t *testing.T) {
-	k := newKit(t)
+	k := streamKit{newKit(t)}
 	id, pod := k.pod()
 	cid := k.start(id, pod, k.shell("a", "exec sleep 600"))
 	gone := func(what string) {
@@ -178,7 +178,7 @@ func TestBadExecAndAttach(t *testing.T) {
 
 // A token is good for one use of the kind that it was given for.
 func TestTokensAreForOneUse(t *testing.T) {
-	k := newKit(t)
+	k := streamKit{newKit(t)}
 	id, pod := k.pod()
 	cid := k.start(id, pod, k.shell("a", "exec sleep 600"))
 	url := k.execURL(cid, false, "true")

@@ -289,7 +289,7 @@ func send(k kit, pid string, sig unix.Signal) {
 // TestStrangersDoNotExhaustTheDaemon: anybody on the node reaches the port of the
 // streams, and can be silent there, or ask for what is not there and stay.
 func TestStrangersDoNotExhaustTheDaemon(t *testing.T) {
-	k := ownNode(t, testenv.Options{})
+	k := streamKit{ownNode(t, testenv.Options{})}
 	id, pod := k.pod()
 	cid := k.start(id, pod, k.shell("a", "exec sleep 600"))
 	address, err := url.Parse(k.execURL(cid, false, "true"))
@@ -299,7 +299,7 @@ func TestStrangersDoNotExhaustTheDaemon(t *testing.T) {
 	daemon := k.env.Daemon.PID()
 	var saved unix.Rlimit
 	k.must(unix.Prlimit(daemon, unix.RLIMIT_NOFILE, nil, &saved))
-	few := unix.Rlimit{Cur: uint64(countFDs(k)) + 500, Max: saved.Max}
+	few := unix.Rlimit{Cur: uint64(countFDs(k.kit)) + 500, Max: saved.Max}
 	k.must(unix.Prlimit(daemon, unix.RLIMIT_NOFILE, &few, nil))
 	for i := range 1000 {
 		stranger, err := net.Dial("tcp", address.Host)
@@ -316,7 +316,7 @@ func TestStrangersDoNotExhaustTheDaemon(t *testing.T) {
 	k.must(err)
 	k.must(k.env.Client.RemovePod(k.ctx, another))
 	early.send("still here\n")
-	early.stdout.wait(k, "still here\n")
+	early.stdout.wait(k.kit, "still here\n")
 	k.must(early.stdin.Close())
 	early.exits(0)
 	k.must(unix.Prlimit(daemon, unix.RLIMIT_NOFILE, &saved, nil))

@@ -53,7 +53,7 @@ func TestWhatIsToEndEndsOnAReadOnlyDisk(t *testing.T) {
 		t.Errorf("what nobody asked to end: %v", st)
 	}
 	k.exec(greedy, "touch /go")
-	k.wantsAloneKilled(other, greedy)
+	limitsKit{k}.wantsAloneKilled(other, greedy)
 
 	stop := func() {
 		t.Helper()

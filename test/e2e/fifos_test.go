@@ -16,7 +16,7 @@ import (
 // supervisors; one of the node in a volume is refused at once, and keeps nobody from
 // that volume.
 func TestFIFOs(t *testing.T) {
-	k := newKit(t)
+	k := imageKit{newKit(t)}
 	layer := k.plainLayer(
 		tarEntry{Header: tar.Header{Name: "etc/sv/supervise/", Typeflag: tar.TypeDir, Mode: 0o700, Uid: 3}},
 		tarEntry{Header: tar.Header{Name: "etc/sv/supervise/control", Typeflag: tar.TypeFifo, Mode: 0o600, Uid: 3, Gid: 4}},
@@ -25,8 +25,8 @@ func TestFIFOs(t *testing.T) {
 	ref := k.pushOnBusybox("fifos:1", layer,
 		k.plainLayer(tarEntry{Header: tar.Header{Name: "etc/sv/supervise/.wh.removed", Typeflag: tar.TypeReg, Mode: 0o600}}))
 	k.pull(ref)
-	k.Cleanup(func() { removeImage(k, ref) })
-	vol := sharedFolder(k, "fifos")
+	k.Cleanup(func() { removeImage(k.kit, ref) })
+	vol := sharedFolder(k.kit, "fifos")
 	k.must(unix.Mkfifo(filepath.Join(vol, "fifo"), 0o666))
 	id, pod := k.pod()
 	c := testenv.ContainerConfig("c", ref, "/bin/sh", "-c", `cd /etc/sv/supervise; stat -c '%a %u:%g' . control; ls

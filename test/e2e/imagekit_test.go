@@ -21,11 +21,15 @@ import (
 	"github.com/cri-sandbox/cri-sandbox/hack/testimages"
 )
 
+// imageKit is a kit for tests of images: what the node has, and what is pushed to its
+// registry.
+type imageKit struct{ kit }
+
 // images is the client of the image service.
 func (k kit) images() runtimeapi.ImageServiceClient { return k.env.Client.Image }
 
 // pull pulls an image that must be there, and returns its id.
-func (k kit) pull(ref string) string {
+func (k imageKit) pull(ref string) string {
 	k.Helper()
 	resp, err := k.images().PullImage(k.ctx, &runtimeapi.PullImageRequest{Image: &runtimeapi.ImageSpec{Image: ref}})
 	k.must(err)
@@ -33,14 +37,14 @@ func (k kit) pull(ref string) string {
 }
 
 // image looks an image up; nil when it is not there.
-func (k kit) image(name string) *runtimeapi.Image {
+func (k imageKit) image(name string) *runtimeapi.Image {
 	k.Helper()
 	resp, err := k.images().ImageStatus(k.ctx, &runtimeapi.ImageStatusRequest{Image: &runtimeapi.ImageSpec{Image: name}})
 	k.must(err)
 	return resp.Image
 }
 
-func (k kit) removeImage(name string) {
+func (k imageKit) removeImage(name string) {
 	k.Helper()
 	_, err := k.images().RemoveImage(k.ctx, &runtimeapi.RemoveImageRequest{Image: &runtimeapi.ImageSpec{Image: name}})
 	k.must(err)
@@ -53,7 +57,7 @@ type tarEntry struct {
 }
 
 // plainLayer packs entries into an uncompressed layer.
-func (k kit) plainLayer(entries ...tarEntry) v1.Layer {
+func (k imageKit) plainLayer(entries ...tarEntry) v1.Layer {
 	k.Helper()
 	var buf bytes.Buffer
 	w := tar.NewWriter(&buf)
@@ -69,7 +73,7 @@ func (k kit) plainLayer(entries ...tarEntry) v1.Layer {
 
 // pushOnBusybox pushes the busybox image with more layers, and returns its name
 // in the node's registry.
-func (k kit) pushOnBusybox(name string, layers ...v1.Layer) string {
+func (k imageKit) pushOnBusybox(name string, layers ...v1.Layer) string {
 	k.Helper()
 	img, err := testimages.Busybox()
 	k.must(err)
@@ -83,7 +87,7 @@ func (k kit) pushOnBusybox(name string, layers ...v1.Layer) string {
 }
 
 // testProgram builds one of the programs in testdata.
-func (k kit) testProgram(name string) []byte {
+func (k imageKit) testProgram(name string) []byte {
 	k.Helper()
 	path := filepath.Join(k.TempDir(), name)
 	build := exec.CommandContext(k.ctx, "go", "build", "-o", path, "./testdata/"+name)
@@ -98,7 +102,7 @@ func (k kit) testProgram(name string) []byte {
 
 // registryBehind serves the node's registry on another loopback address, through
 // a handler that may do what it likes. It returns host:port.
-func (k kit) registryBehind(wrap func(registry http.Handler) http.Handler) string {
+func (k imageKit) registryBehind(wrap func(registry http.Handler) http.Handler) string {
 	k.Helper()
 	proxy := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: k.env.Registry})
 	server := httptest.NewServer(wrap(proxy))

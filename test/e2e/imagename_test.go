@@ -14,7 +14,7 @@ import (
 // the status says. It says the name that the user gave, or one of the image's, and
 // goes on saying it when that is another image's by then.
 func TestAStatusNamesTheImage(t *testing.T) {
-	k := ownNode(t, testenv.Options{})
+	k := imageKit{ownNode(t, testenv.Options{})}
 	layer := func(name string) string {
 		return k.pushOnBusybox("renamed", k.plainLayer(tarEntry{Header: tar.Header{Name: name, Mode: 0o644}}))
 	}

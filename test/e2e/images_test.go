@@ -23,7 +23,7 @@ import (
 // TestImageAttributesReachTheContainer: what an image says of its files is so in
 // a container, from layers on top of each other.
 func TestImageAttributesReachTheContainer(t *testing.T) {
-	k := newKit(t)
+	k := imageKit{newKit(t)}
 	attributes := k.testProgram("attributes")
 	// struct vfs_cap_data, version 2: effective, CAP_NET_BIND_SERVICE permitted.
 	const bindService = "\x01\x00\x00\x02\x00\x04\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"
@@ -89,7 +89,7 @@ func TestImagesConfigInForce(t *testing.T) {
 	if err := os.WriteFile(config, []byte("[images]\npinned_images = ['*/test/web:*']\nmax_unpacked_size = '64MiB'\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	k := ownNode(t, testenv.Options{DaemonArgs: []string{"--config", config}})
+	k := imageKit{ownNode(t, testenv.Options{DaemonArgs: []string{"--config", config}})}
 	list, err := k.images().ListImages(k.ctx, &runtimeapi.ListImagesRequest{})
 	k.must(err)
 	for _, img := range list.Images {
@@ -113,7 +113,7 @@ func TestImagesConfigInForce(t *testing.T) {
 // TestARemovedImageServesItsContainers, over the death of the daemon, and goes
 // with the last of them.
 func TestARemovedImageServesItsContainers(t *testing.T) {
-	k := ownNode(t, testenv.Options{})
+	k := imageKit{ownNode(t, testenv.Options{})}
 	content := make([]byte, 2<<20)
 	_, _ = rand.Read(content)
 	ref := k.pushOnBusybox("used", k.plainLayer(tarEntry{Header: tar.Header{Name: "late", Mode: 0o644}, content: content}))
@@ -148,7 +148,7 @@ func TestARemovedImageServesItsContainers(t *testing.T) {
 
 // wantsNoLayers waits until the store of images is empty; what a container held
 // is collected behind its removal.
-func (k kit) wantsNoLayers() {
+func (k imageKit) wantsNoLayers() {
 	k.Helper()
 	var found []string
 	for end := time.Now().Add(limit); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
@@ -168,7 +168,7 @@ func (k kit) wantsNoLayers() {
 // TestAKilledPullResumes: a daemon that dies in the middle of a download goes on
 // where the dead one was.
 func TestAKilledPullResumes(t *testing.T) {
-	k := ownNode(t, testenv.Options{})
+	k := imageKit{ownNode(t, testenv.Options{})}
 	content := make([]byte, 8<<20)
 	_, _ = rand.Read(content)
 	layer := k.plainLayer(tarEntry{Header: tar.Header{Name: "random", Mode: 0o644}, content: content})

@@ -19,7 +19,7 @@ import (
 func TestAPodsLimitsAreTheSizeOfItsMachine(t *testing.T) {
 	k := newKit(t)
 	const limit = 300 << 20
-	g := k.parentGroup("machine")
+	g := limitsKit{k}.parentGroup("machine")
 	k.must(g.set(limit, 300000)) // as the kubelet's, before it runs the pod
 	id, pod := k.pod(g.below(&runtimeapi.LinuxContainerResources{MemoryLimitInBytes: limit}))
 	out := k.run(id, pod, k.shell("a", "grep MemTotal /proc/meminfo; nproc"))
@@ -34,7 +34,7 @@ func TestAPodsLimitsAreTheSizeOfItsMachine(t *testing.T) {
 // TestAPodOutOfMemoryIsReported: the kernel kills the sandbox as a whole.
 func TestAPodOutOfMemoryIsReported(t *testing.T) {
 	k := newKit(t)
-	g := k.parentGroup("small")
+	g := limitsKit{k}.parentGroup("small")
 	k.must(g.set(128<<20, -1))
 	id, pod := k.pod(g.below(nil))
 	st := k.wait(k.start(id, pod, k.shell("eats", "head -c 1000000000 /dev/zero > /dev/shm/x; head -c 1000000000 /dev/zero | tail")))
@@ -96,7 +96,7 @@ func TestTheMostImportantContainerDecidesTheOOMScore(t *testing.T) {
 		t.Errorf("score %s with one container of 900", got)
 	}
 	b := k.start(id, pod, k.shell("b", "exec sleep 600", score(700)))
-	k.must(k.update(b, &runtimeapi.LinuxContainerResources{OomScoreAdj: 500}))
+	k.must(limitsKit{k}.update(b, &runtimeapi.LinuxContainerResources{OomScoreAdj: 500}))
 	if got := strings.TrimSpace(readFile(k, path)); got != "500" {
 		t.Errorf("score %s with containers of 900 and 500", got)
 	}

@@ -158,7 +158,7 @@ func (n nriNode) testAdjust(t *testing.T) {
 		t.Errorf("told after the creation: %+v", e)
 	}
 	// The limit of the pod follows, so the kernel holds it, too.
-	if got := k.groupMemory(id); got != memory+64<<20 {
+	if got := (limitsKit{k}).groupMemory(id); got != memory+64<<20 {
 		t.Errorf("the pod's cgroup has the limit %d", got)
 	}
 	// And the container that eats more than the plugin lets it is killed.
@@ -199,7 +199,7 @@ func (n nriNode) testUpdate(t *testing.T) {
 	p.order("StopContainer", map[string]any{"updateMemory": map[string]int64{two: 444 << 20}})
 	_, err = k.runtime().StopContainer(k.ctx, &runtimeapi.StopContainerRequest{ContainerId: one})
 	k.must(err)
-	k.until("the update that came with an end", func() bool {
+	k.eventually("the update that came with an end is made", func() bool {
 		return k.status(two).GetResources().GetLinux().GetMemoryLimitInBytes() == 444<<20
 	})
 }
@@ -370,7 +370,7 @@ func (n nriNode) testRestart(t *testing.T) {
 	if fmt.Sprint(e.Pods) != fmt.Sprintf("[%s]", name) || fmt.Sprint(e.Containers) != "[running created]" {
 		t.Errorf("synchronized with %v and %v", e.Pods, e.Containers)
 	}
-	k.until("the update that came with the registration", func() bool {
+	k.eventually("the update that came with the registration is made", func() bool {
 		return k.status(running).GetResources().GetLinux().GetMemoryLimitInBytes() == 111<<20
 	})
 	_, err = k.runtime().StopContainer(k.ctx, &runtimeapi.StopContainerRequest{ContainerId: running})

@@ -181,13 +181,3 @@ func (p *nriPlugin) follows(events []nriEvent, want string) {
 		p.Errorf("events\n %s\nwant\n %s", got, want)
 	}
 }
-
-// until polls until something holds.
-func (k kit) until(what string, holds func() bool) {
-	k.Helper()
-	for deadline := time.Now().Add(limit); !holds(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			k.Fatalf("it did not come to %s", what)
-		}
-	}
-}

@@ -19,7 +19,7 @@ func eat(mibs int) string {
 
 // wantsAloneKilled waits for the end of a container of 64 MiB, which has to come
 // for that limit's sake and without the pod's.
-func (k kit) wantsAloneKilled(podID, id string) {
+func (k limitsKit) wantsAloneKilled(podID, id string) {
 	k.Helper()
 	st := k.wait(id)
 	if st.ExitCode != 137 || st.Reason != "OOMKilled" || !strings.Contains(st.Message, strconv.Itoa(64*mib)) {
@@ -37,7 +37,7 @@ func TestOnlyTheContainerThatExceedsItsLimitIsKilled(t *testing.T) {
 	id, pod := k.pod()
 	neighbour := k.start(id, pod, k.shell("neighbour", "exec sleep 600", withResources(memory(64))))
 	greedy := k.start(id, pod, k.shell("greedy", "sleep 600 & "+eat(2000), withResources(memory(64))))
-	k.wantsAloneKilled(id, greedy)
+	limitsKit{k}.wantsAloneKilled(id, greedy)
 	if st := k.status(neighbour); st.State != runtimeapi.ContainerState_CONTAINER_RUNNING {
 		t.Errorf("its neighbour: %v", st)
 	}
@@ -51,7 +51,7 @@ func TestOnlyTheContainerThatExceedsItsLimitIsKilled(t *testing.T) {
 }
 
 func TestALoweredLimitIsWatchedAtOnce(t *testing.T) {
-	k := newKit(t)
+	k := limitsKit{newKit(t)}
 	id, pod := k.pod()
 	c := k.shell("a", "while [ ! -e /go ]; do sleep 0.02; done; "+eat(2000))
 	a := k.start(id, pod, c)
@@ -67,7 +67,7 @@ func TestALimitHoldsAcrossARestartOfTheDaemon(t *testing.T) {
 	_, err := k.env.Restart(k.ctx)
 	k.must(err)
 	k.exec(a, "touch /go")
-	k.wantsAloneKilled(id, a)
+	limitsKit{k}.wantsAloneKilled(id, a)
 }
 
 // TestAKillThatWasDecidedIsDone: the daemon may die between the record and the
@@ -87,7 +87,7 @@ func TestAKillThatWasDecidedIsDone(t *testing.T) {
 	k.must(os.WriteFile(path, data, 0o600))
 	_, err = k.env.Start(k.ctx)
 	k.must(err)
-	k.wantsAloneKilled(id, a)
+	limitsKit{k}.wantsAloneKilled(id, a)
 	if st := k.status(b); st.State != runtimeapi.ContainerState_CONTAINER_RUNNING {
 		t.Errorf("its neighbour: %v", st)
 	}

@@ -19,10 +19,10 @@ type parentGroup struct {
 }
 
 // parentGroup makes a cgroup, which goes with the test.
-func (k kit) parentGroup(name string) parentGroup {
+func (k limitsKit) parentGroup(name string) parentGroup {
 	k.Helper()
 	top := k.env.CgroupParent
-	g := parentGroup{kit: k, name: top + "/" + name, path: top + "/" + name}
+	g := parentGroup{kit: k.kit, name: top + "/" + name, path: top + "/" + name}
 	if base, ok := strings.CutSuffix(top, ".slice"); ok {
 		g.name = base + "-" + strings.ReplaceAll(name, "-", "_") + ".slice"
 		g.path = "/" + top + "/" + g.name
@@ -78,14 +78,14 @@ func (g parentGroup) below(r *runtimeapi.LinuxContainerResources) func(*runtimea
 // TestAPodIsResizedInWhateverOrder: the kubelet asks before or after it resizes its
 // own cgroup, and on v1 no child may have more CPU than its parent.
 func TestAPodIsResizedInWhateverOrder(t *testing.T) {
-	k := newKit(t)
+	k := limitsKit{newKit(t)}
 	const uid = "6ff1d3a4-0000-4000-8000-000000000001"
 	size := func(n int64) *runtimeapi.LinuxContainerResources {
 		return &runtimeapi.LinuxContainerResources{MemoryLimitInBytes: n * 100 * mib, CpuQuota: n * 50000, CpuPeriod: 100000}
 	}
 	for name, own := range map[string]bool{"pod" + uid: true, "shared": false} {
 		t.Run(strings.TrimSuffix(name, uid), func(t *testing.T) {
-			k := newKitOn(t, k.env)
+			k := limitsKit{newKitOn(t, k.env)}
 			g := k.parentGroup(name)
 			k.must(g.set(200*mib, 100000))
 			id, pod := k.pod(g.below(size(2)), func(p *runtimeapi.PodSandboxConfig) { p.Metadata.Uid = uid })
@@ -133,7 +133,7 @@ func TestAPodIsResizedInWhateverOrder(t *testing.T) {
 // TestAPartialSumIsNoLimit: the kubelet states the sum of the limits that there are
 // (kubernetes#140810), here of a sidecar beside a container without any.
 func TestAPartialSumIsNoLimit(t *testing.T) {
-	k := newKit(t)
+	k := limitsKit{newKit(t)}
 	sidecar := &runtimeapi.LinuxContainerResources{MemoryLimitInBytes: 64 * mib, CpuQuota: 10000, CpuPeriod: 100000}
 	unlimited := k.parentGroup("unlimited")
 	id, pod := k.pod(unlimited.below(sidecar))
@@ -143,7 +143,7 @@ func TestAPartialSumIsNoLimit(t *testing.T) {
 	main := k.start(id, pod, k.shell("main", "grep MemTotal /proc/meminfo; "+eat(150)))
 	k.wantLimits(id, -1, -1)
 	k.logHas(pod, k.shell("main", ""), "eaten")
-	if out := k.exec(main, "grep MemTotal /proc/meminfo"); memTotal(k, out) <= 64*mib {
+	if out := k.exec(main, "grep MemTotal /proc/meminfo"); memTotal(k.kit, out) <= 64*mib {
 		t.Errorf("the machine has %s", out)
 	}
 }

@@ -17,7 +17,7 @@ import (
 )
 
 // echoServer starts a container that echoes on the given addresses.
-func (k kit) echoServer(podID string, pod *runtimeapi.PodSandboxConfig, addresses ...string) {
+func (k streamKit) echoServer(podID string, pod *runtimeapi.PodSandboxConfig, addresses ...string) {
 	k.Helper()
 	c := testenv.ContainerConfig("echo", k.env.Images["web"])
 	c.Args = append([]string{"echo"}, addresses...)
@@ -52,7 +52,7 @@ func exchange(f *forwarded, size int) error {
 }
 
 func TestPortForward(t *testing.T) {
-	k := newKit(t)
+	k := streamKit{newKit(t)}
 	id, pod := k.pod()
 	k.echoServer(id, pod, "127.0.0.1:7000", "[::1]:7002")
 	f := k.forward(id, 7000)
@@ -69,7 +69,7 @@ func TestPortForward(t *testing.T) {
 	}
 	k.must(exchange(k.forward(id, 7000), 1000)) // and another client
 	k.must(exchange(k.forward(id, 7002), 1000)) // IPv6 alone
-	halfClose(k, f)
+	halfClose(k.kit, f)
 
 	data, errors, err := k.forward(id, 7001).dial()
 	k.must(err)
@@ -81,7 +81,7 @@ func TestPortForward(t *testing.T) {
 }
 
 func TestPortForwardToTheNode(t *testing.T) {
-	k := newKit(t)
+	k := streamKit{newKit(t)}
 	id, pod := k.pod(func(p *runtimeapi.PodSandboxConfig) {
 		p.Linux.SecurityContext = &runtimeapi.LinuxSandboxSecurityContext{
 			NamespaceOptions: &runtimeapi.NamespaceOption{Network: runtimeapi.NamespaceMode_NODE},
@@ -90,7 +90,7 @@ func TestPortForwardToTheNode(t *testing.T) {
 	k.echoServer(id, pod, "127.0.0.1:17391")
 	f := k.forward(id, 17391)
 	k.must(exchange(f, 1<<20))
-	halfClose(k, f)
+	halfClose(k.kit, f)
 }
 
 // halfClose: each way can end alone.

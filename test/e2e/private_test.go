@@ -46,7 +46,7 @@ func TestTheUmaskOfItsParentDoesNotMatter(t *testing.T) {
 // TestNoSecretReachesALog at the highest verbosity, and with a sandbox's own log
 // off: neither of what pods are given, nor of what they are asked to run.
 func TestNoSecretReachesALog(t *testing.T) {
-	k := ownNode(t, testenv.Options{DaemonArgs: []string{"--log-level", "10"}})
+	k := streamKit{ownNode(t, testenv.Options{DaemonArgs: []string{"--log-level", "10"}})}
 	const secret = "hunter2-4d5e6f"
 	id, pod := k.pod(func(p *runtimeapi.PodSandboxConfig) {
 		p.Annotations = map[string]string{"token": secret + "-annotation"}
@@ -77,7 +77,7 @@ func TestNoSecretReachesALog(t *testing.T) {
 	k.must(k.env.Client.RemovePod(k.ctx, id))
 
 	encoded := base64.StdEncoding.EncodeToString([]byte("me:" + secret + "-registry"))
-	logged := readFile(k, k.env.LogFile())
+	logged := readFile(k.kit, k.env.LogFile())
 	k.wants(logged, "RunPodSandbox", "PullImage", "ExecSync")
 	for _, word := range []string{secret, encoded, token} {
 		for line := range strings.Lines(logged) {
@@ -166,7 +166,7 @@ func TestTokensCannotBeGuessed(t *testing.T) {
 	seen := map[string]bool{}
 	used := map[rune]bool{}
 	for range 200 {
-		url := k.execURL(cid, false, "true")
+		url := streamKit{k}.execURL(cid, false, "true")
 		token := url[strings.LastIndex(url, "/")+1:]
 		raw, err := base32.StdEncoding.WithPadding(base32.NoPadding).DecodeString(token)
 		if err != nil || len(raw) < 16 || seen[token] {
@@ -190,7 +190,7 @@ func TestTokensExpire(t *testing.T) {
 	}
 	k := newKit(t)
 	id, pod := k.pod()
-	url := k.execURL(k.start(id, pod, k.shell("a", "exec sleep 600")), false, "true")
+	url := streamKit{k}.execURL(k.start(id, pod, k.shell("a", "exec sleep 600")), false, "true")
 	time.Sleep(61 * time.Second)
 	if conn, err := testenv.DialSPDY(url, "v4.channel.k8s.io", nil); err == nil {
 		conn.Close()

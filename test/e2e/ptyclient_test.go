@@ -12,7 +12,7 @@ import (
 
 // onTerminal runs crictl on a terminal of its own, as a person does. It returns
 // the terminal, what was printed so far, and a wait for the exit code.
-func (k kit) onTerminal(args ...string) (*terminal.Terminal, *transcript, func() int) {
+func (k streamKit) onTerminal(args ...string) (*terminal.Terminal, *transcript, func() int) {
 	k.Helper()
 	term, slave, err := terminal.Open()
 	k.must(err)
@@ -48,7 +48,7 @@ func (k kit) onTerminal(args ...string) (*terminal.Terminal, *transcript, func()
 }
 
 func TestCrictlOnATerminal(t *testing.T) {
-	k := newKit(t)
+	k := streamKit{newKit(t)}
 	id, pod := k.pod()
 	cid := k.start(id, pod, k.shell("a", "exec sleep 600"))
 	term, out, wait := k.onTerminal("exec", "-it", cid, "/bin/sh")
@@ -58,15 +58,15 @@ func TestCrictlOnATerminal(t *testing.T) {
 		_, err := typed.Write([]byte(text))
 		k.must(err)
 	}
-	out.wait(k, "# ")
+	out.wait(k.kit, "# ")
 	send("stty size; echo si''zed\n")
-	out.wait(k, "30 90\r\nsized")
+	out.wait(k.kit, "30 90\r\nsized")
 	send("sh -c 'echo up; exec sleep 1000'\n")
-	out.wait(k, "up\r\n")
+	out.wait(k.kit, "up\r\n")
 	send("\x03")
-	out.wait(k, "^C")
+	out.wait(k.kit, "^C")
 	send("echo code $?; exit 6\n")
-	out.wait(k, "code 130")
+	out.wait(k.kit, "code 130")
 	if code := wait(); code == 0 {
 		t.Error("crictl hides an exit code of 6")
 	}
@@ -77,7 +77,7 @@ func TestCrictlOnATerminal(t *testing.T) {
 	term, out, wait = k.onTerminal("attach", "-it", ttyID)
 	typed = term.InputWriter(nil)
 	send("hello\n")
-	out.wait(k, "got hello")
+	out.wait(k.kit, "got hello")
 	wait()
 	if st := k.wait(ttyID); st.ExitCode != 2 {
 		t.Errorf("status %v", st)

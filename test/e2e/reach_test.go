@@ -99,7 +99,7 @@ func nodeTargets(k kit, pod string) []string {
 	k.must(os.Symlink(filepath.Join(k.env.State, "pods", pod, "engine", "control.sock"), control))
 	k.Cleanup(func() { os.Remove(control) })
 	targets = append(targets, "unix:"+k.env.Socket, "unix:"+control)
-	url := k.execURL(k.start(pod, k.env.PodConfig("x"), k.shell("target", "exec sleep 600")), false, "true")
+	url := streamKit{k}.execURL(k.start(pod, k.env.PodConfig("x"), k.shell("target", "exec sleep 600")), false, "true")
 	host := strings.Split(strings.TrimPrefix(url, "http://"), "/")[0]
 	return append(targets, "tcp:"+host)
 }

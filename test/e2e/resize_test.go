@@ -28,8 +28,12 @@ func memory(mibs int64) *runtimeapi.LinuxContainerResources {
 	return &runtimeapi.LinuxContainerResources{MemoryLimitInBytes: mibs * mib}
 }
 
-// cgroups are the folders of a pod's cgroup.
-func (k kit) cgroups(podID string) []string {
+// limitsKit is a kit for tests of limits: those of a pod's cgroup, and those that a
+// container sees.
+type limitsKit struct{ kit }
+
+// cgroups are the directories of a pod's cgroup.
+func (k limitsKit) cgroups(podID string) []string {
 	k.Helper()
 	resp, err := k.runtime().PodSandboxStatus(k.ctx, &runtimeapi.PodSandboxStatusRequest{PodSandboxId: podID, Verbose: true})
 	k.must(err)
@@ -41,7 +45,7 @@ func (k kit) cgroups(podID string) []string {
 }
 
 // cgroupValue reads a control file of a pod's cgroup, by its name on v1 or v2.
-func (k kit) cgroupValue(podID, v1, v2 string) string {
+func (k limitsKit) cgroupValue(podID, v1, v2 string) string {
 	k.Helper()
 	dirs := k.cgroups(podID)
 	for _, dir := range dirs {
@@ -56,7 +60,7 @@ func (k kit) cgroupValue(podID, v1, v2 string) string {
 }
 
 // groupMemory is the memory limit of a pod's cgroup in bytes, or -1.
-func (k kit) groupMemory(podID string) int64 {
+func (k limitsKit) groupMemory(podID string) int64 {
 	k.Helper()
 	v := k.cgroupValue(podID, "memory.limit_in_bytes", "memory.max")
 	n, err := strconv.ParseInt(v, 10, 64)
@@ -68,7 +72,7 @@ func (k kit) groupMemory(podID string) int64 {
 }
 
 // groupQuota is the CPU quota of a pod's cgroup in microseconds, or -1.
-func (k kit) groupQuota(podID string) int64 {
+func (k limitsKit) groupQuota(podID string) int64 {
 	k.Helper()
 	v, _, _ := strings.Cut(k.cgroupValue(podID, "cpu.cfs_quota_us", "cpu.max"), " ")
 	if v == "max" {
@@ -79,12 +83,12 @@ func (k kit) groupQuota(podID string) int64 {
 	return n
 }
 
-func (k kit) update(id string, r *runtimeapi.LinuxContainerResources) error {
+func (k limitsKit) update(id string, r *runtimeapi.LinuxContainerResources) error {
 	_, err := k.runtime().UpdateContainerResources(k.ctx, &runtimeapi.UpdateContainerResourcesRequest{ContainerId: id, Linux: r})
 	return err
 }
 
-func (k kit) wantLimits(podID string, memory, quota int64) {
+func (k limitsKit) wantLimits(podID string, memory, quota int64) {
 	k.Helper()
 	if m, q := k.groupMemory(podID), k.groupQuota(podID); m != memory || q != quota {
 		k.Errorf("the pod's cgroup has %d bytes and a quota of %d, want %d and %d", m, q, memory, quota)
@@ -92,7 +96,7 @@ func (k kit) wantLimits(podID string, memory, quota int64) {
 }
 
 func TestThePodsCgroupIsTheSumOfItsContainers(t *testing.T) {
-	k := newKit(t)
+	k := limitsKit{newKit(t)}
 	id, pod := k.pod()
 	k.wantLimits(id, -1, -1)
 	a := k.start(id, pod, k.shell("a", "exec sleep 600", withResources(
@@ -125,7 +129,7 @@ func TestThePodsCgroupIsTheSumOfItsContainers(t *testing.T) {
 }
 
 func TestThePodsOwnLimitsWin(t *testing.T) {
-	k := newKit(t)
+	k := limitsKit{newKit(t)}
 	id, pod := k.pod(func(p *runtimeapi.PodSandboxConfig) {
 		p.Linux.Resources = &runtimeapi.LinuxContainerResources{MemoryLimitInBytes: 300 * mib, CpuQuota: 40000, CpuPeriod: 100000}
 		p.Linux.Overhead = memory(50)
@@ -159,7 +163,7 @@ func TestThePodsOwnLimitsWin(t *testing.T) {
 const showLimits = `cd /sys/fs/cgroup; echo $(cat memory.max cpu.max cpu.weight)`
 
 // sees checks what a running container sees of its limits.
-func (k kit) sees(id, want string) {
+func (k limitsKit) sees(id, want string) {
 	k.Helper()
 	if got := strings.TrimSpace(k.exec(id, showLimits)); got != want {
 		k.Errorf("the container sees %q, want %q", got, want)
@@ -167,7 +171,7 @@ func (k kit) sees(id, want string) {
 }
 
 func TestContainersSeeTheirLimits(t *testing.T) {
-	k := newKit(t)
+	k := limitsKit{newKit(t)}
 	id, pod := k.pod()
 	c := k.shell("a", showLimits+"; exec sleep 600", withResources(
 		&runtimeapi.LinuxContainerResources{MemoryLimitInBytes: 64 * mib, CpuQuota: 50000, CpuPeriod: 100000, CpuShares: 512}))
@@ -196,7 +200,7 @@ func TestContainersSeeTheirLimits(t *testing.T) {
 }
 
 func TestUpdatesOutliveTheDaemon(t *testing.T) {
-	k := ownNode(t, nodeOptions)
+	k := limitsKit{ownNode(t, nodeOptions)}
 	id, pod := k.pod()
 	a := k.start(id, pod, k.shell("a", "exec sleep 600", withResources(memory(64))))
 	k.must(k.update(a, memory(127)))
@@ -204,7 +208,7 @@ func TestUpdatesOutliveTheDaemon(t *testing.T) {
 	k.must(k.env.Kill())
 	// As if it had died between the record and all else.
 	status := filepath.Join(k.env.Root, "pods", id, a, "status.json")
-	changed := strings.ReplaceAll(readFile(k, status), strconv.Itoa(127*mib), strconv.Itoa(128*mib))
+	changed := strings.ReplaceAll(readFile(k.kit, status), strconv.Itoa(127*mib), strconv.Itoa(128*mib))
 	k.must(os.WriteFile(status, []byte(changed), 0o600))
 	for _, dir := range dirs {
 		for _, file := range []string{"memory.limit_in_bytes", "memory.max"} {
@@ -231,7 +235,7 @@ func TestUpdatesOutliveTheDaemon(t *testing.T) {
 }
 
 func TestBadUpdates(t *testing.T) {
-	k := newKit(t)
+	k := limitsKit{newKit(t)}
 	id, pod := k.pod()
 	a := k.start(id, pod, k.shell("a", eat(40), withResources(memory(100))))
 	k.logHas(pod, k.shell("a", ""), "eaten")
@@ -262,5 +266,5 @@ func TestCrictlUpdate(t *testing.T) {
 	a := k.start(id, pod, k.shell("a", "exec sleep 600", withResources(memory(64))))
 	_, err := k.env.Crictl(k.ctx, "update", "--memory", strconv.Itoa(80*mib), "--cpu-quota", "30000", "--cpu-period", "100000", a)
 	k.must(err)
-	k.wantLimits(id, 80*mib+sandboxMemory, 30000)
+	limitsKit{k}.wantLimits(id, 80*mib+sandboxMemory, 30000)
 }

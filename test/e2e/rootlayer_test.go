@@ -97,7 +97,7 @@ func TestWhatAContainerWritesIsItsOwn(t *testing.T) {
 }
 
 // declaring pushes the busybox image with volumes and layers.
-func (k kit) declaring(name string, volumes []string, layers ...v1.Layer) string {
+func (k imageKit) declaring(name string, volumes []string, layers ...v1.Layer) string {
 	k.Helper()
 	img, err := testimages.Busybox()
 	k.must(err)
@@ -117,7 +117,7 @@ func (k kit) declaring(name string, volumes []string, layers ...v1.Layer) string
 	ref := k.env.Registry + "/volume/" + name + ":1"
 	k.must(testimages.PushImage(k.ctx, ref, img))
 	k.pull(ref)
-	k.Cleanup(func() { removeImage(k, ref) })
+	k.Cleanup(func() { removeImage(k.kit, ref) })
 	return ref
 }
 
@@ -125,7 +125,7 @@ func (k kit) declaring(name string, volumes []string, layers ...v1.Layer) string
 // costs the node nothing until then.
 func TestVolumesOfAnImage(t *testing.T) {
 	onLayers(t, "", func(k kit, layer string) {
-		zeros := k.plainLayer(
+		zeros := imageKit{k}.plainLayer(
 			tarEntry{Header: tar.Header{Name: "data/", Typeflag: tar.TypeDir, Mode: 0o750, Uid: 7}},
 			tarEntry{Header: tar.Header{Name: "data/big", Typeflag: tar.TypeReg, Mode: 0o644}, content: bytes.Repeat([]byte{0}, 40<<20)},
 			tarEntry{Header: tar.Header{Name: "data/hard", Typeflag: tar.TypeLink, Linkname: "data/big", Mode: 0o644}},
@@ -135,7 +135,7 @@ func TestVolumesOfAnImage(t *testing.T) {
 			tarEntry{Header: tar.Header{Name: "run/with/file", Typeflag: tar.TypeReg, Mode: 0o644}, content: []byte("of the image\n")},
 		)
 		// Through links, too; /alias is /data, and /var/run/vol is what is mounted at /run/vol.
-		ref := k.declaring("zeros-"+layer, []string{"/data", "/none/deep", "/vol/in", "/var/run/with", "/var/run/none", "/alias", "/var/run/vol"}, zeros)
+		ref := imageKit{k}.declaring("zeros-"+layer, []string{"/data", "/none/deep", "/vol/in", "/var/run/with", "/var/run/none", "/alias", "/var/run/vol"}, zeros)
 		id, pod := k.pod()
 		vol, run := sharedFolder(k, "covering-"+layer), sharedFolder(k, "run-"+layer)
 		for _, readonly := range []bool{false, true} {
@@ -165,7 +165,7 @@ func TestVolumesOfAnImage(t *testing.T) {
 		for i := range 20_000 {
 			many = append(many, fmt.Sprintf("/v/%d", i))
 		}
-		_, err := k.create(id, pod, testenv.ContainerConfig("many", k.declaring("many-"+layer, many), "/bin/true"))
+		_, err := k.create(id, pod, testenv.ContainerConfig("many", imageKit{k}.declaring("many-"+layer, many), "/bin/true"))
 		k.refused(err, codes.InvalidArgument, "20000 volumes", "at most 64")
 	})
 }
@@ -189,7 +189,7 @@ func TestPodFilesInAMountedFolder(t *testing.T) {
 		}
 
 		// The image has its /etc elsewhere, and there the volume is.
-		linked := k.declaring("etc-"+layer, nil, k.plainLayer(tarEntry{Header: tar.Header{Name: "etc", Typeflag: tar.TypeSymlink, Linkname: "/conf"}}))
+		linked := imageKit{k}.declaring("etc-"+layer, nil, imageKit{k}.plainLayer(tarEntry{Header: tar.Header{Name: "etc", Typeflag: tar.TypeSymlink, Linkname: "/conf"}}))
 		c = testenv.ContainerConfig("linked", linked, "/bin/cat", "/etc/hostname")
 		c.Mounts = []*runtimeapi.Mount{{ContainerPath: "/conf", HostPath: etc}}
 		k.wants(k.run(id, pod, c), pod.Hostname)

@@ -21,7 +21,7 @@ func TestSecretsStayOutOfLogsAndErrors(t *testing.T) {
 	k := ownNode(t, testenv.Options{DaemonArgs: []string{"--log-level", "10"}})
 	const password, env = "Tr0ub4dor-credential", "Tr0ub4dor-environment"
 	basic := base64.StdEncoding.EncodeToString([]byte("ann:" + password))
-	host := k.registryBehind(func(registry http.Handler) http.Handler {
+	host := imageKit{k}.registryBehind(func(registry http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			auth := r.Header.Get("Authorization")
 			switch {

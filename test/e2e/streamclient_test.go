@@ -63,13 +63,17 @@ func (t *transcript) wait(k kit, words string) string {
 	return t.String()
 }
 
+// streamKit is a kit for tests of streams: the client's side of exec, attach and
+// port-forward.
+type streamKit struct{ kit }
+
 // connect opens the named streams of an exec or attach, besides the error stream.
 // Output that is not read is "lazy".
-func (k kit) connect(url string, streams ...string) *remote {
+func (k streamKit) connect(url string, streams ...string) *remote {
 	k.Helper()
 	conn, err := testenv.DialSPDY(url, "v4.channel.k8s.io", nil)
 	k.must(err)
-	r := &remote{k: k, conn: conn, copied: make(chan struct{}), answered: make(chan struct{})}
+	r := &remote{k: k.kit, conn: conn, copied: make(chan struct{}), answered: make(chan struct{})}
 	k.Cleanup(func() { conn.Close() })
 	open := func(kind string) httpstream.Stream {
 		s, err := conn.CreateStream(http.Header{"streamType": {kind}})
@@ -160,7 +164,7 @@ func (r *remote) exits(want int) {
 }
 
 // execURL asks for an exec, with a terminal if tty is set.
-func (k kit) execURL(id string, tty bool, cmd ...string) string {
+func (k streamKit) execURL(id string, tty bool, cmd ...string) string {
 	k.Helper()
 	resp, err := k.runtime().Exec(k.ctx, &runtimeapi.ExecRequest{ContainerId: id, Cmd: cmd, Tty: tty, Stdin: true, Stdout: true, Stderr: !tty})
 	k.must(err)
@@ -168,19 +172,19 @@ func (k kit) execURL(id string, tty bool, cmd ...string) string {
 }
 
 // execute runs a command in a container.
-func (k kit) execute(id string, cmd ...string) *remote {
+func (k streamKit) execute(id string, cmd ...string) *remote {
 	k.Helper()
 	return k.connect(k.execURL(id, false, cmd...), "stdin", "stdout", "stderr")
 }
 
 // executeTTY runs a command on a terminal.
-func (k kit) executeTTY(id string, cmd ...string) *remote {
+func (k streamKit) executeTTY(id string, cmd ...string) *remote {
 	k.Helper()
 	return k.connect(k.execURL(id, true, cmd...), "stdin", "stdout", "resize")
 }
 
 // attach attaches to a container that runs with the given options.
-func (k kit) attach(id string, stdin, tty bool, more ...string) *remote {
+func (k streamKit) attach(id string, stdin, tty bool, more ...string) *remote {
 	k.Helper()
 	resp, err := k.runtime().Attach(k.ctx, &runtimeapi.AttachRequest{ContainerId: id, Stdin: stdin, Tty: tty, Stdout: true, Stderr: !tty})
 	k.must(err)
@@ -204,7 +208,7 @@ type forwarded struct {
 }
 
 // forward asks for a port-forward.
-func (k kit) forward(pod string, port int) *forwarded {
+func (k streamKit) forward(pod string, port int) *forwarded {
 	k.Helper()
 	resp, err := k.runtime().PortForward(k.ctx, &runtimeapi.PortForwardRequest{PodSandboxId: pod, Port: []int32{int32(port)}})
 	k.must(err)

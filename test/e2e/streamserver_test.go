@@ -60,7 +60,7 @@ func TestStreamServer(t *testing.T) {
 	k := ownNode(t, testenv.Options{Config: config})
 	id, pod := k.pod()
 	cid := k.start(id, pod, k.shell("a", "exec sleep 600"))
-	url := k.execURL(cid, false, "/bin/sh", "-c", "trap 'echo hung up > /tmp/hup; exit' HUP; while :; do sleep 0.05; done")
+	url := streamKit{k}.execURL(cid, false, "/bin/sh", "-c", "trap 'echo hung up > /tmp/hup; exit' HUP; while :; do sleep 0.05; done")
 	if want := fmt.Sprintf("https://127.0.0.1:%d/exec/", port); !strings.HasPrefix(url, want) {
 		t.Errorf("URL %s, want %s", url, want)
 	}
@@ -93,7 +93,7 @@ func TestStreamServer(t *testing.T) {
 }
 
 // webSocket opens a URL with the protocol that has base64 nowhere.
-func (k kit) webSocket(url string) *websocket.Conn {
+func (k streamKit) webSocket(url string) *websocket.Conn {
 	k.Helper()
 	cfg, err := websocket.NewConfig(strings.Replace(url, "http", "ws", 1), "http://localhost/")
 	k.must(err)
@@ -120,7 +120,7 @@ func channels(ws *websocket.Conn) map[byte]string {
 }
 
 func TestWebSocket(t *testing.T) {
-	k := newKit(t)
+	k := streamKit{newKit(t)}
 	id, pod := k.pod()
 	c := k.shell("a", "echo up; while [ ! -e /tmp/go ]; do sleep 0.05; done; echo out; echo err >&2; exit 3")
 	cid := k.start(id, pod, c)
@@ -167,7 +167,7 @@ func TestWhoDoesNotReadIsDisconnected(t *testing.T) {
 	cid := k.start(id, pod, c)
 	resp, err := k.runtime().Attach(k.ctx, &runtimeapi.AttachRequest{ContainerId: cid, Stdout: true})
 	k.must(err)
-	ws := k.webSocket(resp.Url)
+	ws := streamKit{k}.webSocket(resp.Url)
 	k.exec(cid, "touch /tmp/go")
 	k.logHas(pod, c, "the end")
 	for err == nil { // its socket is full of what it does not read; only writing tells

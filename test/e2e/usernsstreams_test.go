@@ -21,31 +21,31 @@ func asApp(c *runtimeapi.ContainerConfig) {
 // TestUserNamespaceStreams: descriptors that the daemon made work in a sandbox whose
 // root is not the host's: terminals, pipes, the programs given by descriptor.
 func TestUserNamespaceStreams(t *testing.T) {
-	k := newKit(t)
+	k := streamKit{newKit(t)}
 	id, pod := k.pod(ownUsers)
 	tty := k.shell("tty", "stat -c 'tty %u' /proc/self/fd/0; while read line; do echo got $line; done", withTerminal)
 	ttyID := k.start(id, pod, tty)
 	k.logHas(pod, tty, "tty ")
 	r := k.attach(ttyID, true, true)
 	r.send("through a terminal\n")
-	r.stdout.wait(k, "got through a terminal\r\n")
+	r.stdout.wait(k.kit, "got through a terminal\r\n")
 
 	pipe := k.shell("pipe", "echo up; while read line; do echo got $line > /dev/stderr; done", withStdin)
 	pipeID := k.start(id, pod, pipe)
 	k.logHas(pod, pipe, "up")
 	r = k.attach(pipeID, true, false)
 	r.send("through a pipe\n")
-	r.stderr.wait(k, "got through a pipe\n")
+	r.stderr.wait(k.kit, "got through a pipe\n")
 
 	r = k.executeTTY(pipeID, "/bin/sh")
 	r.size(30, 90)
 	r.send("stty size; id -u\n")
-	r.stdout.wait(k, "30 90\r\n0\r\n")
+	r.stdout.wait(k.kit, "30 90\r\n0\r\n")
 	r.send("sh -c 'echo armed; exec sleep 600'\n")
-	r.stdout.wait(k, "armed\r\n")
+	r.stdout.wait(k.kit, "armed\r\n")
 	r.send("\x03")
 	r.send("echo code $?; exit 7\n")
-	r.stdout.wait(k, "code 130")
+	r.stdout.wait(k.kit, "code 130")
 	r.exits(7)
 
 	k.echoServer(id, pod, "127.0.0.1:7000")
