@@ -1,6 +1,6 @@
 // Package rules holds the house rules of this repository that neither a compiler nor
 // golangci-lint has: which package may import what, what the top level looks like,
-// that a package says what it owns. Its tests run them on the repository, and on small
+// that a package says what it owns, and that a type owns one thing. Its tests run them on the repository, and on small
 // wrong trees under testdata, so that a rule which finds nothing is known to work.
 //
 // The rules read sources only, by syntax: no build, no network, no cache. What the
@@ -49,6 +49,7 @@ var All = map[string]Rule{
 	"layout":          Layout,
 	"machine-path":    MachinePaths,
 	"promises":        Promises,
+	"methods":         Methods,
 }
 
 // source is one parsed Go file.
