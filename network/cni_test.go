@@ -30,9 +30,6 @@ func TestAttachAndDetach(t *testing.T) {
 			if len(result.IPs) != 2 || !netip.MustParseAddr(result.IPs[0]).Is4() || !netip.MustParseAddr(result.IPs[1]).Is6() {
 				t.Errorf("addresses are %v", result.IPs)
 			}
-			if !strings.Contains(string(result.Raw), result.IPs[0]) {
-				t.Errorf("got %+v", result)
-			}
 			during := n.holdings()
 			for _, part := range []string{"8080", result.IPs[0], result.IPs[1], "veth", "roundtrip"} {
 				if !has(during, part) {

@@ -2,7 +2,6 @@ package network
 
 import (
 	"context"
-	"encoding/json"
 )
 
 // DefaultInterface is the pod's interface to its network, by the name that the
@@ -77,6 +76,5 @@ type DNSConfig struct {
 
 // Result is what Attach found out. It belongs to the caller.
 type Result struct {
-	IPs []string        // the primary first, then the other families'
-	Raw json.RawMessage // the CNI result, to be kept in the pod's record
+	IPs []string // the primary first, then the other families'
 }

@@ -1,7 +1,6 @@
 package network
 
 import (
-	"encoding/json"
 	"fmt"
 
 	"github.com/containerd/errdefs"
@@ -12,10 +11,6 @@ import (
 // resultOf reads the addresses of an interface out of a CNI result of any
 // version. A result without one is an error: a pod needs an address.
 func resultOf(res types.Result, ifName string) (Result, error) {
-	raw, err := json.Marshal(res)
-	if err != nil {
-		return Result{}, fmt.Errorf("encode CNI result: %w", err)
-	}
 	ips, err := podIPs(res, ifName)
 	if err != nil {
 		return Result{}, err
@@ -23,7 +18,7 @@ func resultOf(res types.Result, ifName string) (Result, error) {
 	if len(ips) == 0 {
 		return Result{}, fmt.Errorf("CNI result has no address for %s; does the configuration name an ipam plugin?: %w", ifName, errdefs.ErrFailedPrecondition)
 	}
-	out := Result{Raw: raw}
+	var out Result
 	for _, ip := range ips {
 		out.IPs = append(out.IPs, ip.Address.IP.String())
 	}
