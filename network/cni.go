@@ -90,6 +90,9 @@ func NewCNI(o Options) (*CNI, error) {
 	return c, nil
 }
 
+// Timeout implements Network.
+func (c *CNI) Timeout() time.Duration { return c.timeout }
+
 // Close ends the plugins that run. What they were at stays on record, for the
 // Detach or GC of the next daemon. Attached pods stay attached.
 func (c *CNI) Close() { c.close(errClosed) }

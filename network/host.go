@@ -1,6 +1,9 @@
 package network
 
-import "context"
+import (
+	"context"
+	"time"
+)
 
 // Host is the network of pods that share the node's. There is nothing to attach,
 // and such a pod has no address of its own: the kubelet reports the node's.
@@ -19,3 +22,6 @@ func (Host) Detach(context.Context, Pod) error { return nil }
 
 // GC implements Network.
 func (Host) GC(context.Context, func() []Pod) error { return nil }
+
+// Timeout implements Network: nothing is waited for.
+func (Host) Timeout() time.Duration { return 0 }

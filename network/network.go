@@ -2,6 +2,7 @@ package network
 
 import (
 	"context"
+	"time"
 )
 
 // DefaultInterface is the pod's interface to its network, by the name that the
@@ -19,6 +20,10 @@ type Network interface {
 	// Ready returns nil when pods can be attached, else one sentence that says
 	// what is missing.
 	Ready(ctx context.Context) error
+
+	// Timeout is the longest that Attach, Detach or GC takes, whatever its context
+	// allows; 0 means no time at all.
+	Timeout() time.Duration
 
 	// Attach connects the namespace at pod.NetNS. After an error nothing of it
 	// is left, or it is on record for GC. A pod that is on record as attached is

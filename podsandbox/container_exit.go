@@ -24,7 +24,7 @@ const exitStartError = 128
 
 // drainPatience is how long the end of a container may wait for the rest of its output to
 // be in its log. That takes milliseconds, and more only on a disk that is full or at
-// fault. It is shorter than Timeouts.kill: who kills a container waits for its end.
+// fault. It is shorter than timeouts.kill: who kills a container waits for its end.
 const drainPatience = 5 * time.Second
 
 // end is how a container ended.
@@ -80,7 +80,7 @@ func endedWithPod(c *state.Container) end {
 func (m *Manager) containerEnded(c *state.Container, e end) {
 	// Not cut off by the daemon's end, which waits for it: the record would say that the
 	// log is complete.
-	ctx, cancel := context.WithTimeout(context.Background(), m.opts.Timeouts.Sandbox)
+	ctx, cancel := context.WithTimeout(context.Background(), m.timeouts.sandbox)
 	defer cancel()
 	crashpoint.Here("before exit handling")
 	drain(ctx, m.Streams, c) // before the record: who sees Exited can read the whole log
@@ -95,7 +95,7 @@ func (m *Manager) containerEnded(c *state.Container, e end) {
 	c.MarkEnded()
 	if err := m.releaseEnded(ctx, c); err != nil {
 		klog.ErrorS(err, "Failed to record the end of a container; it will be tried again", "container", c.ID())
-		m.work.Retry("record the end of container "+c.ID(), m.opts.Timeouts.Sandbox, func(ctx context.Context) error {
+		m.work.Retry("record the end of container "+c.ID(), m.timeouts.sandbox, func(ctx context.Context) error {
 			return m.releaseEnded(ctx, c)
 		})
 	}

@@ -34,7 +34,7 @@ func (m *Manager) CreateContainer(ctx context.Context, podID string, cfg *runtim
 		return "", err
 	}
 	name := state.ContainerName(p.ID(), cfg.GetMetadata())
-	c, err := background.Join(ctx, m.work, "create container "+name, m.opts.Timeouts.operation(), func(ctx context.Context) (*state.Container, error) {
+	c, err := background.Join(ctx, m.work, "create container "+name, m.timeouts.operation(), func(ctx context.Context) (*state.Container, error) {
 		c := m.State.ContainerNamed(name)
 		if c == nil {
 			return m.createContainer(ctx, p, cfg) // it may have ended with its pod by the time of the answer

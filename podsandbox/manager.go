@@ -24,6 +24,7 @@
 package podsandbox
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -74,33 +75,25 @@ type Options struct {
 	// SeccompRoot is where relative names of localhost profiles are looked up.
 	SeccompRoot string
 
-	Timeouts Timeouts
+	// SandboxTimeout bounds the boot of a sandbox, and each call to one. Zero is 30 s.
+	SandboxTimeout time.Duration
 }
 
-// Timeouts bound the work of one operation, each on its own clock. Zero means
-// the default.
-type Timeouts struct {
-	Network time.Duration // one CNI ADD or DEL; default 60 s
-	Sandbox time.Duration // boot, or one call to a sandbox; default 30 s
-}
-
-func (t Timeouts) withDefaults() Timeouts {
-	if t.Network == 0 {
-		t.Network = 60 * time.Second
-	}
-	if t.Sandbox == 0 {
-		t.Sandbox = 30 * time.Second
-	}
-	return t
+// timeouts bound the work of one operation, each on its own clock.
+type timeouts struct {
+	network time.Duration // what the network takes at most for one pod; it sees to that itself
+	sandbox time.Duration // boot, or one call to a sandbox
 }
 
 // operation bounds a whole flow: its network and sandbox steps, with room for
 // the steps between them.
-func (t Timeouts) operation() time.Duration { return t.Network + t.Sandbox + 10*time.Second }
+func (t timeouts) operation() time.Duration { return t.network + t.sandbox + 10*time.Second }
 
 // kill is how long a container may take to end after SIGKILL. That takes milliseconds,
 // and more where the pod has little of a processor.
-func (t Timeouts) kill() time.Duration { return min(10*time.Second, t.Sandbox) }
+func (t timeouts) kill() time.Duration { return min(10*time.Second, t.sandbox) }
+
+const defaultSandboxTimeout = 30 * time.Second
 
 // closePatience is how long Close waits for work that it has ended.
 const closePatience = 10 * time.Second
@@ -113,18 +106,19 @@ type Manager struct {
 	Stats     *stats.Collector
 	Resources *resources.Controller
 
-	opts   Options
-	paths  layout.Paths
-	files  *rootfs.Builder
-	host   *podHost
-	specs  *specMaker
-	bootID string
-	work   *background.Group
+	opts     Options
+	timeouts timeouts
+	paths    layout.Paths
+	files    *rootfs.Builder
+	host     *podHost
+	specs    *specMaker
+	bootID   string
+	work     *background.Group
 }
 
 // New takes the records of opts.Paths. Recover must be called next.
 func New(opts Options) (*Manager, error) {
-	opts.Timeouts = opts.Timeouts.withDefaults()
+	limits := timeouts{network: opts.CNI.Timeout(), sandbox: cmp.Or(opts.SandboxTimeout, defaultSandboxTimeout)}
 	if err := opts.Paths.Make(); err != nil {
 		return nil, err
 	}
@@ -137,16 +131,16 @@ func New(opts Options) (*Manager, error) {
 		return nil, err
 	}
 	work := background.New()
-	control := resources.New(pods, work, opts.Engines, opts.Plugins, opts.Timeouts.Sandbox)
+	control := resources.New(pods, work, opts.Engines, opts.Plugins, limits.sandbox)
 	files := rootfs.New(opts.Images, opts.Paths, opts.Files)
 	return &Manager{
 		State:     pods,
-		Streams:   stream.New(pods, work, opts.Paths, opts.Timeouts.Sandbox),
+		Streams:   stream.New(pods, work, opts.Paths, limits.sandbox),
 		Stats:     stats.New(pods, control, opts.Images),
 		Resources: control,
-		opts:      opts, paths: opts.Paths, files: files, bootID: bootID, work: work,
+		opts:      opts, timeouts: limits, paths: opts.Paths, files: files, bootID: bootID, work: work,
 		host: &podHost{
-			engines: opts.Engines, cni: opts.CNI, node: network.Host{}, resources: control, paths: opts.Paths, timeouts: opts.Timeouts,
+			engines: opts.Engines, cni: opts.CNI, node: network.Host{}, resources: control, paths: opts.Paths, timeouts: limits,
 		},
 		specs: &specMaker{
 			pods: pods, engines: opts.Engines, files: files, paths: opts.Paths, devices: opts.Devices, plugins: opts.Plugins, resources: control, seccompRoot: opts.SeccompRoot,
@@ -183,7 +177,7 @@ func (m *Manager) Handlers() []string { return m.opts.Engines.Names() }
 // join does an operation once for all callers of the same key at a time, and bounds
 // their wait by their own contexts.
 func (m *Manager) join(ctx context.Context, key string, operation func(context.Context) error) error {
-	_, err := background.Join(ctx, m.work, key, m.opts.Timeouts.operation(), func(ctx context.Context) (struct{}, error) {
+	_, err := background.Join(ctx, m.work, key, m.timeouts.operation(), func(ctx context.Context) (struct{}, error) {
 		return struct{}{}, operation(ctx)
 	})
 	return err

@@ -26,7 +26,7 @@ type podHost struct {
 	node      network.Network // for pods on the host's network
 	resources *resources.Controller
 	paths     layout.Paths
-	timeouts  Timeouts
+	timeouts  timeouts
 }
 
 // engineOf is the engine that runs a pod, by its record.
@@ -80,8 +80,6 @@ func (h *podHost) bootAndConnect(ctx context.Context, p *state.Pod) error {
 
 // connect attaches the pod to its network and records its addresses.
 func (h *podHost) connect(ctx context.Context, p *state.Pod) error {
-	ctx, cancel := context.WithTimeout(ctx, h.timeouts.Network)
-	defer cancel()
 	np := networkPod(p)
 	var err error
 	np.IngressBandwidth, np.EgressBandwidth, err = network.ParseBandwidth(np.Annotations)
@@ -134,7 +132,7 @@ func networkPod(p *state.Pod) network.Pod {
 
 // boot starts the pod's sandbox and records which process it is.
 func (h *podHost) boot(ctx context.Context, p *state.Pod) error {
-	ctx, cancel := context.WithTimeout(ctx, h.timeouts.Sandbox)
+	ctx, cancel := context.WithTimeout(ctx, h.timeouts.sandbox)
 	defer cancel()
 	e, err := h.engineOf(p)
 	if err != nil {

@@ -36,7 +36,7 @@ func (m *Manager) giveBack(ctx context.Context, p *state.Pod) error {
 // endSandbox kills the sandbox and sees to it that every container's end is on
 // record.
 func (m *Manager) endSandbox(ctx context.Context, p *state.Pod) error {
-	ctx, cancel := context.WithTimeout(ctx, m.opts.Timeouts.Sandbox)
+	ctx, cancel := context.WithTimeout(ctx, m.timeouts.sandbox)
 	defer cancel()
 	adopted := p.Sandbox() != nil
 	if err := m.host.kill(ctx, p); err != nil {
@@ -122,8 +122,6 @@ func (h *podHost) disconnect(ctx context.Context, p *state.Pod) error {
 	if err := p.Persist(); err != nil {
 		return fmt.Errorf("detach network: %w", err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, h.timeouts.Network)
-	defer cancel()
 	if err := h.cni.Detach(ctx, networkPod(p)); err != nil {
 		return fmt.Errorf("detach network: %w", err)
 	}

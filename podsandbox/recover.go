@@ -43,9 +43,9 @@ func (m *Manager) Recover(ctx context.Context) error {
 	}
 	t := &takeover{m}
 	t.takeOverAll(ctx)
-	m.work.Until("free addresses of pods that are gone", m.opts.Timeouts.Network, t.collectAddresses)
+	m.work.Until("free addresses of pods that are gone", m.timeouts.operation(), t.collectAddresses)
 	if m.opts.RemoveLeftovers != nil {
-		m.work.Until("remove leftovers", m.opts.Timeouts.operation(), m.opts.RemoveLeftovers)
+		m.work.Until("remove leftovers", m.timeouts.operation(), m.opts.RemoveLeftovers)
 	}
 	return nil
 }
@@ -144,7 +144,7 @@ func findGroup(p *state.Pod) error {
 // to be gone is dead: after any other error the pod is as it was, and answers
 // errdefs.ErrUnavailable until more is known.
 func (m *takeover) adopt(ctx context.Context, p *state.Pod) error {
-	ctx, cancel := context.WithTimeout(ctx, m.opts.Timeouts.Sandbox)
+	ctx, cancel := context.WithTimeout(ctx, m.timeouts.sandbox)
 	defer cancel()
 	e, err := m.host.engineOf(p)
 	if err != nil {
@@ -212,7 +212,7 @@ func (m *takeover) endAfterReboot(ctx context.Context, p *state.Pod) error {
 
 // finish brings to an end what was begun with a pod and nobody asks for any more.
 func (m *Manager) finish(what string, work func(context.Context) error) (tried <-chan struct{}) {
-	return m.work.Until(what, m.opts.Timeouts.operation(), work)
+	return m.work.Until(what, m.timeouts.operation(), work)
 }
 
 // collectAddresses lets CNI free the addresses of pods that are not ours any more.

@@ -42,11 +42,11 @@ func (m *Manager) RemoveContainer(ctx context.Context, id string) error {
 // rollBackContainer undoes a container that did not become Created. What cannot be undone
 // now is tried again.
 func (m *Manager) rollBackContainer(ctx context.Context, c *state.Container) {
-	ctx, cancel := m.work.Context(ctx, m.opts.Timeouts.Sandbox)
+	ctx, cancel := m.work.Context(ctx, m.timeouts.sandbox)
 	defer cancel()
 	if err := m.deleteContainer(ctx, c); err != nil {
 		klog.ErrorS(err, "Failed to undo a container that was not created; it will be tried again", "container", c.ID())
-		m.work.Retry("undo container "+c.ID(), m.opts.Timeouts.operation(), func(ctx context.Context) error {
+		m.work.Retry("undo container "+c.ID(), m.timeouts.operation(), func(ctx context.Context) error {
 			return m.RemoveContainer(ctx, c.ID())
 		})
 	}

@@ -25,7 +25,7 @@ func (m *Manager) RunPodSandbox(ctx context.Context, cfg *runtimeapi.PodSandboxC
 		return "", err
 	}
 	name := state.PodName(cfg.GetMetadata())
-	p, err := background.Join(ctx, m.work, "run pod "+name, m.opts.Timeouts.operation(), func(ctx context.Context) (*state.Pod, error) {
+	p, err := background.Join(ctx, m.work, "run pod "+name, m.timeouts.operation(), func(ctx context.Context) (*state.Pod, error) {
 		p := m.State.PodNamed(name)
 		if p == nil {
 			// What it makes may have ended by the time of the answer; it was run all the same.

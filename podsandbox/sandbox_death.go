@@ -38,7 +38,7 @@ func (m *Manager) sandboxDied(p *state.Pod) {
 	klog.InfoS("Sandbox process ended unexpectedly", "pod", p.ID(), "why", message)
 	if err != nil {
 		klog.ErrorS(err, "Failed to record the end of a sandbox; it will be tried again", "pod", p.ID())
-		m.work.Retry("record pod "+p.ID(), m.opts.Timeouts.Sandbox, func(context.Context) error { return p.Persist() })
+		m.work.Retry("record pod "+p.ID(), m.timeouts.sandbox, func(context.Context) error { return p.Persist() })
 	}
 	m.endCreated(p)
 }

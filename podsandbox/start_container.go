@@ -49,7 +49,7 @@ func (m *Manager) startContainer(ctx context.Context, c *state.Container) error 
 	err = c.ForceTransition(lifecycle.Started, func(st *record.ContainerStatus) { st.StartedAt = startTime(c) })
 	if errors.Is(err, record.ErrNotPersisted) {
 		klog.ErrorS(err, "Failed to record the start of a container; it will be tried again", "container", c.ID())
-		m.work.Retry("record container "+c.ID(), m.opts.Timeouts.Sandbox, func(context.Context) error { return c.Persist() })
+		m.work.Retry("record container "+c.ID(), m.timeouts.sandbox, func(context.Context) error { return c.Persist() })
 	} else if err != nil {
 		return err
 	}
@@ -61,7 +61,7 @@ func (m *Manager) startContainer(ctx context.Context, c *state.Container) error 
 }
 
 func (m *Manager) startInSandbox(ctx context.Context, sandbox engine.Sandbox, c *state.Container) error {
-	ctx, cancel := context.WithTimeout(ctx, m.opts.Timeouts.Sandbox)
+	ctx, cancel := context.WithTimeout(ctx, m.timeouts.sandbox)
 	defer cancel()
 	ec, err := m.specs.engineContainer(c)
 	if err != nil {

@@ -25,7 +25,7 @@ func (m *Manager) StopContainer(ctx context.Context, id string, grace time.Durat
 	if err != nil {
 		return err
 	}
-	_, err = background.Do(ctx, m.work, "stop container "+c.ID(), max(grace, 0)+m.opts.Timeouts.kill(), func(ctx context.Context) (struct{}, error) {
+	_, err = background.Do(ctx, m.work, "stop container "+c.ID(), max(grace, 0)+m.timeouts.kill(), func(ctx context.Context) (struct{}, error) {
 		return struct{}{}, m.stopContainer(ctx, c, grace)
 	})
 	if err != nil {
@@ -47,7 +47,7 @@ func (m *Manager) stopContainer(ctx context.Context, c *state.Container, grace t
 			return err
 		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, m.opts.Timeouts.kill())
+	ctx, cancel := context.WithTimeout(ctx, m.timeouts.kill())
 	defer cancel()
 	if err := c.Signal(ctx, unix.SIGKILL, true); err != nil {
 		return err

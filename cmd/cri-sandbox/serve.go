@@ -109,9 +109,7 @@ func serve(cfg config) (err error) {
 				RemoveLayer: func(ctx context.Context, key string) error { return images.UnmountRootfs(ctx, key, "") },
 			})
 		},
-		Timeouts: podsandbox.Timeouts{
-			Network: cfg.Timeouts.Network.Duration, Sandbox: cfg.Timeouts.Sandbox.Duration,
-		},
+		SandboxTimeout: cfg.Timeouts.Sandbox.Duration,
 	})
 	if err != nil {
 		return err
