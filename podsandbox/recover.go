@@ -165,7 +165,6 @@ func (m *takeover) adopt(ctx context.Context, p *state.Pod) error {
 		return nil
 	}
 	if err != nil {
-		klog.ErrorS(err, "Failed to adopt a sandbox; it will be tried again", "pod", p.ID())
 		return fmt.Errorf("adopt its sandbox: %w", err)
 	}
 	for _, id := range p.Lost { // another is made in its place, and must be alone

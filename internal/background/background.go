@@ -178,7 +178,7 @@ func Join[T any](ctx context.Context, g *Group, key string, limit time.Duration,
 	}
 }
 
-// Until does work at once, and then as Retry does until it succeeds. The channel that it
+// Until does work at once, logs a failure, and then does as Retry. The channel that it
 // returns is closed after the first attempt. After the end of the group there is none.
 func (g *Group) Until(name string, limit time.Duration, work func(context.Context) error) (tried <-chan struct{}) {
 	first := make(chan struct{})
@@ -188,11 +188,11 @@ func (g *Group) Until(name string, limit time.Duration, work func(context.Contex
 	}
 	go func() {
 		defer g.finish(name)
-		err := attempt(g.life, name, limit, work)
-		if err != nil {
+		defer close(first)
+		if err := attempt(g.life, limit, work); err != nil {
+			klog.ErrorS(err, "Failed in the background; it will be tried again", "what", name)
 			g.Retry(name, limit, work)
 		}
-		close(first)
 	}()
 	return first
 }
@@ -204,7 +204,7 @@ const (
 )
 
 // Retry does work again, less and less often, until it succeeds or the group is
-// closed. Each attempt has so much time. It is for what nobody else asks for again:
+// closed. Each attempt has so much time; the caller has logged the first one. It is for what nobody else asks for again:
 // whoever had asked got an error, or nobody had.
 func (g *Group) Retry(name string, limit time.Duration, work func(context.Context) error) {
 	g.Go(name, func(ctx context.Context) {
@@ -214,20 +214,19 @@ func (g *Group) Retry(name string, limit time.Duration, work func(context.Contex
 				return
 			case <-time.After(pause):
 			}
-			if attempt(ctx, name, limit, work) == nil {
+			err := attempt(ctx, limit, work)
+			if err == nil {
 				return
 			}
+			klog.V(2).InfoS("Failed again; it will be tried once more", "what", name, "err", err)
 		}
 	})
 }
 
-func attempt(ctx context.Context, name string, limit time.Duration, work func(context.Context) error) error {
+func attempt(ctx context.Context, limit time.Duration, work func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	_, err := guarded(ctx, func(ctx context.Context) (struct{}, error) { return struct{}{}, work(ctx) })
-	if err != nil {
-		klog.V(2).InfoS("Failed again; it will be tried once more", "what", name, "err", err)
-	}
 	return err
 }
 

@@ -58,7 +58,7 @@ func TestWorkMayPanic(t *testing.T) {
 		}
 	}
 	g.Go("go", func(context.Context) { panic("oops") })
-	if err := attempt(context.Background(), "retry", time.Minute, func(context.Context) error { panic("oops") }); err == nil {
+	if err := attempt(context.Background(), time.Minute, func(context.Context) error { panic("oops") }); err == nil {
 		t.Error("an attempt that panicked counts as success")
 	}
 	if err := g.Close(context.Background()); err != nil {
