@@ -19,15 +19,15 @@ var fences = []fence{
 		"the packages below the gRPC surface return errdefs classes, and cri has the one table to codes"},
 	{"k8s.io/cri-streaming", []string{"cri", "hack", "test"},
 		"cri owns the streaming server"},
-	{"github.com/containernetworking/cni", []string{"network", "hack/deps", "hack/failcni"},
+	{"github.com/containernetworking/cni", []string{"network", "hack/failcni"},
 		"network owns CNI"},
-	{"github.com/containerd/containerd/v2", []string{"image", "hack/deps"},
+	{"github.com/containerd/containerd/v2", []string{"image"},
 		"image owns the image store"},
 	{"github.com/containerd/nri", []string{"podsandbox/nri", "hack/nriplugin"},
 		"podsandbox/nri owns the plugins of the node"},
 	{"tags.cncf.io/container-device-interface", []string{"podsandbox/cdi"},
 		"podsandbox/cdi owns the descriptions of devices"},
-	{"gvisor.dev/gvisor", []string{"podsandbox/gvisor", "podsandbox/sentry", "hack/deps"},
+	{"gvisor.dev/gvisor", []string{"podsandbox/gvisor", "podsandbox/sentry"},
 		"gVisor's interfaces are internal to it and are pinned in one place"},
 }
 
