@@ -8,7 +8,7 @@
 //	crashpoint.Here("before cni add")
 //
 // The list of all steps is read from the source by the test that walks them
-// (test/e2e, TestDeathAtEveryStep), so a new one is walked without being written
+// (test/e2e, TestCrashAtEveryStep), so a new one is walked without being written
 // down anywhere else. A name that is put together at run time, as the phases of
 // records are, stands behind Enabled.
 //

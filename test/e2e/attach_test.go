@@ -43,7 +43,7 @@ func TestAttach(t *testing.T) {
 	}
 }
 
-func TestStdinOnce(t *testing.T) {
+func TestAttachStdinOnce(t *testing.T) {
 	k := streamKit{newKit(t)}
 	id, pod := k.pod()
 	once := func(c *runtimeapi.ContainerConfig) { c.Stdin, c.StdinOnce = true, true }
@@ -76,7 +76,7 @@ func TestStdinOnce(t *testing.T) {
 
 // Two clients, of which one stops to read: it is dropped. The other client and
 // the log get everything.
-func TestAttachedClientThatStopsReading(t *testing.T) {
+func TestAttachDropsAClientThatStopsReading(t *testing.T) {
 	k := streamKit{newKit(t)}
 	id, pod := k.pod()
 	// Slowly enough for the one that reads, and more than the other's backlog.
@@ -124,8 +124,9 @@ func TestAttachToATerminal(t *testing.T) {
 	k.wants(k.log(pod, c), "up\r\n", "interrupted\r\n")
 }
 
-// TestLastWordsOnATerminal: all of it is in the log when the container has ended.
-func TestLastWordsOnATerminal(t *testing.T) {
+// TestLogsHaveTheLastOutputOfATerminal: all of it is in the log when the container has
+// ended.
+func TestLogsHaveTheLastOutputOfATerminal(t *testing.T) {
 	k := newKit(t)
 	id, pod := k.pod()
 	for range 5 {
@@ -140,8 +141,8 @@ func TestLastWordsOnATerminal(t *testing.T) {
 	}
 }
 
-// TestTerminalsAndStdinOutliveTheDaemon kills the daemon while clients are there.
-func TestTerminalsAndStdinOutliveTheDaemon(t *testing.T) {
+// TestRecoverKeepsTerminalsAndStdin kills the daemon while clients are there.
+func TestRecoverKeepsTerminalsAndStdin(t *testing.T) {
 	k := streamKit{ownNode(t, testenv.Options{})}
 	id, pod := k.pod()
 	c := k.shell("tty", "echo up; while read line; do echo got $line; done; echo hung up", withTerminal)

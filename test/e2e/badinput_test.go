@@ -18,7 +18,7 @@ import (
 // nodeOptions are those of a node of a test's own.
 var nodeOptions = testenv.Options{DaemonArgs: []string{"--log-level", "2"}}
 
-func TestBadPods(t *testing.T) {
+func TestRunPodSandboxBadRequests(t *testing.T) {
 	k := newKit(t)
 	for name, c := range map[string]struct {
 		change func(*runtimeapi.RunPodSandboxRequest)
@@ -61,7 +61,7 @@ func TestBadPods(t *testing.T) {
 	}
 }
 
-func TestBadContainers(t *testing.T) {
+func TestCreateContainerBadRequests(t *testing.T) {
 	k := newKit(t)
 	id, pod := k.pod()
 	file := filepath.Join(t.TempDir(), "file")
@@ -107,7 +107,7 @@ func TestBadContainers(t *testing.T) {
 	}
 }
 
-func TestUnknownIDs(t *testing.T) {
+func TestRequestsOfUnknownIDs(t *testing.T) {
 	k := newKit(t)
 	rt := k.runtime()
 	const none = "ffffffffffff"
@@ -138,7 +138,7 @@ func TestUnknownIDs(t *testing.T) {
 	k.must(err)
 }
 
-func TestWhatIsNotThereYetSaysSo(t *testing.T) {
+func TestCheckpointContainerAndPodAreUnimplemented(t *testing.T) {
 	k := newKit(t)
 	_, err := k.runtime().CheckpointContainer(k.ctx, &runtimeapi.CheckpointContainerRequest{})
 	k.refused(err, codes.Unimplemented, "CheckpointContainer")
@@ -146,7 +146,7 @@ func TestWhatIsNotThereYetSaysSo(t *testing.T) {
 	k.refused(err, codes.Unimplemented, "CheckpointPod")
 }
 
-func TestOrderMatters(t *testing.T) {
+func TestRequestsInTheWrongOrder(t *testing.T) {
 	k := newKit(t)
 	id, pod := k.pod()
 	created, err := k.create(id, pod, k.shell("created", "exec sleep 600"))
@@ -165,8 +165,8 @@ func TestOrderMatters(t *testing.T) {
 	k.refused(err, codes.FailedPrecondition, "not ready")
 }
 
-// TestARepeatedRequestGetsTheSamePod: the kubelet repeats what timed out.
-func TestARepeatedRequestGetsTheSamePod(t *testing.T) {
+// TestRunPodSandboxAgainGetsTheSamePod: the kubelet repeats what timed out.
+func TestRunPodSandboxAgainGetsTheSamePod(t *testing.T) {
 	k := newKit(t)
 	cfg := k.env.PodConfig("again")
 	type answer struct {
@@ -213,7 +213,7 @@ func TestARepeatedRequestGetsTheSamePod(t *testing.T) {
 	k.must(k.env.Client.RemovePod(k.ctx, first.id))
 }
 
-func TestASecondDaemonOnTheSameRootIsRefused(t *testing.T) {
+func TestDaemonOnTheRootOfAnotherIsRefused(t *testing.T) {
 	k := newKit(t)
 	out, err := exec.CommandContext(k.ctx, filepath.Join(k.env.Repo, "bin", "cri-sandbox"), k.env.ServeArgs()...).CombinedOutput()
 	if err == nil {
@@ -222,7 +222,7 @@ func TestASecondDaemonOnTheSameRootIsRefused(t *testing.T) {
 	k.wants(string(out), "another daemon owns")
 }
 
-func TestACorruptRecordIsSetAside(t *testing.T) {
+func TestRecordsThatAreCorruptAreSetAside(t *testing.T) {
 	k := ownNode(t, nodeOptions)
 	good, err := k.env.Client.RunPod(k.ctx, k.env.PodConfig("good"))
 	k.must(err)
@@ -246,7 +246,7 @@ func TestACorruptRecordIsSetAside(t *testing.T) {
 	k.must(k.env.Audit(k.ctx))
 }
 
-func TestAPluginThatPrintsGarbage(t *testing.T) {
+func TestCNIPluginThatPrintsGarbage(t *testing.T) {
 	k := ownNode(t, nodeOptions)
 	conf := onlyConf(k)
 	k.must(os.WriteFile(filepath.Join(k.env.CNIBinDir, "garbage"), []byte("#!/bin/sh\necho rubbish\n"), 0o755))
@@ -259,7 +259,7 @@ func TestAPluginThatPrintsGarbage(t *testing.T) {
 	k.wants(err.Error(), "garbage", "rubbish")
 }
 
-func TestNetworkReadyFollowsTheFolder(t *testing.T) {
+func TestStatusNetworkReadyFollowsTheDirectory(t *testing.T) {
 	k := ownNode(t, testenv.Options{NoNetwork: true})
 	condition := func() *runtimeapi.RuntimeCondition {
 		resp, err := k.runtime().Status(k.ctx, &runtimeapi.StatusRequest{})

@@ -12,9 +12,9 @@ import (
 
 var jump = regexp.MustCompile(`-j (CNI-[0-9a-zA-Z-]+)$`)
 
-// TestTheAuditKnowsThePodsChains: the audit of this test recognises the chains that
+// TestLeaksOfChainsAreSeen: the audit of this test recognises the chains that
 // the plugins make for a pod, when no rule says any more whose they are.
-func TestTheAuditKnowsThePodsChains(t *testing.T) {
+func TestLeaksOfChainsAreSeen(t *testing.T) {
 	if _, err := exec.LookPath("iptables-save"); err != nil {
 		t.Skip("needs iptables: with nftables the plugins make no chain for a pod")
 	}

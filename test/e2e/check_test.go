@@ -121,9 +121,9 @@ func TestCheckFindsAndRepairsLeftovers(t *testing.T) {
 	k.must(k.env.Audit(k.ctx))
 }
 
-// TestTheDaemonSweepsWhatNothingLeadsTo: without a record, and without the folder
+// TestRecoverSweepsWhatNothingLeadsTo: without a record, and without the directory
 // that carries the pod's id.
-func TestTheDaemonSweepsWhatNothingLeadsTo(t *testing.T) {
+func TestRecoverSweepsWhatNothingLeadsTo(t *testing.T) {
 	k := ownNode(t, nodeOptions)
 	id, pod := k.pod()
 	k.start(id, pod, k.shell("lost", "exec sleep 600"))
@@ -147,7 +147,7 @@ func TestTheDaemonSweepsWhatNothingLeadsTo(t *testing.T) {
 	k.must(k.env.Audit(k.ctx))
 }
 
-func TestRepairIsRefusedWhileADaemonRuns(t *testing.T) {
+func TestCheckRefusesRepairWhileADaemonRuns(t *testing.T) {
 	k := newKit(t)
 	_, errs, code := k.program(append([]string{"check", "--repair"}, k.env.ServeArgs()[1:]...)...)
 	if code != 1 {

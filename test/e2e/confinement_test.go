@@ -24,9 +24,9 @@ const (
 	hostNetworkCaps = sentryCaps | 1<<unix.CAP_NET_BIND_SERVICE | 1<<unix.CAP_NET_ADMIN | 1<<unix.CAP_NET_RAW
 )
 
-// TestTheSandboxProcessIsConfined reads back from /proc what the node sees of a
+// TestSandboxProcessIsConfined reads back from /proc what the node sees of a
 // pod's processes: nothing may have more than the tables here.
-func TestTheSandboxProcessIsConfined(t *testing.T) {
+func TestSandboxProcessIsConfined(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		host   bool

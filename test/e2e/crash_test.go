@@ -24,7 +24,7 @@ import (
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/state/record"
 )
 
-// TestDeathAtEveryStep kills the daemon at each step of the code that has a name
+// TestCrashAtEveryStep kills the daemon at each step of the code that has a name
 // (package crashpoint), starts it again, and goes on as a caller would: the call
 // that was cut off is made again, and all that follow. Afterwards nothing may be
 // left on the node. The steps come from the source; one that no life gets to
@@ -33,7 +33,7 @@ import (
 // With `make soak` each step is died at each time that a life gets to it,
 // and then again, and the next daemon dies, too, while it takes over. CRASH_ONLY is
 // a part of the name of deaths, and then the others are left out.
-func TestDeathAtEveryStep(t *testing.T) {
+func TestCrashAtEveryStep(t *testing.T) {
 	steps, err := crashSteps(node.Repo)
 	if err != nil {
 		t.Fatal(err)
@@ -68,8 +68,8 @@ func TestDeathAtEveryStep(t *testing.T) {
 	wg.Wait()
 }
 
-// TestNoCrashPointsInANormalBuild reads the program that is installed.
-func TestNoCrashPointsInANormalBuild(t *testing.T) {
+// TestCrashPointsAreNotInANormalBuild reads the program that is installed.
+func TestCrashPointsAreNotInANormalBuild(t *testing.T) {
 	program, err := os.ReadFile(filepath.Join(node.Repo, "bin", "cri-sandbox"))
 	if err != nil {
 		t.Fatal(err)

@@ -83,8 +83,8 @@ func TestDebugWithoutADaemon(t *testing.T) {
 	}
 }
 
-// TestProfilesAndLogOfASandbox on a node that is configured for both.
-func TestProfilesAndLogOfASandbox(t *testing.T) {
+// TestDebugProfilesAndLogOfASandbox on a node that is configured for both.
+func TestDebugProfilesAndLogOfASandbox(t *testing.T) {
 	config := filepath.Join(t.TempDir(), "config.toml")
 	if err := os.WriteFile(config, []byte("[debug]\nsandbox_log = true\nprofile = true\n"), 0o600); err != nil {
 		t.Fatal(err)

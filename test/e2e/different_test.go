@@ -11,9 +11,9 @@ import (
 	"github.com/cri-sandbox/cri-sandbox/hack/testenv"
 )
 
-// TestWhatIsDifferentIsDocumented holds the list in docs/kubernetes.md to what a
+// TestDifferencesAreDocumented holds the list in docs/kubernetes.md to what a
 // container gets: a sandbox that can more than is said there fails it, too.
-func TestWhatIsDifferentIsDocumented(t *testing.T) {
+func TestDifferencesAreDocumented(t *testing.T) {
 	k := imageKit{newKit(t)}
 	ref := k.pushOnBusybox("kernel", k.plainLayer(
 		tarEntry{Header: tar.Header{Name: "bin/kernel", Typeflag: tar.TypeReg, Mode: 0o755}, content: k.testProgram("kernel")}))

@@ -132,7 +132,7 @@ func TestExecClientGoesAway(t *testing.T) {
 	gone("sleep 1004")
 }
 
-func TestBadExecAndAttach(t *testing.T) {
+func TestExecAndAttachBadRequests(t *testing.T) {
 	k := newKit(t)
 	id, pod := k.pod()
 	cid := k.start(id, pod, k.shell("a", "exec sleep 600"))

@@ -56,11 +56,11 @@ func faultyNetwork(t *testing.T) (kit, func(actions map[string]string)) {
 	}
 }
 
-// TestFaultsOfANetworkPlugin: whatever a plugin does when a pod is attached, the
+// TestCNIPluginFaults: whatever a plugin does when a pod is attached, the
 // pod's request ends with an error, nothing of it is left, the other pod does not
 // notice, and the retry on a healthy plugin succeeds. Faults on the way out do not
 // keep a pod from being stopped.
-func TestFaultsOfANetworkPlugin(t *testing.T) {
+func TestCNIPluginFaults(t *testing.T) {
 	k, act := faultyNetwork(t)
 	other, pod := k.pod()
 	cid := k.start(other, pod, k.shell("a", "exec sleep 600"))
@@ -110,9 +110,9 @@ func TestFaultsOfANetworkPlugin(t *testing.T) {
 	}
 }
 
-// TestAPluginThatSucceedsAfterTheCallerGaveUp: the retry gets the pod that was made
-// meanwhile, and not a second one.
-func TestAPluginThatSucceedsAfterTheCallerGaveUp(t *testing.T) {
+// TestRunPodSandboxPluginSucceedsAfterTheCallerGaveUp: the retry gets the pod that was
+// made meanwhile, and not a second one.
+func TestRunPodSandboxPluginSucceedsAfterTheCallerGaveUp(t *testing.T) {
 	k, act := faultyNetwork(t)
 	act(map[string]string{"ADD": "slow:1s"})
 	cfg := k.env.PodConfig("late")
@@ -145,10 +145,10 @@ func gone(k kit, before testenv.Observation) {
 	k.Errorf("left behind: %q", left)
 }
 
-// TestAStoppedSandboxCostsOnlyItself: calls to a sandbox process that does not run
+// TestSandboxThatIsStoppedCostsOnlyItself: calls to a sandbox process that does not run
 // end in time, calls about all pods do not wait for it, it goes on when the fault
 // ends, and it can be stopped as it is.
-func TestAStoppedSandboxCostsOnlyItself(t *testing.T) {
+func TestSandboxThatIsStoppedCostsOnlyItself(t *testing.T) {
 	k := ownNode(t, testenv.Options{Config: "[timeouts]\nsandbox = '2s'\nnetwork = '10m'\n"})
 	id, pod := k.pod()
 	cid := k.start(id, pod, k.shell("a", "exec sleep 600"))
@@ -202,9 +202,9 @@ func TestAStoppedSandboxCostsOnlyItself(t *testing.T) {
 	k.exec(otherID, "true")
 }
 
-// TestAGoferThatDies: a container whose file server is gone has ended, and its caller
+// TestGoferThatDies: a container whose file server is gone has ended, and its caller
 // is told; its pod can be stopped, and the other one does not notice.
-func TestAGoferThatDies(t *testing.T) {
+func TestGoferThatDies(t *testing.T) {
 	k := ownNode(t, testenv.Options{})
 	id, pod := k.pod()
 	cid := k.start(id, pod, k.shell("a", "exec sleep 600"))
@@ -228,9 +228,9 @@ func TestAGoferThatDies(t *testing.T) {
 	k.must(k.env.Client.RemovePod(k.ctx, id))
 }
 
-// TestDescriptorsRunOut: a daemon without descriptors refuses what needs one,
+// TestDaemonOutOfDescriptors: a daemon without descriptors refuses what needs one,
 // keeps what runs, and works again when there are some.
-func TestDescriptorsRunOut(t *testing.T) {
+func TestDaemonOutOfDescriptors(t *testing.T) {
 	k := ownNode(t, testenv.Options{})
 	id, pod := k.pod()
 	cid := k.start(id, pod, k.shell("a", "exec sleep 600"))
@@ -258,9 +258,9 @@ func TestDescriptorsRunOut(t *testing.T) {
 	k.must(k.env.Client.RemovePod(k.ctx, again))
 }
 
-// TestTheDaemonWatchesNoFiles: so no lack of inotify instances can hurt it. The
-// library of CDI watches its folders unless it is told not to.
-func TestTheDaemonWatchesNoFiles(t *testing.T) {
+// TestDaemonWatchesNoFiles, so that no lack of inotify instances can hurt it. The
+// library of CDI watches its directories unless it is told not to.
+func TestDaemonWatchesNoFiles(t *testing.T) {
 	k, specs := cdiNode(t)
 	k.must(os.MkdirAll(specs, 0o755))
 	k.must(os.WriteFile(filepath.Join(specs, "vendor.json"), []byte(`{"cdiVersion": "0.7.0", "kind": "vendor.test/gpu",
@@ -286,9 +286,9 @@ func send(k kit, pid string, sig unix.Signal) {
 	k.must(unix.Kill(n, sig))
 }
 
-// TestStrangersDoNotExhaustTheDaemon: anybody on the node reaches the port of the
+// TestStreamServerIsNotExhaustedByStrangers: anybody on the node reaches the port of the
 // streams, and can be silent there, or ask for what is not there and stay.
-func TestStrangersDoNotExhaustTheDaemon(t *testing.T) {
+func TestStreamServerIsNotExhaustedByStrangers(t *testing.T) {
 	k := streamKit{ownNode(t, testenv.Options{})}
 	id, pod := k.pod()
 	cid := k.start(id, pod, k.shell("a", "exec sleep 600"))

@@ -11,10 +11,10 @@ import (
 	"github.com/cri-sandbox/cri-sandbox/hack/testenv"
 )
 
-// TestAClockThatJumped gives a daemon records from the future, as after a clock that
-// was set back, and from long ago. Nothing ends before it began, no use is below
+// TestRecoverAfterAClockJumped gives a daemon records from the future, as after a clock
+// that was set back, and from long ago. Nothing ends before it began, no use is below
 // nothing, and containers have the whole of their grace.
-func TestAClockThatJumped(t *testing.T) {
+func TestRecoverAfterAClockJumped(t *testing.T) {
 	for name, at := range map[string]time.Time{"back": time.Now().Add(30 * time.Hour), "ahead": time.Unix(1, 0)} {
 		t.Run(name, func(t *testing.T) {
 			k := ownNode(t, testenv.Options{})

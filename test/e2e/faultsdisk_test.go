@@ -64,10 +64,11 @@ func fillDisk(k kit, dir string) (free func()) {
 	return func() { k.must(os.Remove(path)) }
 }
 
-// TestAFullDisk of either folder refuses what needs space, with a reason. What runs
-// goes on. What makes space works: to stop and to remove pods, and with it to learn
-// how containers ended. A daemon that starts meanwhile takes over all.
-func TestAFullDisk(t *testing.T) {
+// TestDiskThatIsFull, be it that of the root or of the state: what needs space is
+// refused, with a reason. What runs goes on. What makes space works: to stop and to
+// remove pods, and with it to learn how containers ended. A daemon that starts
+// meanwhile takes over all.
+func TestDiskThatIsFull(t *testing.T) {
 	for name, folder := range map[string]func(*testenv.Env) string{
 		"root":  func(e *testenv.Env) string { return e.Root },
 		"state": func(e *testenv.Env) string { return e.State },

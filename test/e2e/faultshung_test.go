@@ -27,9 +27,9 @@ func hangingNetwork(k kit, script string) (conf, healthy string) {
 	return conf, healthy
 }
 
-// TestAHungPluginCostsOnlyItsPod: while it hangs, all else that a caller asks for is
-// answered, attaching another pod included.
-func TestAHungPluginCostsOnlyItsPod(t *testing.T) {
+// TestRunPodSandboxHungPluginCostsOnlyItsPod: while the plugin hangs, all else that a
+// caller asks for is answered, attaching another pod included.
+func TestRunPodSandboxHungPluginCostsOnlyItsPod(t *testing.T) {
 	k := ownNode(t, testenv.Options{})
 	ok, pod := k.pod()
 	dir := t.TempDir()
@@ -72,8 +72,9 @@ func TestAHungPluginCostsOnlyItsPod(t *testing.T) {
 	k.refused(<-ended, codes.Unavailable, "network")
 }
 
-// TestAHungPluginIsGivenUp after its own timeout, whatever the others are.
-func TestAHungPluginIsGivenUp(t *testing.T) {
+// TestRunPodSandboxHungPluginIsGivenUp after the timeout of networks, whatever the
+// others are.
+func TestRunPodSandboxHungPluginIsGivenUp(t *testing.T) {
 	k := ownNode(t, testenv.Options{Config: "[timeouts]\nnetwork = '2s'\nsandbox = '10m'\n"})
 	conf, healthy := hangingNetwork(k, "exec sleep 600\n")
 	ctx, cancel := context.WithTimeout(k.ctx, limit)

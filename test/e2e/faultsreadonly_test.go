@@ -16,11 +16,12 @@ import (
 	"github.com/cri-sandbox/cri-sandbox/hack/testenv"
 )
 
-// TestWhatIsToEndEndsOnAReadOnlyDisk: a node whose disk has become read-only can be
+// TestDiskThatIsReadOnlyHoldsUpNoEnd: a node whose disk has become read-only can be
 // drained. Containers end with their grace, or for their memory limit, and pods are
-// stopped, and are reported so; the answer is the error of the disk, at each try, since the address is given
-// back only on record. When the disk can be written to again, the next try finishes.
-func TestWhatIsToEndEndsOnAReadOnlyDisk(t *testing.T) {
+// stopped, and are reported so; the answer is the error of the disk, at each try, since
+// the address is given back only on record. When the disk can be written to again, the
+// next try finishes.
+func TestDiskThatIsReadOnlyHoldsUpNoEnd(t *testing.T) {
 	k := nodeOnDisk(t, records, "size=16m")
 	other, otherPod := k.pod(func(p *runtimeapi.PodSandboxConfig) { p.Metadata.Name = "other" })
 	otherID := k.start(other, otherPod, k.shell("a", "exec sleep 600"))
@@ -98,12 +99,12 @@ func (k kit) ended(id string, code int32) {
 	}
 }
 
-// TestADiskThatBreaksDown, with root and logs on it, as ext4 does after an error:
+// TestDiskThatBreaksDown, with root and logs on it, as ext4 does after an error:
 // what runs is listed and can be entered, and ends when it is asked to. The daemon
 // does not start there, and says why. With layers in the sandbox, whose contents were
 // on that disk, the first container to end there takes its pod along: gVisor gives up
 // when it cannot free a layer's blocks (pkg/sentry/pgalloc, releaserDestroyLocked).
-func TestADiskThatBreaksDown(t *testing.T) {
+func TestDiskThatBreaksDown(t *testing.T) {
 	t.Run("layers on the host", func(t *testing.T) { aDiskThatBreaksDown(t, "host") })
 	t.Run("layers in the sandbox", func(t *testing.T) { aDiskThatBreaksDown(t, "sandbox") })
 }
@@ -184,9 +185,9 @@ func breakDown(k kit, image string) {
 	}
 }
 
-// TestLastWordsWaitForTheDisk: what a container printed last on a full disk is in its
-// log when there is space again, although its end was told before.
-func TestLastWordsWaitForTheDisk(t *testing.T) {
+// TestLogsWaitForTheDiskAfterTheEnd: what a container printed last on a full disk is in
+// its log when there is space again, although its end was told before.
+func TestLogsWaitForTheDiskAfterTheEnd(t *testing.T) {
 	opts := testenv.Options{Config: "[timeouts]\nsandbox = \"3s\"\n"} // after which the end is told
 	k := nodeOnMount(t, opts, func(k kit) { k.must(unix.Mount("tmpfs", k.env.LogDir, "tmpfs", 0, "size=1m")) })
 	id, pod := k.pod()

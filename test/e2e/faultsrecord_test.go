@@ -23,11 +23,11 @@ var damages = map[string]func([]byte) []byte{
 	"garbage tail": func(b []byte) []byte { return append(bytes.Clone(b), "\x00}{\"phase\""...) },
 }
 
-// TestDamagedRecords cuts each file of a record off, in each way, under a daemon that
-// is away. The next one starts, says what is damaged, and does not touch other pods.
-// What it cannot know any more does not run on and is not left on the node: the caller
-// makes another in its place, which must be alone.
-func TestDamagedRecords(t *testing.T) {
+// TestRecordsThatAreDamaged cuts each file of a record off, in each way, under a daemon
+// that is away. The next one starts, says what is damaged, and does not touch other
+// pods. What it cannot know any more does not run on and is not left on the node: the
+// caller makes another in its place, which must be alone.
+func TestRecordsThatAreDamaged(t *testing.T) {
 	k := ownNode(t, testenv.Options{})
 	other, otherPod := k.pod(func(p *runtimeapi.PodSandboxConfig) { p.Metadata.Name = "other" })
 	otherID := k.start(other, otherPod, k.shell("a", "exec sleep 600"))

@@ -52,10 +52,10 @@ func (l lease) release() {
 	l.k.must(err)
 }
 
-// TestAProcessThatTakesNoSignal: stopping its container ends, in an error, soon after
-// the grace period. The pod's other containers go on, its end is recorded when it comes,
+// TestStopContainerOfAProcessThatTakesNoSignal ends, in an error, soon after the grace
+// period. The pod's other containers go on, its end is recorded when it comes,
 // and its pod can be removed at any time.
-func TestAProcessThatTakesNoSignal(t *testing.T) {
+func TestStopContainerOfAProcessThatTakesNoSignal(t *testing.T) {
 	k := ownNode(t, testenv.Options{Config: "[timeouts]\nsandbox = '2s'\nnetwork = '10m'\n"})
 	vol := sharedFolder(k, "leases")
 	id, pod := k.pod()

@@ -14,9 +14,9 @@ import (
 	"github.com/cri-sandbox/cri-sandbox/hack/testenv"
 )
 
-// TestTheDaemonBearsItsUnitsBoundingSet runs it with the capabilities that the
+// TestDaemonWithItsUnitsBoundingSet runs a daemon with the capabilities that the
 // installed service has, through what needs them most.
-func TestTheDaemonBearsItsUnitsBoundingSet(t *testing.T) {
+func TestDaemonWithItsUnitsBoundingSet(t *testing.T) {
 	setpriv, err := exec.LookPath("setpriv")
 	if err != nil {
 		t.Skip("needs setpriv, of util-linux")

@@ -10,10 +10,10 @@ import (
 	"github.com/cri-sandbox/cri-sandbox/hack/testenv"
 )
 
-// TestAStatusNamesTheImage: the kubelet asks for a container of an id and shows what
-// the status says. It says the name that the user gave, or one of the image's, and
+// TestContainerStatusNamesTheImage: the kubelet asks for a container of an id and shows
+// what the status says. It says the name that the user gave, or one of the image's, and
 // goes on saying it when that is another image's by then.
-func TestAStatusNamesTheImage(t *testing.T) {
+func TestContainerStatusNamesTheImage(t *testing.T) {
 	k := imageKit{ownNode(t, testenv.Options{})}
 	layer := func(name string) string {
 		return k.pushOnBusybox("renamed", k.plainLayer(tarEntry{Header: tar.Header{Name: name, Mode: 0o644}}))

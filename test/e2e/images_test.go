@@ -110,9 +110,9 @@ func TestImagesConfigInForce(t *testing.T) {
 	k.must(k.env.Audit(k.ctx))
 }
 
-// TestARemovedImageServesItsContainers, over the death of the daemon, and goes
-// with the last of them.
-func TestARemovedImageServesItsContainers(t *testing.T) {
+// TestRemoveImageKeepsItForItsContainers, over the death of the daemon; it goes with
+// the last of them.
+func TestRemoveImageKeepsItForItsContainers(t *testing.T) {
 	k := imageKit{ownNode(t, testenv.Options{})}
 	content := make([]byte, 2<<20)
 	_, _ = rand.Read(content)
@@ -165,9 +165,9 @@ func (k imageKit) wantsNoLayers() {
 	k.Errorf("left behind: %v", found)
 }
 
-// TestAKilledPullResumes: a daemon that dies in the middle of a download goes on
+// TestPullImageResumesAfterAKill: a daemon that dies in the middle of a download goes on
 // where the dead one was.
-func TestAKilledPullResumes(t *testing.T) {
+func TestPullImageResumesAfterAKill(t *testing.T) {
 	k := imageKit{ownNode(t, testenv.Options{})}
 	content := make([]byte, 8<<20)
 	_, _ = rand.Read(content)

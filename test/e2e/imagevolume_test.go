@@ -88,9 +88,9 @@ func TestImageVolumeStaysInside(t *testing.T) {
 	}
 }
 
-// TestSubPathOfAnotherVolume: the kubelet says the sub-path of each volume, and of
-// one that is no image has resolved it already.
-func TestSubPathOfAnotherVolume(t *testing.T) {
+// TestImageVolumeSubPathOfAnotherVolume: the kubelet says the sub-path of each volume,
+// and of one that is no image has resolved it already.
+func TestImageVolumeSubPathOfAnotherVolume(t *testing.T) {
 	k := newKit(t)
 	dir := t.TempDir()
 	k.must(os.WriteFile(filepath.Join(dir, "file"), []byte("below\n"), 0o644))

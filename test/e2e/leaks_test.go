@@ -9,9 +9,9 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
-// TestAHundredPodsLeaveNothing makes and removes pods with all that pods have:
+// TestLeaksOfAHundredPods makes and removes pods with all that pods have:
 // port mappings, mounts, two containers, one of them stopped and one not.
-func TestAHundredPodsLeaveNothing(t *testing.T) {
+func TestLeaksOfAHundredPods(t *testing.T) {
 	k := ownNode(t, nodeOptions)
 	dir := t.TempDir()
 	k.must(os.Chmod(dir, 0o755))

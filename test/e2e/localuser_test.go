@@ -78,9 +78,9 @@ func asLocalUser(k kit, gid uint32, paths []string) map[string]bool {
 	return can
 }
 
-// TestALocalUserReachesNothing goes to every folder, file and socket of a node with
+// TestLocalUserReachesNothing goes to every directory, file and socket of a node with
 // pods, by its path, as another user of the node would, who knows all of them.
-func TestALocalUserReachesNothing(t *testing.T) {
+func TestLocalUserReachesNothing(t *testing.T) {
 	k := ownNode(t, testenv.Options{Config: "listen_group = \"" + strconv.Itoa(localGID) + "\"\n"})
 	k.must(os.Chmod(k.env.Dir, 0o755))
 	for _, change := range []func(*runtimeapi.PodSandboxConfig){func(*runtimeapi.PodSandboxConfig) {}, ownUsers} {

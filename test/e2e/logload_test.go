@@ -17,9 +17,9 @@ import (
 	"github.com/cri-sandbox/cri-sandbox/hack/testenv"
 )
 
-// TestKillLosesNothing kills the daemon at random times while a container prints
+// TestLogsLoseNothingOverKills kills the daemon at random times while a container prints
 // numbered lines, and finds each of them once, whole and in order.
-func TestKillLosesNothing(t *testing.T) {
+func TestLogsLoseNothingOverKills(t *testing.T) {
 	const chunks, kills = 200, 20
 	const lines = 1_000_000
 	k := ownNode(t, testenv.Options{})
@@ -73,10 +73,10 @@ func TestKillLosesNothing(t *testing.T) {
 // its peak while containers print. It is a small part of what they print.
 const memoryRoom = 48 << 20
 
-// TestOutputDoesNotGrowTheDaemon lets containers print, as fast as they can, what a
+// TestLogsDoNotGrowTheDaemon lets containers print, as fast as they can, what a
 // careless reader would collect in memory: no newline at all, lines of 1 MB, and
 // bytes that are no text.
-func TestOutputDoesNotGrowTheDaemon(t *testing.T) {
+func TestLogsDoNotGrowTheDaemon(t *testing.T) {
 	const each = 96 << 20
 	k := ownNode(t, testenv.Options{})
 	id, pod := k.pod()
@@ -108,9 +108,9 @@ func TestOutputDoesNotGrowTheDaemon(t *testing.T) {
 	}
 }
 
-// TestADiskThatIsFullHoldsTheContainer: who prints faster than the disk takes it
+// TestLogsOnAFullDiskHoldTheContainer: who prints faster than the disk takes it
 // waits, and the daemon keeps none of it. When there is room again, all goes on.
-func TestADiskThatIsFullHoldsTheContainer(t *testing.T) {
+func TestLogsOnAFullDiskHoldTheContainer(t *testing.T) {
 	const lines = 2_000_000
 	k := ownNode(t, testenv.Options{})
 	id, pod := k.pod(func(p *runtimeapi.PodSandboxConfig) {

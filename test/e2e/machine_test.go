@@ -14,9 +14,9 @@ import (
 	"github.com/cri-sandbox/cri-sandbox/hack/testenv"
 )
 
-// TestAPodsLimitsAreTheSizeOfItsMachine: a program that sizes itself by its
+// TestLimitsOfAPodAreTheSizeOfItsMachine: a program that sizes itself by its
 // machine must see what it may use.
-func TestAPodsLimitsAreTheSizeOfItsMachine(t *testing.T) {
+func TestLimitsOfAPodAreTheSizeOfItsMachine(t *testing.T) {
 	k := newKit(t)
 	const limit = 300 << 20
 	g := limitsKit{k}.parentGroup("machine")
@@ -31,8 +31,8 @@ func TestAPodsLimitsAreTheSizeOfItsMachine(t *testing.T) {
 	}
 }
 
-// TestAPodOutOfMemoryIsReported: the kernel kills the sandbox as a whole.
-func TestAPodOutOfMemoryIsReported(t *testing.T) {
+// TestOOMOfAPodIsReported, although the kernel kills the sandbox as a whole.
+func TestOOMOfAPodIsReported(t *testing.T) {
 	k := newKit(t)
 	g := limitsKit{k}.parentGroup("small")
 	k.must(g.set(128<<20, -1))
@@ -43,7 +43,7 @@ func TestAPodOutOfMemoryIsReported(t *testing.T) {
 	}
 }
 
-func TestDualStack(t *testing.T) {
+func TestCNIDualStack(t *testing.T) {
 	k := ownNode(t, testenv.Options{DualStack: true})
 	id, _ := k.pod()
 	resp, err := k.runtime().PodSandboxStatus(k.ctx, &runtimeapi.PodSandboxStatusRequest{PodSandboxId: id})
@@ -61,9 +61,9 @@ func TestDualStack(t *testing.T) {
 	}
 }
 
-// TestThreadsUnderTheDefaultProfile: the C library tries clone3 and falls back
+// TestSeccompDefaultAllowsThreads: the C library tries clone3 and falls back
 // only when the answer is ENOSYS. The program is the node's own perl.
-func TestThreadsUnderTheDefaultProfile(t *testing.T) {
+func TestSeccompDefaultAllowsThreads(t *testing.T) {
 	const perl = "/usr/bin/perl"
 	if _, err := os.Stat(perl); err != nil {
 		t.Skip("needs perl, a program of the C library that has threads")
@@ -80,9 +80,9 @@ func TestThreadsUnderTheDefaultProfile(t *testing.T) {
 	k.wants(k.run(id, pod, c), "in a thread")
 }
 
-// TestTheMostImportantContainerDecidesTheOOMScore: all of a pod is one process to
+// TestOOMScoreIsOfTheMostImportantContainer: all of a pod is one process to
 // the node's kernel.
-func TestTheMostImportantContainerDecidesTheOOMScore(t *testing.T) {
+func TestOOMScoreIsOfTheMostImportantContainer(t *testing.T) {
 	k := newKit(t)
 	id, pod := k.pod()
 	score := func(n int64) func(*runtimeapi.ContainerConfig) {

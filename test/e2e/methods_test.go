@@ -23,7 +23,7 @@ import (
 
 // accepting are the methods to which every request that can be decoded is a good
 // one: what they are asked for is listed, whatever it is. An empty request is good
-// to all of them, which TestEmptyRequests holds.
+// to all of them, which TestRequestsThatAreEmpty holds.
 var accepting = []string{
 	"Version", "Status", "RuntimeConfig", "ImageFsInfo", "GetContainerEvents", "ListMetricDescriptors",
 	"ListPodSandbox", "ListContainers", "ListContainerStats", "ListPodSandboxStats", "ListPodSandboxMetrics",
@@ -89,9 +89,9 @@ func tryMethod(ctx context.Context, conn *grpc.ClientConn, m protoreflect.Method
 	return err
 }
 
-// TestEmptyRequests: a request that says nothing is good, or the caller is told
+// TestRequestsThatAreEmpty: a request that says nothing is good, or the caller is told
 // that it is bad.
-func TestEmptyRequests(t *testing.T) {
+func TestRequestsThatAreEmpty(t *testing.T) {
 	k := newKit(t)
 	eachMethod(func(m protoreflect.MethodDescriptor) {
 		name := string(m.Name())
@@ -124,9 +124,9 @@ func (bytesCodec) Marshal(v any) ([]byte, error) {
 
 func (bytesCodec) Unmarshal(b []byte, v any) error { return proto.Unmarshal(b, v.(proto.Message)) }
 
-// TestMalformedRequests: bytes that cannot be decoded get gRPC's own answer, by any
+// TestRequestsThatAreMalformed: bytes that cannot be decoded get gRPC's own answer, by any
 // method, and the daemon goes on.
-func TestMalformedRequests(t *testing.T) {
+func TestRequestsThatAreMalformed(t *testing.T) {
 	k := newKit(t)
 	eachMethod(func(m protoreflect.MethodDescriptor) {
 		err := tryMethod(k.ctx, k.env.Client.Conn, m, []byte{0x0a, 0xff, 0xff, 0xff, 0xff, 0x0f}, grpc.ForceCodec(bytesCodec{}))
@@ -138,7 +138,7 @@ func TestMalformedRequests(t *testing.T) {
 	k.must(err)
 }
 
-func TestBadInputOfWhatTakesAnEmptyRequest(t *testing.T) {
+func TestUpdateRuntimeConfigAndListImagesBadRequests(t *testing.T) {
 	k := newKit(t)
 	_, err := k.runtime().UpdateRuntimeConfig(k.ctx, &runtimeapi.UpdateRuntimeConfigRequest{
 		RuntimeConfig: &runtimeapi.RuntimeConfig{NetworkConfig: &runtimeapi.NetworkConfig{PodCidr: "10.0.0.0/99"}},

@@ -79,9 +79,9 @@ func (n nriNode) testPolicy(t *testing.T) {
 	k.run(id, pod, k.shell("a", "true"))
 }
 
-// TestNRIPluginFolder: a plugin that the daemon starts itself, with its
+// TestNRIPluginDirectory: a plugin that the daemon starts itself, with its
 // configuration, from before the first pod to the daemon's end.
-func TestNRIPluginFolder(t *testing.T) {
+func TestNRIPluginDirectory(t *testing.T) {
 	dir := t.TempDir()
 	log := filepath.Join(dir, "log")
 	n := newNRINode(t, fmt.Sprintf("[nri]\nplugin_dir = %q\nconfig_dir = %q\n", dir, dir))

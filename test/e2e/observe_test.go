@@ -14,7 +14,7 @@ import (
 	"github.com/cri-sandbox/cri-sandbox/hack/testenv"
 )
 
-func TestEventsTellTheLifeOfAPod(t *testing.T) {
+func TestGetContainerEventsTellsTheLifeOfAPod(t *testing.T) {
 	k := newKit(t)
 	ctx, cancel := context.WithCancel(k.ctx)
 	defer cancel()
@@ -68,7 +68,7 @@ func TestEventsTellTheLifeOfAPod(t *testing.T) {
 	}
 }
 
-func TestFilters(t *testing.T) {
+func TestListPodSandboxAndContainersFilters(t *testing.T) {
 	k := newKit(t)
 	id, pod := k.pod(func(p *runtimeapi.PodSandboxConfig) { p.Labels = map[string]string{"filter": "me", "other": "x"} })
 	k.pod(func(p *runtimeapi.PodSandboxConfig) {
@@ -115,7 +115,7 @@ func TestFilters(t *testing.T) {
 	}
 }
 
-func TestStatsOfAContainerThatWorks(t *testing.T) {
+func TestContainerStatsOfAContainerThatWorks(t *testing.T) {
 	k := newKit(t)
 	id, pod := k.pod()
 	busy := k.start(id, pod, k.shell("busy", "while :; do :; done"))
@@ -155,8 +155,8 @@ func TestStatsOfAContainerThatWorks(t *testing.T) {
 	}
 }
 
-// TestLogRotation as the kubelet does it: rename, then ask to reopen.
-func TestLogRotation(t *testing.T) {
+// TestReopenContainerLogAfterRotation as the kubelet does it: rename, then ask to reopen.
+func TestReopenContainerLogAfterRotation(t *testing.T) {
 	k := newKit(t)
 	id, pod := k.pod()
 	c := k.shell("a", `i=0; while [ $i -lt 3000 ]; do i=$((i+1)); echo "line $i"; [ $((i % 100)) = 0 ] && sleep 0.02; done; echo end`)
@@ -182,7 +182,7 @@ func TestLogRotation(t *testing.T) {
 	k.refused(err, codes.FailedPrecondition, "not running")
 }
 
-func TestImagesOverCRI(t *testing.T) {
+func TestImageStatusAfterRemoveAndPull(t *testing.T) {
 	k := newKit(t)
 	images := k.env.Client.Image
 	ref := k.env.Images["web"]

@@ -32,7 +32,7 @@ func (k limitsKit) wantsAloneKilled(podID, id string) {
 	}
 }
 
-func TestOnlyTheContainerThatExceedsItsLimitIsKilled(t *testing.T) {
+func TestOOMKillsOnlyWhatExceedsItsLimit(t *testing.T) {
 	k := newKit(t)
 	id, pod := k.pod()
 	neighbour := k.start(id, pod, k.shell("neighbour", "exec sleep 600", withResources(memory(64))))
@@ -50,7 +50,7 @@ func TestOnlyTheContainerThatExceedsItsLimitIsKilled(t *testing.T) {
 	}
 }
 
-func TestALoweredLimitIsWatchedAtOnce(t *testing.T) {
+func TestUpdateContainerResourcesLowerLimitIsWatchedAtOnce(t *testing.T) {
 	k := limitsKit{newKit(t)}
 	id, pod := k.pod()
 	c := k.shell("a", "while [ ! -e /go ]; do sleep 0.02; done; "+eat(2000))
@@ -60,7 +60,7 @@ func TestALoweredLimitIsWatchedAtOnce(t *testing.T) {
 	k.wantsAloneKilled(id, a)
 }
 
-func TestALimitHoldsAcrossARestartOfTheDaemon(t *testing.T) {
+func TestRecoverHoldsMemoryLimits(t *testing.T) {
 	k := ownNode(t, nodeOptions)
 	id, pod := k.pod()
 	a := k.start(id, pod, k.shell("a", "while [ ! -e /go ]; do sleep 0.02; done; "+eat(2000), withResources(memory(64))))
@@ -70,9 +70,9 @@ func TestALimitHoldsAcrossARestartOfTheDaemon(t *testing.T) {
 	limitsKit{k}.wantsAloneKilled(id, a)
 }
 
-// TestAKillThatWasDecidedIsDone: the daemon may die between the record and the
+// TestRecoverDoesAKillThatWasDecided: the daemon may die between the record and the
 // signal.
-func TestAKillThatWasDecidedIsDone(t *testing.T) {
+func TestRecoverDoesAKillThatWasDecided(t *testing.T) {
 	k := ownNode(t, nodeOptions)
 	id, pod := k.pod()
 	a := k.start(id, pod, k.shell("a", "exec sleep 600", withResources(memory(64))))

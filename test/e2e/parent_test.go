@@ -75,9 +75,9 @@ func (g parentGroup) below(r *runtimeapi.LinuxContainerResources) func(*runtimea
 	return func(p *runtimeapi.PodSandboxConfig) { p.Linux.CgroupParent, p.Linux.Resources = g.name, r }
 }
 
-// TestAPodIsResizedInWhateverOrder: the kubelet asks before or after it resizes its
-// own cgroup, and on v1 no child may have more CPU than its parent.
-func TestAPodIsResizedInWhateverOrder(t *testing.T) {
+// TestUpdatePodSandboxResourcesInWhateverOrder: the kubelet asks before or after it
+// resizes its own cgroup, and on v1 no child may have more CPU than its parent.
+func TestUpdatePodSandboxResourcesInWhateverOrder(t *testing.T) {
 	k := limitsKit{newKit(t)}
 	const uid = "6ff1d3a4-0000-4000-8000-000000000001"
 	size := func(n int64) *runtimeapi.LinuxContainerResources {
@@ -130,9 +130,9 @@ func TestAPodIsResizedInWhateverOrder(t *testing.T) {
 	}
 }
 
-// TestAPartialSumIsNoLimit: the kubelet states the sum of the limits that there are
-// (kubernetes#140810), here of a sidecar beside a container without any.
-func TestAPartialSumIsNoLimit(t *testing.T) {
+// TestLimitsOfAPodThatAreAPartialSum: the kubelet states the sum of the limits that
+// there are (kubernetes#140810), here of a sidecar beside a container without any.
+func TestLimitsOfAPodThatAreAPartialSum(t *testing.T) {
 	k := limitsKit{newKit(t)}
 	sidecar := &runtimeapi.LinuxContainerResources{MemoryLimitInBytes: 64 * mib, CpuQuota: 10000, CpuPeriod: 100000}
 	unlimited := k.parentGroup("unlimited")

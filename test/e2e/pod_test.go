@@ -17,7 +17,7 @@ import (
 	"github.com/cri-sandbox/cri-sandbox/hack/testenv"
 )
 
-func TestPodOfTwoContainers(t *testing.T) {
+func TestRunPodSandboxWithTwoContainers(t *testing.T) {
 	k := newKit(t)
 	id, pod := k.pod()
 	a := k.shell("a", "dmesg; echo from a; echo err >&2; exec sleep 600")
@@ -54,7 +54,7 @@ func TestPodOfTwoContainers(t *testing.T) {
 	}
 }
 
-func TestExitReasons(t *testing.T) {
+func TestContainerStatusExitReasons(t *testing.T) {
 	k := newKit(t)
 	id, pod := k.pod()
 	for _, c := range []struct {
@@ -89,7 +89,7 @@ func TestExitReasons(t *testing.T) {
 	}
 }
 
-func TestACommandThatDoesNotExistIsAStartError(t *testing.T) {
+func TestStartContainerCommandThatDoesNotExist(t *testing.T) {
 	k := newKit(t)
 	id, pod := k.pod()
 	c := testenv.ContainerConfig("none", k.env.Images["busybox"], "/no/such/program")
@@ -105,7 +105,7 @@ func TestACommandThatDoesNotExistIsAStartError(t *testing.T) {
 	}
 }
 
-func TestStopSendsTheStopSignalAndWaits(t *testing.T) {
+func TestStopContainerSendsTheStopSignalAndWaits(t *testing.T) {
 	k := newKit(t)
 	id, pod := k.pod()
 	c := k.shell("graceful", `trap 'echo got term; sleep 0.3; exit 5' TERM; echo ready; while :; do sleep 0.05; done`)
@@ -123,7 +123,7 @@ func TestStopSendsTheStopSignalAndWaits(t *testing.T) {
 	k.must(err)
 }
 
-func TestStopKillsWhatIgnoresTheSignal(t *testing.T) {
+func TestStopContainerKillsWhatIgnoresTheSignal(t *testing.T) {
 	k := newKit(t)
 	id, pod := k.pod()
 	c := k.shell("stubborn", `trap '' TERM; echo ready; while :; do sleep 0.05; done`)
@@ -136,7 +136,7 @@ func TestStopKillsWhatIgnoresTheSignal(t *testing.T) {
 	}
 }
 
-func TestWebServerIsReachable(t *testing.T) {
+func TestCNIPortMapping(t *testing.T) {
 	k := newKit(t)
 	l, err := net.Listen("tcp4", "127.0.0.1:0")
 	k.must(err)
@@ -173,7 +173,7 @@ func get(k kit, url string) string {
 	return ""
 }
 
-func TestContainersOfAPodSeeEachOther(t *testing.T) {
+func TestRunPodSandboxContainersSeeEachOther(t *testing.T) {
 	k := newKit(t)
 	id, pod := k.pod()
 	a := k.shell("a", `echo shared > /dev/shm/x; exec httpd -f -p 127.0.0.1:9000 -h /etc`)
@@ -250,7 +250,7 @@ func TestHostNetwork(t *testing.T) {
 	}
 }
 
-func TestMountsAsTheKubeletSendsThem(t *testing.T) {
+func TestMountsOfTheKubelet(t *testing.T) {
 	k := newKit(t)
 	dir := t.TempDir()
 	k.must(os.Chmod(dir, 0o755))
@@ -282,7 +282,7 @@ ls -d /made`, func(c *runtimeapi.ContainerConfig) {
 	}
 }
 
-func TestImageRules(t *testing.T) {
+func TestCreateContainerFollowsTheImage(t *testing.T) {
 	k := newKit(t)
 	id, pod := k.pod()
 	c := testenv.ContainerConfig("image", k.env.Images["nonroot"])

@@ -21,7 +21,7 @@ func (k kit) setPodCIDR(cidr string) error {
 	return err
 }
 
-func TestThePodAddressesOfTheNodeMakeItsNetwork(t *testing.T) {
+func TestUpdateRuntimeConfigMakesTheNetwork(t *testing.T) {
 	template := filepath.Join(t.TempDir(), "cni.template")
 	k := ownNode(t, testenv.Options{NoNetwork: true, DaemonArgs: []string{"--log-level", "2"}, Config: "[cni]\nconf_template = '" + template + "'\n"})
 	// The environment's own network with its subnet taken out.
@@ -55,9 +55,9 @@ func TestThePodAddressesOfTheNodeMakeItsNetwork(t *testing.T) {
 	}
 }
 
-// TestPodAddressesWithoutATemplate: accepted, for a network that comes from
+// TestUpdateRuntimeConfigWithoutATemplate: accepted, for a network that comes from
 // elsewhere, and refused when malformed all the same.
-func TestPodAddressesWithoutATemplate(t *testing.T) {
+func TestUpdateRuntimeConfigWithoutATemplate(t *testing.T) {
 	k := newKit(t)
 	before := readFile(k, onlyConf(k))
 	k.must(k.setPodCIDR("10.254.0.0/24"))

@@ -107,7 +107,7 @@ func halfClose(k kit, f *forwarded) {
 	}
 }
 
-func TestBadPortForward(t *testing.T) {
+func TestPortForwardBadRequests(t *testing.T) {
 	k := newKit(t)
 	id, _ := k.pod()
 	for name, c := range map[string]struct {

@@ -16,10 +16,10 @@ import (
 	"github.com/cri-sandbox/cri-sandbox/hack/testenv"
 )
 
-// TestTheUmaskOfItsParentDoesNotMatter: a daemon that was started with one that
-// leaves nothing to others gives a pod's users the way to the pod's files all the
-// same, and makes folders of the node for them.
-func TestTheUmaskOfItsParentDoesNotMatter(t *testing.T) {
+// TestDaemonUnderAnyUmask: one that was started with a umask that leaves nothing to
+// others gives a pod's users the way to the pod's files all the same, and makes
+// directories of the node for them.
+func TestDaemonUnderAnyUmask(t *testing.T) {
 	repo, err := testenv.RepoRoot()
 	if err != nil {
 		t.Fatal(err)
@@ -43,9 +43,9 @@ func TestTheUmaskOfItsParentDoesNotMatter(t *testing.T) {
 	}
 }
 
-// TestNoSecretReachesALog at the highest verbosity, and with a sandbox's own log
+// TestSecretsReachNoLog, at the highest verbosity and with a sandbox's own log
 // off: neither of what pods are given, nor of what they are asked to run.
-func TestNoSecretReachesALog(t *testing.T) {
+func TestSecretsReachNoLog(t *testing.T) {
 	k := streamKit{ownNode(t, testenv.Options{DaemonArgs: []string{"--log-level", "10"}})}
 	const secret = "hunter2-4d5e6f"
 	id, pod := k.pod(func(p *runtimeapi.PodSandboxConfig) {
@@ -88,9 +88,9 @@ func TestNoSecretReachesALog(t *testing.T) {
 	}
 }
 
-// TestNamesStayNames: whatever a client calls things, files are named by the ids
+// TestNamesAreNoPaths: whatever a client calls things, files are named by the ids
 // that the daemon chose.
-func TestNamesStayNames(t *testing.T) {
+func TestNamesAreNoPaths(t *testing.T) {
 	k := newKit(t)
 	const up = "../../../../../../../../escaped"
 	for name, change := range map[string]func(*runtimeapi.PodSandboxMetadata){

@@ -13,10 +13,10 @@ import (
 	"github.com/cri-sandbox/cri-sandbox/hack/testenv"
 )
 
-// TestAContainerReachesNothingOfTheNode: neither what listens on the node's
+// TestContainerReachesNothingOfTheNode: neither what listens on the node's
 // loopback, nor any Unix socket, by path or abstract, the daemon's and its own
 // sandbox's among them, nor files that were not mounted.
-func TestAContainerReachesNothingOfTheNode(t *testing.T) {
+func TestContainerReachesNothingOfTheNode(t *testing.T) {
 	k := newKit(t)
 	prog := buildReach(k)
 	id, pod := k.pod()

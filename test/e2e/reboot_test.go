@@ -18,10 +18,10 @@ import (
 
 const otherBoot = "00000000-0000-0000-0000-000000000000"
 
-// TestAfterAReboot: every pod is NotReady, its containers have ended without a
+// TestRecoverAfterAReboot: every pod is NotReady, its containers have ended without a
 // known status, its address is free, and it can be removed. What was under way is
 // finished, and the same pod runs again as the next attempt.
-func TestAfterAReboot(t *testing.T) {
+func TestRecoverAfterAReboot(t *testing.T) {
 	k := ownNode(t, testenv.Options{})
 	id, pod := k.pod()
 	running := k.start(id, pod, k.shell("running", "echo up; exec sleep 600"))

@@ -95,7 +95,7 @@ func (k limitsKit) wantLimits(podID string, memory, quota int64) {
 	}
 }
 
-func TestThePodsCgroupIsTheSumOfItsContainers(t *testing.T) {
+func TestLimitsOfAPodAreTheSumOfItsContainers(t *testing.T) {
 	k := limitsKit{newKit(t)}
 	id, pod := k.pod()
 	k.wantLimits(id, -1, -1)
@@ -128,7 +128,7 @@ func TestThePodsCgroupIsTheSumOfItsContainers(t *testing.T) {
 	k.wantLimits(id, 128*mib+sandboxMemory, 80000)
 }
 
-func TestThePodsOwnLimitsWin(t *testing.T) {
+func TestLimitsOfThePodItselfWin(t *testing.T) {
 	k := limitsKit{newKit(t)}
 	id, pod := k.pod(func(p *runtimeapi.PodSandboxConfig) {
 		p.Linux.Resources = &runtimeapi.LinuxContainerResources{MemoryLimitInBytes: 300 * mib, CpuQuota: 40000, CpuPeriod: 100000}
@@ -170,7 +170,7 @@ func (k limitsKit) sees(id, want string) {
 	}
 }
 
-func TestContainersSeeTheirLimits(t *testing.T) {
+func TestLimitsAreSeenByContainers(t *testing.T) {
 	k := limitsKit{newKit(t)}
 	id, pod := k.pod()
 	c := k.shell("a", showLimits+"; exec sleep 600", withResources(
@@ -199,7 +199,7 @@ func TestContainersSeeTheirLimits(t *testing.T) {
 	}
 }
 
-func TestUpdatesOutliveTheDaemon(t *testing.T) {
+func TestUpdateContainerResourcesOutlivesTheDaemon(t *testing.T) {
 	k := limitsKit{ownNode(t, nodeOptions)}
 	id, pod := k.pod()
 	a := k.start(id, pod, k.shell("a", "exec sleep 600", withResources(memory(64))))
@@ -234,7 +234,7 @@ func TestUpdatesOutliveTheDaemon(t *testing.T) {
 	k.sees(a, "268435456 max 100000 100")
 }
 
-func TestBadUpdates(t *testing.T) {
+func TestUpdateContainerResourcesBadRequests(t *testing.T) {
 	k := limitsKit{newKit(t)}
 	id, pod := k.pod()
 	a := k.start(id, pod, k.shell("a", eat(40), withResources(memory(100))))

@@ -12,9 +12,9 @@ import (
 	"github.com/cri-sandbox/cri-sandbox/hack/testenv"
 )
 
-// TestWhatHappensWhileTheDaemonIsAway: containers go on, end, print their last
-// words, and the next daemon knows.
-func TestWhatHappensWhileTheDaemonIsAway(t *testing.T) {
+// TestRecoverAfterAnExitWhileAway: while no daemon runs, containers go on, print and
+// end, and the next daemon knows.
+func TestRecoverAfterAnExitWhileAway(t *testing.T) {
 	k := ownNode(t, testenv.Options{})
 	dir := t.TempDir()
 	k.must(os.Chmod(dir, 0o777))
@@ -84,8 +84,8 @@ func snapshotOf(k kit) string {
 	return b.String()
 }
 
-// TestASandboxThatDiesIsSeen, with the daemon there and with the daemon away.
-func TestASandboxThatDiesIsSeen(t *testing.T) {
+// TestSandboxThatDiesIsSeen, with the daemon there and with the daemon away.
+func TestSandboxThatDiesIsSeen(t *testing.T) {
 	for _, away := range []bool{false, true} {
 		t.Run(fmt.Sprintf("daemon away %v", away), func(t *testing.T) {
 			k := ownNode(t, testenv.Options{})
@@ -116,7 +116,7 @@ func TestASandboxThatDiesIsSeen(t *testing.T) {
 	}
 }
 
-func TestTheDaemonStopsOnSIGTERMAndPodsRunOn(t *testing.T) {
+func TestDaemonStopsOnSIGTERMAndPodsRunOn(t *testing.T) {
 	k := ownNode(t, testenv.Options{})
 	id, pod := k.pod()
 	c := k.shell("a", "echo up; exec sleep 600")

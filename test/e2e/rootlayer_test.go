@@ -58,9 +58,9 @@ func stateSize(k kit) (bytes int64) {
 	return bytes
 }
 
-// TestWhatAContainerWritesIsItsOwn: all of it counts as its own, is there after the
-// daemon's death, and in a sandbox is none of the node's files.
-func TestWhatAContainerWritesIsItsOwn(t *testing.T) {
+// TestRootLayerIsTheContainersOwn: all that a container writes counts as its own, is
+// there after the daemon's death, and in a sandbox is none of the node's files.
+func TestRootLayerIsTheContainersOwn(t *testing.T) {
 	onLayers(t, "", func(k kit, layer string) {
 		id, pod := k.pod()
 		before := stateSize(k)
@@ -170,9 +170,9 @@ func TestVolumesOfAnImage(t *testing.T) {
 	})
 }
 
-// TestPodFilesInAMountedFolder: a volume at /etc does not hide how names are resolved,
+// TestMountsKeepThePodsFiles: a volume at /etc does not hide how names are resolved,
 // and what a container writes there is not the pod's.
-func TestPodFilesInAMountedFolder(t *testing.T) {
+func TestMountsKeepThePodsFiles(t *testing.T) {
 	onLayers(t, "", func(k kit, layer string) {
 		id, pod := k.pod()
 		etc := sharedFolder(k, "etc-"+layer)
@@ -196,8 +196,8 @@ func TestPodFilesInAMountedFolder(t *testing.T) {
 	})
 }
 
-// TestTheSizeOfALayerIsLimited: who writes more is told so, and nobody else.
-func TestTheSizeOfALayerIsLimited(t *testing.T) {
+// TestRootLayerSizeIsLimited: a container that writes more is told so, and nobody else.
+func TestRootLayerSizeIsLimited(t *testing.T) {
 	opts := nodeOptions
 	opts.Config = "[containers]\nmax_writable_layer_size = \"8MiB\"\n"
 	k := ownNode(t, opts)
@@ -206,9 +206,9 @@ func TestTheSizeOfALayerIsLimited(t *testing.T) {
 	k.wants(out, " 8192 ", "No space left on device", "fits")
 }
 
-// TestFilesAreNoMemory: what a container writes to its root file system is the
+// TestRootLayerFilesAreNoMemory: what a container writes to its root file system is the
 // disk's, whatever its memory limit.
-func TestFilesAreNoMemory(t *testing.T) {
+func TestRootLayerFilesAreNoMemory(t *testing.T) {
 	onLayers(t, "", func(k kit, _ string) {
 		id, pod := k.pod(func(p *runtimeapi.PodSandboxConfig) {
 			p.Linux.Resources = &runtimeapi.LinuxContainerResources{MemoryLimitInBytes: 160 << 20}

@@ -15,9 +15,9 @@ import (
 	"github.com/cri-sandbox/cri-sandbox/hack/testenv"
 )
 
-// TestSecretsStayOutOfLogsAndErrors with the daemon at its most talkative, and a
+// TestPullImageSecretsStayOutOfLogsAndErrors with the daemon at its most talkative, and a
 // registry that repeats what it hears. Credentials are on no disk, either.
-func TestSecretsStayOutOfLogsAndErrors(t *testing.T) {
+func TestPullImageSecretsStayOutOfLogsAndErrors(t *testing.T) {
 	k := ownNode(t, testenv.Options{DaemonArgs: []string{"--log-level", "10"}})
 	const password, env = "Tr0ub4dor-credential", "Tr0ub4dor-environment"
 	basic := base64.StdEncoding.EncodeToString([]byte("ann:" + password))

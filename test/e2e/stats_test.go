@@ -32,7 +32,7 @@ func (k kit) busyPod() (podID, eaterID string, cfg *runtimeapi.PodSandboxConfig)
 	return podID, eaterID, cfg
 }
 
-func TestStatsTellWhatWasUsed(t *testing.T) {
+func TestContainerStatsAndPodSandboxStatsTellWhatWasUsed(t *testing.T) {
 	k := newKit(t)
 	id, eater, _ := k.busyPod()
 	cs, err := k.runtime().ContainerStats(k.ctx, &runtimeapi.ContainerStatsRequest{ContainerId: eater})
@@ -107,7 +107,7 @@ func (d described) within(name, container, pod string, low, high uint64, more ..
 	}
 }
 
-func TestMetricsOfPodsAndContainers(t *testing.T) {
+func TestListPodSandboxMetricsOfPodsAndContainers(t *testing.T) {
 	k := newKit(t)
 	id, eater, cfg := k.busyPod()
 	desc, err := k.runtime().ListMetricDescriptors(k.ctx, &runtimeapi.ListMetricDescriptorsRequest{})
@@ -189,7 +189,7 @@ func TestMetricsOfPodsAndContainers(t *testing.T) {
 	k.wants(out, eater[:13])
 }
 
-func TestAKillForMemoryIsCounted(t *testing.T) {
+func TestListPodSandboxMetricsCountsAKillForMemory(t *testing.T) {
 	k := newKit(t)
 	id, pod := k.pod()
 	greedy := k.start(id, pod, k.shell("greedy", eat(2000), withResources(memory(64))))

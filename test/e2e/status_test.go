@@ -80,7 +80,7 @@ func TestStatusClaimsWhatWorks(t *testing.T) {
 	}
 }
 
-func TestVerboseStatus(t *testing.T) {
+func TestStatusVerbose(t *testing.T) {
 	k := newKit(t)
 	resp, err := k.runtime().Status(k.ctx, &runtimeapi.StatusRequest{Verbose: true})
 	k.must(err)

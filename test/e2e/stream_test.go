@@ -50,7 +50,7 @@ func sorted[I any](items []I, name func(I) string) []string {
 	return names
 }
 
-func TestStreamsAnswerWhatListsDo(t *testing.T) {
+func TestStreamRPCsAnswerWhatListsDo(t *testing.T) {
 	k := newKit(t)
 	var pods []string
 	for i := range 2 {
@@ -115,9 +115,9 @@ func encoded[M proto.Message](m M) string {
 	return fmt.Sprintf("%x", b)
 }
 
-// TestStreamsOfWhatIsNotThere: a filter that fits nothing is an empty stream, one
+// TestStreamRPCsOfWhatIsNotThere: a filter that fits nothing is an empty stream, one
 // that is malformed an error.
-func TestStreamsOfWhatIsNotThere(t *testing.T) {
+func TestStreamRPCsOfWhatIsNotThere(t *testing.T) {
 	k := newKit(t)
 	rt := k.runtime()
 	const none = "ffffffffffff"

@@ -160,7 +160,7 @@ func TestWebSocket(t *testing.T) {
 
 // Who stops to read is not kept: its connection is closed while the container
 // runs on.
-func TestWhoDoesNotReadIsDisconnected(t *testing.T) {
+func TestAttachDisconnectsWhoDoesNotRead(t *testing.T) {
 	k := newKit(t)
 	id, pod := k.pod()
 	c := k.shell("a", "while [ ! -e /tmp/go ]; do sleep 0.05; done; head -c 30000000 /dev/zero | tr '\\0' '\\n'; echo the end; exec sleep 600")

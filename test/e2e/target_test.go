@@ -10,10 +10,10 @@ import (
 	"github.com/cri-sandbox/cri-sandbox/hack/testenv"
 )
 
-// TestATargetsPIDNamespace is what kubectl debug --target asks for: a container that
+// TestPIDNamespaceOfATarget is what kubectl debug --target asks for: a container that
 // comes later sees the processes of one that runs, also after a restart of the daemon,
 // and ends with it.
-func TestATargetsPIDNamespace(t *testing.T) {
+func TestPIDNamespaceOfATarget(t *testing.T) {
 	k := ownNode(t, testenv.Options{})
 	id, pod := k.pod()
 	own := func(c *runtimeapi.ContainerConfig) {

@@ -17,10 +17,10 @@ import (
 	"github.com/cri-sandbox/cri-sandbox/hack/testenv"
 )
 
-// TestPodsRunOverAnUpgrade exchanges the daemon's program, and with it that of the
+// TestUpgradeUnderRunningPods exchanges the daemon's program, and with it that of the
 // sandboxes, under running pods: once to a later version, by SIGTERM, and once
 // back, by SIGKILL.
-func TestPodsRunOverAnUpgrade(t *testing.T) {
+func TestUpgradeUnderRunningPods(t *testing.T) {
 	k := ownNode(t, testenv.Options{})
 	later := buildLater(t)
 	id, pod := k.pod()
@@ -141,10 +141,10 @@ func stagedPrograms(k kit) []string {
 	return files
 }
 
-// TestADaemonStartsOnEarlierRecords gives a daemon the records of each version
+// TestUpgradeStartsOnEarlierRecords gives a daemon the records of each version
 // that there was, as a node has them after an upgrade and a reboot, or an upgrade
 // during which all sandboxes ended.
-func TestADaemonStartsOnEarlierRecords(t *testing.T) {
+func TestUpgradeStartsOnEarlierRecords(t *testing.T) {
 	versions, err := filepath.Glob(filepath.Join(node.Repo, "podsandbox", "state", "record", "testdata", "v*"))
 	if err != nil || len(versions) == 0 {
 		t.Fatalf("golden records: %v, %v", versions, err)

@@ -69,7 +69,7 @@ func mountOf(source string) *runtimeapi.Mount {
 
 // nginx and php-fpm, an application and its database on a socket, writers of one log, a
 // worker behind a lock: two containers of a pod use a volume as on one kernel.
-func TestContainersOfAPodShareAVolume(t *testing.T) {
+func TestVolumesSharedByContainersOfAPod(t *testing.T) {
 	k := newKubelet(t)
 	volume := k.emptyDir("shared")
 	id, pod := k.pod(withUID)
@@ -106,7 +106,7 @@ func TestContainersOfAPodShareAVolume(t *testing.T) {
 // What was written is there after the sandbox has died, as the kubelet's next one of the
 // same pod finds it; and a volume is shared there, too. The daemon's death changes
 // nothing.
-func TestASharedVolumeOutlivesSandboxAndDaemon(t *testing.T) {
+func TestVolumesSharedOutliveSandboxAndDaemon(t *testing.T) {
 	k := newKubelet(t)
 	k.kit = ownNode(t, testenv.Options{})
 	volume := k.emptyDir("shared")
