@@ -13,7 +13,7 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-func TestErrorsGetTheirCode(t *testing.T) {
+func TestToStatusGivesErrorsTheirCode(t *testing.T) {
 	for want, errs := range map[codes.Code][]error{
 		codes.InvalidArgument:    {errdefs.ErrInvalidArgument},
 		codes.NotFound:           {errdefs.ErrNotFound},
@@ -41,7 +41,7 @@ func TestErrorsGetTheirCode(t *testing.T) {
 	}
 }
 
-func TestNoErrorBecomesUnknown(t *testing.T) {
+func TestToStatusNeverSaysUnknown(t *testing.T) {
 	for _, err := range []error{errors.New("x"), errdefs.ErrUnknown, status.Error(codes.Unknown, "x"), status.Error(99, "x"), okError{}} {
 		for _, e := range []error{err, fmt.Errorf("run pod: %w", err), errors.Join(err, errdefs.ErrUnknown)} {
 			if c := status.Code(ToStatus(e)); c != codes.Internal {

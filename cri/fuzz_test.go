@@ -72,9 +72,9 @@ func FuzzRequests(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) { requests(t, n, data) })
 }
 
-// TestRandomRequests is a fixed number of runs of the fuzzer, with inputs that
+// TestServerTakesRandomRequests: a fixed number of runs of the fuzzer, with inputs that
 // differ each time.
-func TestRandomRequests(t *testing.T) {
+func TestServerTakesRandomRequests(t *testing.T) {
 	n := fuzzNode(t)
 	first := uint64(time.Now().UnixNano())
 	for i := range uint64(300) {

@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestTheSocketIsItsOwnersAlone also under a umask that hides nothing.
-func TestTheSocketIsItsOwnersAlone(t *testing.T) {
+// TestListenSocketIsItsOwnersAlone, also under a umask that hides nothing.
+func TestListenSocketIsItsOwnersAlone(t *testing.T) {
 	defer unix.Umask(unix.Umask(0))
 	for group, want := range map[string]struct {
 		mode os.FileMode

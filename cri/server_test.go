@@ -12,8 +12,8 @@ import (
 	"github.com/cri-sandbox/cri-sandbox/podsandbox"
 )
 
-// TestAConnectionsCallsAreBounded: the server says so in the first frame.
-func TestAConnectionsCallsAreBounded(t *testing.T) {
+// TestServerBoundsCallsOfAConnection: the server says so in the first frame.
+func TestServerBoundsCallsOfAConnection(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s.sock")
 	l, err := Listen("unix://"+path, "")
 	if err != nil {

@@ -104,9 +104,9 @@ func says(t *testing.T, conn net.Conn, from *bufio.Reader, line string) {
 	}
 }
 
-// TestStrangersKeepNobodyOut: who has no token takes few descriptors, and no place
-// of those who have one.
-func TestStrangersKeepNobodyOut(t *testing.T) {
+// TestStreamServerStrangersKeepNobodyOut: who has no token takes few descriptors, and
+// no place of those who have one.
+func TestStreamServerStrangersKeepNobodyOut(t *testing.T) {
 	s := newStreamServer(t, nil)
 	defer s.stop()
 	dial := func() net.Conn {
@@ -153,9 +153,9 @@ func TestStrangersKeepNobodyOut(t *testing.T) {
 	says(t, early, fromEarly, "still here\n")
 }
 
-// TestWhatIsNoStreamIsClosed: no answer but a stream leaves a connection open, not
-// even for the time that a request may take.
-func TestWhatIsNoStreamIsClosed(t *testing.T) {
+// TestStreamServerClosesWhatIsNoStream: no answer but a stream leaves a connection
+// open, not even for the time that a request may take.
+func TestStreamServerClosesWhatIsNoStream(t *testing.T) {
 	for name, tc := range map[string]struct {
 		request string
 		status  int
@@ -196,9 +196,9 @@ func TestWhatIsNoStreamIsClosed(t *testing.T) {
 	}
 }
 
-// TestOnlyAStreamMayBeSlow: a request has a moment, a stream all the time that it
-// wants.
-func TestOnlyAStreamMayBeSlow(t *testing.T) {
+// TestStreamServerLetsOnlyAStreamBeSlow: a request has a moment, a stream all the time
+// that it wants.
+func TestStreamServerLetsOnlyAStreamBeSlow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newPipes()
 		s := newStreamServer(t, l)
@@ -230,8 +230,8 @@ func TestOnlyAStreamMayBeSlow(t *testing.T) {
 	})
 }
 
-// TestWhoOpensNoStreamsIsEnded: the library gives up and forgets the connection.
-func TestWhoOpensNoStreamsIsEnded(t *testing.T) {
+// TestStreamServerEndsWhoOpensNoStreams: the library gives up and forgets the connection.
+func TestStreamServerEndsWhoOpensNoStreams(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newPipes()
 		s := newStreamServer(t, l)

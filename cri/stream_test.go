@@ -13,7 +13,7 @@ func podOf(size int) *runtimeapi.PodSandbox {
 	return &runtimeapi.PodSandbox{Id: strings.Repeat("i", size)}
 }
 
-func TestBatchesHoldEveryItemOnceAndFitIntoAMessage(t *testing.T) {
+func TestSendBatchesSendsEveryItemOnceAndFits(t *testing.T) {
 	const big = maxBatchBytes + 5
 	for name, sizes := range map[string][]int{
 		"none":            {},
@@ -65,7 +65,7 @@ func TestBatchesHoldEveryItemOnceAndFitIntoAMessage(t *testing.T) {
 	}
 }
 
-func TestAStreamEndsWithTheErrorOfItsReader(t *testing.T) {
+func TestSendBatchesEndsWithTheErrorOfItsReader(t *testing.T) {
 	gone := errors.New("gone")
 	sent := 0
 	err := sendBatches([]*runtimeapi.PodSandbox{podOf(maxBatchBytes), podOf(maxBatchBytes)}, func([]*runtimeapi.PodSandbox) error {

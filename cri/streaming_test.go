@@ -16,7 +16,7 @@ import (
 	"k8s.io/klog/v2"
 )
 
-func TestURLsAreReachable(t *testing.T) {
+func TestReachable(t *testing.T) {
 	for in, want := range map[string]string{
 		"127.0.0.1": "127.0.0.1:80", "0.0.0.0": "127.0.0.1:80", "::": "[::1]:80", "10.1.2.3": "10.1.2.3:80", "fd00::1": "[fd00::1]:80",
 	} {
@@ -26,7 +26,7 @@ func TestURLsAreReachable(t *testing.T) {
 	}
 }
 
-func TestNoServerWithoutItsCertificate(t *testing.T) {
+func TestListenStreamsNeedsItsCertificate(t *testing.T) {
 	_, err := listenStreams(StreamingOptions{Address: "127.0.0.1", CertFile: filepath.Join(t.TempDir(), "none"), KeyFile: "none"}, nil)
 	if err == nil {
 		t.Error("a certificate that is not there was loaded")
@@ -68,7 +68,7 @@ func hijacked(t *testing.T) (*connections, net.Conn, context.Context) {
 	return open, conn, <-contexts
 }
 
-func TestAStreamsContextEndsWithItsClient(t *testing.T) {
+func TestConnectionsEndAContextWithItsClient(t *testing.T) {
 	_, conn, ctx := hijacked(t)
 	if err := ctx.Err(); err != nil {
 		t.Fatalf("it ended before: %v", err)
@@ -81,7 +81,7 @@ func TestAStreamsContextEndsWithItsClient(t *testing.T) {
 	}
 }
 
-func TestAStreamsContextEndsWithItsServer(t *testing.T) {
+func TestConnectionsEndAContextWithTheirServer(t *testing.T) {
 	open, conn, ctx := hijacked(t)
 	open.closeAll()
 	<-ctx.Done()
@@ -95,8 +95,8 @@ func TestAStreamsContextEndsWithItsServer(t *testing.T) {
 	}
 }
 
-// TestStrangersDoNotFillTheLog: each of their handshakes fails.
-func TestStrangersDoNotFillTheLog(t *testing.T) {
+// TestServerLogIsNotFilledByStrangers: each of their handshakes fails.
+func TestServerLogIsNotFilledByStrangers(t *testing.T) {
 	var log bytes.Buffer
 	klog.LogToStderr(false)
 	klog.SetOutput(&log)

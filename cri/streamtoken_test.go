@@ -27,9 +27,9 @@ func arrive(t *testing.T, open *connections) *clientConn {
 
 func nothing(http.ResponseWriter, *http.Request) {}
 
-// TestATokenIsAPlace: there are so many and no more, whether they are waited for
+// TestTokensArePlaces: there are so many and no more, whether they are waited for
 // or taken.
-func TestATokenIsAPlace(t *testing.T) {
+func TestTokensArePlaces(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tokens := newTokens()
 		var streams []*clientConn
@@ -68,7 +68,7 @@ func TestATokenIsAPlace(t *testing.T) {
 	})
 }
 
-func TestATokenIsForOneUseInItsTime(t *testing.T) {
+func TestTokensAreForOneUseInTheirTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tokens := newTokens()
 		issue := func() string {
@@ -100,8 +100,8 @@ func TestATokenIsForOneUseInItsTime(t *testing.T) {
 	})
 }
 
-// TestTheLongestWaitingGoes when there is no place to wait, and no stream ever.
-func TestTheLongestWaitingGoes(t *testing.T) {
+// TestTokensDropTheLongestWaiting, when there is no place to wait, and no stream ever.
+func TestTokensDropTheLongestWaiting(t *testing.T) {
 	tokens := newTokens()
 	token, err := tokens.issue("exec", nothing)
 	if err != nil {
@@ -130,8 +130,8 @@ func TestTheLongestWaitingGoes(t *testing.T) {
 	}
 }
 
-// TestForwardedConnectionsAreBounded: one stream can carry any number.
-func TestForwardedConnectionsAreBounded(t *testing.T) {
+// TestPortForwardConnectionsAreBounded: one stream can carry any number.
+func TestPortForwardConnectionsAreBounded(t *testing.T) {
 	f := forwarder{places: make(chan struct{}, 1)}
 	f.places <- struct{}{}
 	if err := f.PortForward(t.Context(), "pod", "", 80, nil); !errdefs.IsResourceExhausted(err) {

@@ -19,7 +19,7 @@ func writeFile(t *testing.T, path, content string) {
 	}
 }
 
-func TestDropInsWinOverTheFileInLexicalOrder(t *testing.T) {
+func TestLoadConfigDropInsWinInLexicalOrder(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "config.toml")
 	writeFile(t, path, "root = '/a'\nstate = '/s'\n[timeouts]\nnetwork = '5s'\n")
@@ -37,7 +37,7 @@ func TestDropInsWinOverTheFileInLexicalOrder(t *testing.T) {
 	}
 }
 
-func TestBadConfigsNameFileAndLine(t *testing.T) {
+func TestLoadConfigErrorsNameFileAndLine(t *testing.T) {
 	for name, c := range map[string]struct{ content, want string }{
 		"unknown key":      {"root = '/a'\n\nrooot = '/b'\n", `line 3: unknown key "rooot"`},
 		"unknown in table": {"[cni]\nconf = 1\n", `line 2: unknown key "cni.conf"`},
@@ -82,13 +82,13 @@ func TestValidateRefusesWhatCannotWork(t *testing.T) {
 	}
 }
 
-func TestAnAbsentFileIsAnErrorUnlessItIsTheDefault(t *testing.T) {
+func TestLoadConfigAbsentFile(t *testing.T) {
 	if _, err := loadConfig(filepath.Join(t.TempDir(), "none.toml")); err == nil {
 		t.Error("accepted")
 	}
 }
 
-func TestTheDefaultConfigReadsBack(t *testing.T) {
+func TestConfigDefaultReadsBack(t *testing.T) {
 	cmd := rootCommand()
 	var out bytes.Buffer
 	cmd.SetOut(&out)
@@ -103,7 +103,7 @@ func TestTheDefaultConfigReadsBack(t *testing.T) {
 	}
 }
 
-func TestASecondDaemonIsRefused(t *testing.T) {
+func TestLockDirectoryRefusesASecondDaemon(t *testing.T) {
 	dir := t.TempDir()
 	lock, err := lockDirectory(dir, "root")
 	if err != nil {
@@ -121,8 +121,8 @@ func TestASecondDaemonIsRefused(t *testing.T) {
 	again.Close()
 }
 
-// TestALockIsWaitedFor: a child of a daemon that was killed may have it for a moment.
-func TestALockIsWaitedFor(t *testing.T) {
+// TestLockDirectoryWaits: a child of a daemon that was killed may hold it for a moment.
+func TestLockDirectoryWaits(t *testing.T) {
 	dir := t.TempDir()
 	lock, err := lockDirectory(dir, "root")
 	if err != nil {

@@ -35,8 +35,9 @@ func wantSafe(t *testing.T, s string) {
 	}
 }
 
-// TestJSONMeansTheSame also after the printer has been at it.
-func TestJSONMeansTheSame(t *testing.T) {
+// TestPrinterKeepsTheMeaningOfJSON: it decodes to the same after the printer has been
+// at it.
+func TestPrinterKeepsTheMeaningOfJSON(t *testing.T) {
 	text := "a\x1b\u009b\u202e\U000e0041\n"
 	var out bytes.Buffer
 	if err := json.NewEncoder(printer{&out}).Encode(text); err != nil {
@@ -49,8 +50,8 @@ func TestJSONMeansTheSame(t *testing.T) {
 	}
 }
 
-// TestNothingRawReachesTheTerminal by the program's two ways, whatever is said.
-func TestNothingRawReachesTheTerminal(t *testing.T) {
+// TestRunPrintsNothingRaw, neither as output nor as an error, whatever is said.
+func TestRunPrintsNothingRaw(t *testing.T) {
 	config := filepath.Join(t.TempDir(), "config.toml")
 	writeFile(t, config, "root = \"/\\u009b\\u202e\"\n")
 	for name, args := range map[string][]string{
@@ -76,9 +77,9 @@ func TestNothingRawReachesTheTerminal(t *testing.T) {
 	}
 }
 
-// TestNothingRawReachesTheLog: in a value of one line, of several, as an error or
+// TestSetUpLogLetsNothingRawThrough: in a value of one line, of several, as an error or
 // an object.
-func TestNothingRawReachesTheLog(t *testing.T) {
+func TestSetUpLogLetsNothingRawThrough(t *testing.T) {
 	var log bytes.Buffer
 	setUpLog(&log)
 	defer setUpLog(io.Discard)
@@ -92,8 +93,8 @@ func TestNothingRawReachesTheLog(t *testing.T) {
 	wantSafe(t, log.String())
 }
 
-// TestAProcessIsOneRow whatever it is called.
-func TestAProcessIsOneRow(t *testing.T) {
+// TestWriteProcessIsOneRow, whatever the process is called.
+func TestWriteProcessIsOneRow(t *testing.T) {
 	var out strings.Builder
 	writeProcess(&out, hostile, gvisor.GuestProcess{TTY: hostile, STime: hostile, Time: hostile, Cmd: hostile})
 	wantSafe(t, out.String())
@@ -102,8 +103,8 @@ func TestAProcessIsOneRow(t *testing.T) {
 	}
 }
 
-// TestAFindingIsOneLine whatever it found.
-func TestAFindingIsOneLine(t *testing.T) {
+// TestReportOfAFindingIsOneLine, whatever was found.
+func TestReportOfAFindingIsOneLine(t *testing.T) {
 	r := report{
 		Findings: []preflight.Finding{{Check: "records", Level: preflight.Warning, Message: hostile, Mend: hostile}},
 		Left:     []leftover{{Leftover: leftovers.Leftover{What: hostile}, Mend: hostile, Err: hostile}},
