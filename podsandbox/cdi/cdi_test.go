@@ -106,8 +106,8 @@ func TestRequested(t *testing.T) {
 	}
 }
 
-// TestWhatIsNoFileIsNotRead: the library opens whatever has the right name.
-func TestWhatIsNoFileIsNotRead(t *testing.T) {
+// TestInjectReadsOnlyFiles: the library opens whatever has the right name.
+func TestInjectReadsOnlyFiles(t *testing.T) {
 	for name, put := range map[string]func(path string) error{
 		"FIFO":   func(path string) error { return unix.Mkfifo(path, 0o600) },
 		"device": func(path string) error { return os.Symlink("/dev/zero", path) },

@@ -44,7 +44,7 @@ func TestDetailParsing(t *testing.T) {
 	}
 }
 
-func TestWhatIsNotCountedIsZero(t *testing.T) {
+func TestDetailNotCountedIsZero(t *testing.T) {
 	g, err := fakeHost(t, 2, map[string]string{"cri-sandbox/id/cgroup.procs": ""}).load("", "id")
 	if err != nil {
 		t.Fatal(err)

@@ -98,7 +98,7 @@ func join(t testing.TB, g *Group, name string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-func TestLifeOfGroup(t *testing.T) {
+func TestGroupLife(t *testing.T) {
 	for name, h := range realHosts(t) {
 		t.Run(name, func(t *testing.T) {
 			parent := testParent + "/a/b"
@@ -157,8 +157,8 @@ func TestLifeOfGroup(t *testing.T) {
 	}
 }
 
-// TestForeignParentStays deletes the only pod of a parent that Create found.
-func TestForeignParentStays(t *testing.T) {
+// TestDeleteKeepsAForeignParent deletes the only pod of a parent that Create found.
+func TestDeleteKeepsAForeignParent(t *testing.T) {
 	for name, h := range realHosts(t) {
 		t.Run(name, func(t *testing.T) {
 			for _, m := range h.mounts {
@@ -225,7 +225,7 @@ func TestUpdateMeetsDelete(t *testing.T) {
 	}
 }
 
-func TestFailedCreateLeavesNothing(t *testing.T) {
+func TestCreateThatFailsLeavesNothing(t *testing.T) {
 	for name, h := range realHosts(t) {
 		t.Run(name, func(t *testing.T) {
 			if _, err := h.create(testParent, "pod", Limits{CpusetCpus: "garbage", PidsLimit: -7}); err == nil {
@@ -316,7 +316,7 @@ func BenchmarkStats(b *testing.B) {
 	}
 }
 
-func TestKillSparesItself(t *testing.T) {
+func TestKillAllSparesItself(t *testing.T) {
 	dir := t.TempDir()
 	procs := filepath.Join(dir, "cgroup.procs")
 	if err := os.WriteFile(procs, fmt.Appendln(nil, os.Getpid()), 0o600); err != nil {

@@ -167,9 +167,9 @@ func TestStatsParsing(t *testing.T) {
 	}
 }
 
-// TestNoControllerNoLimit: what a node does not control cannot be limited there,
+// TestUpdateWithoutAController: what a node does not control cannot be limited there,
 // and needs no limit taken off.
-func TestNoControllerNoLimit(t *testing.T) {
+func TestUpdateWithoutAController(t *testing.T) {
 	for version, h := range map[int]*host{
 		1: fakeHost(t, 1, map[string]string{"pids/cri-sandbox/id/pids.max": "max\n"}),
 		2: fakeHost(t, 2, map[string]string{"cri-sandbox/id/pids.max": "max\n"}),

@@ -180,9 +180,9 @@ func expect(t *testing.T, cfg Config, want string, paths ...string) {
 	}
 }
 
-// TestCorruptJournal loses the journal to something worse than SIGKILL: lines
+// TestJournalThatIsCorrupt loses the journal to something worse than SIGKILL: lines
 // may come twice, but all come, and the streams work on.
-func TestCorruptJournal(t *testing.T) {
+func TestJournalThatIsCorrupt(t *testing.T) {
 	cfg := testConfig(t)
 	s, io := stopped(t, cfg, "first\n", "second\n")
 	s.Close()

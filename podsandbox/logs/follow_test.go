@@ -42,7 +42,7 @@ func all(t *testing.T, f *Follower) (out, errOut string) {
 	}
 }
 
-func TestFollowersGetWhatIsPrintedFromThenOn(t *testing.T) {
+func TestFollowGetsWhatIsPrintedFromThenOn(t *testing.T) {
 	for name, logged := range map[string]bool{"with a log": true, "without a log": false} {
 		t.Run(name, func(t *testing.T) {
 			cfg := testConfig(t)
@@ -77,7 +77,7 @@ func TestFollowersGetWhatIsPrintedFromThenOn(t *testing.T) {
 }
 
 // Who does not read is dropped; the log and the others go on.
-func TestAFollowerThatDoesNotReadIsDropped(t *testing.T) {
+func TestFollowDropsWhoDoesNotRead(t *testing.T) {
 	cfg := testConfig(t)
 	s := mustCreate(t, cfg)
 	stdio := container(t, s)
@@ -100,7 +100,7 @@ func TestAFollowerThatDoesNotReadIsDropped(t *testing.T) {
 	}
 }
 
-func TestFollowersHearOfARestart(t *testing.T) {
+func TestFollowHearsOfARestart(t *testing.T) {
 	s := mustCreate(t, testConfig(t))
 	f := follow(t, s)
 	ctx, cancel := context.WithCancel(context.Background())

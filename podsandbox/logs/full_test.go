@@ -49,10 +49,10 @@ func fill(t *testing.T, path string) {
 	}
 }
 
-// TestFullDisk prints more than the disk of the log, or that of the streams'
+// TestStreamsOnAFullDisk prints more than the disk of the log, or that of the streams'
 // directory, holds: nothing is lost once there is room, over a restart and a
 // rotation too, and the failure is told once.
-func TestFullDisk(t *testing.T) {
+func TestStreamsOnAFullDisk(t *testing.T) {
 	for _, tc := range []struct {
 		name           string
 		logIsSmall     bool
@@ -131,8 +131,8 @@ func TestFullDisk(t *testing.T) {
 	}
 }
 
-// TestLogDirGone loses the directory of the log while the daemon is away.
-func TestLogDirGone(t *testing.T) {
+// TestStreamsWithoutTheDirectoryOfTheLog removes it while the daemon is away.
+func TestStreamsWithoutTheDirectoryOfTheLog(t *testing.T) {
 	cfg := testConfig(t)
 	s := mustCreate(t, cfg)
 	io := container(t, s)

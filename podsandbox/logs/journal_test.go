@@ -90,8 +90,8 @@ func resum(slot []byte) {
 	binary.LittleEndian.PutUint32(slot[slotSize-4:], sum)
 }
 
-// TestTornSlot tears the newer slot at every length: the state before it counts.
-func TestTornSlot(t *testing.T) {
+// TestJournalTornSlot tears the newer slot at every length: the state before it counts.
+func TestJournalTornSlot(t *testing.T) {
 	dir := t.TempDir()
 	j, err := createJournal(dir)
 	if err != nil {

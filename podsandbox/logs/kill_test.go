@@ -133,9 +133,9 @@ func (p *part) readLine(t *testing.T) string {
 	return strings.TrimSpace(line)
 }
 
-// TestKill kills the daemon again and again at random moments while two
-// processes print at full speed and the log is rotated.
-func TestKill(t *testing.T) {
+// TestStreamsLoseNothingOverKills kills the daemon again and again at random moments
+// while two processes print at full speed and the log is rotated.
+func TestStreamsLoseNothingOverKills(t *testing.T) {
 	kills := 60
 	if testing.Short() {
 		kills = 10

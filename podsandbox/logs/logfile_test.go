@@ -11,9 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestNoLinkLeadsOut: a container that can write to the log directory cannot make the
-// daemon write elsewhere, by a link at the log's place or on the way to it.
-func TestNoLinkLeadsOut(t *testing.T) {
+// TestOpenLogFollowsNoLinkOut: a container that can write to the log directory cannot
+// make the daemon write elsewhere, by a link at the log's place or on the way to it.
+func TestOpenLogFollowsNoLinkOut(t *testing.T) {
 	for name, link := range map[string]string{"the directory": "sub", "a directory above": "a", "the log": "log"} {
 		t.Run(name, func(t *testing.T) {
 			directory, elsewhere := t.TempDir(), t.TempDir()
@@ -41,9 +41,9 @@ func TestNoLinkLeadsOut(t *testing.T) {
 	f.Close()
 }
 
-// TestTheLogIsAFileOfItsOwn: neither a link to another file of the directory, which
+// TestOpenLogWantsAFileOfItsOwn: neither a link to another file of the directory, which
 // would get this log's lines, nor anything that is no file.
-func TestTheLogIsAFileOfItsOwn(t *testing.T) {
+func TestOpenLogWantsAFileOfItsOwn(t *testing.T) {
 	for name, put := range map[string]func(path string) error{
 		"a link to another log": func(path string) error { return os.Symlink("other.log", path) },
 		"a link to nothing":     func(path string) error { return os.Symlink("made.log", path) },
@@ -72,9 +72,9 @@ func TestTheLogIsAFileOfItsOwn(t *testing.T) {
 	}
 }
 
-// TestALogThatTurnsIntoALink: looking first is not enough, the container goes on
+// TestOpenLogThatTurnsIntoALink: looking first is not enough, the container goes on
 // meanwhile.
-func TestALogThatTurnsIntoALink(t *testing.T) {
+func TestOpenLogThatTurnsIntoALink(t *testing.T) {
 	directory := t.TempDir()
 	log, link, other := filepath.Join(directory, "0.log"), filepath.Join(directory, "link"), filepath.Join(directory, "other.log")
 	err := errors.Join(os.WriteFile(log, nil, 0o600), os.WriteFile(other, nil, 0o600), os.Symlink("other.log", link))

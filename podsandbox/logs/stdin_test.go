@@ -7,7 +7,7 @@ import (
 	"github.com/containerd/errdefs"
 )
 
-func TestStdin(t *testing.T) {
+func TestInput(t *testing.T) {
 	cfg := testConfig(t)
 	cfg.Stdin = true
 	s := mustCreate(t, cfg)
@@ -55,7 +55,7 @@ func TestStdin(t *testing.T) {
 	}
 }
 
-func TestNoStdin(t *testing.T) {
+func TestInputWithoutStdin(t *testing.T) {
 	s := mustCreate(t, testConfig(t))
 	if _, err := s.Input(); !errdefs.IsNotFound(err) {
 		t.Errorf("input without stdin: %v, want NotFound", err)

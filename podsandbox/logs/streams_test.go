@@ -149,7 +149,7 @@ func TestFinishDrains(t *testing.T) {
 	}
 }
 
-func TestLineAppearsWhenItEnds(t *testing.T) {
+func TestStreamsLogALineWhenItEnds(t *testing.T) {
 	cfg := testConfig(t)
 	s := mustCreate(t, cfg)
 	io := container(t, s)
@@ -164,7 +164,7 @@ func TestLineAppearsWhenItEnds(t *testing.T) {
 	eventually(t, "the whole line", logHas(cfg.LogPath, "stdout F second\n"))
 }
 
-func TestBytesAndLengths(t *testing.T) {
+func TestStreamsLogAnyBytesAndLengths(t *testing.T) {
 	var all [256]byte
 	for i := range all {
 		all[i] = byte(i)
@@ -221,9 +221,9 @@ func TestReopen(t *testing.T) {
 	}
 }
 
-// TestTruncatedLog empties the log under the pump, as `truncate -s 0` does: the
-// next records begin at its start and not behind a hole.
-func TestTruncatedLog(t *testing.T) {
+// TestStreamsLogThatIsTruncated empties the log under the pump, as `truncate -s 0`
+// does: the next records begin at its start and not behind a hole.
+func TestStreamsLogThatIsTruncated(t *testing.T) {
 	cfg := testConfig(t)
 	s := mustCreate(t, cfg)
 	io := container(t, s)
@@ -265,8 +265,8 @@ func TestCloseAndOpen(t *testing.T) {
 	}
 }
 
-// TestSpoolIsCut checks that a long run leaves little on disk.
-func TestSpoolIsCut(t *testing.T) {
+// TestStreamsCutTheSpool checks that a long run leaves little on disk.
+func TestStreamsCutTheSpool(t *testing.T) {
 	cfg := testConfig(t)
 	s := mustCreate(t, cfg)
 	io := container(t, s)
@@ -284,7 +284,7 @@ func TestSpoolIsCut(t *testing.T) {
 	finish(t, s)
 }
 
-func TestDiscardAndStdio(t *testing.T) {
+func TestStreamsWithoutALog(t *testing.T) {
 	cfg := testConfig(t)
 	cfg.LogPath, cfg.Stdin, cfg.Terminal = "", true, true
 	s := mustCreate(t, cfg)

@@ -33,7 +33,7 @@ func asNotFound(err error) error {
 }
 
 // What a plugin is told of an error is what Options.Status makes of it.
-func TestAPluginIsToldTheCodeOfAnError(t *testing.T) {
+func TestPluginsAreToldTheCodeOfAnError(t *testing.T) {
 	dir := t.TempDir()
 	p, err := New(Options{
 		Version: "0.0.0", Socket: filepath.Join(dir, "s"), PluginDir: dir, ConfigDir: dir, Status: asNotFound,

@@ -128,7 +128,7 @@ func TestAdjust(t *testing.T) {
 	}
 }
 
-func TestSocket(t *testing.T) {
+func TestPrepareSocket(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "made", "s")
 	if err := prepareSocket(path); err != nil {
@@ -159,7 +159,7 @@ func TestSocket(t *testing.T) {
 }
 
 // A daemon without plugins asks and tells nobody.
-func TestNone(t *testing.T) {
+func TestPluginsNone(t *testing.T) {
 	var p *Plugins
 	if err := errors.Join(p.Start(Callbacks{}), p.RunPod(t.Context(), Pod{}), p.StartContainer(t.Context(), Pod{}, Container{})); err != nil {
 		t.Error(err)

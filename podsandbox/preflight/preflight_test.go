@@ -169,8 +169,8 @@ func staleSocket(t *testing.T, path string) {
 	l.Close()
 }
 
-// TestEveryCheckAnswers: no check may be silent, or speak without a mend.
-func TestEveryCheckAnswers(t *testing.T) {
+// TestRunHasAnAnswerOfEachCheck: no check may be silent, or speak without a mend.
+func TestRunHasAnAnswerOfEachCheck(t *testing.T) {
 	needsRoot(t)
 	seen := map[string]bool{}
 	for _, f := range Run(t.Context(), healthy(t)) {

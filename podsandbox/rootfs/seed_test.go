@@ -57,7 +57,7 @@ func TestDirectoryInStaysInside(t *testing.T) {
 	}
 }
 
-func TestASeedStaysInside(t *testing.T) {
+func TestPlaceSeedStaysInside(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("needs root")
 	}
@@ -95,7 +95,7 @@ func TestASeedStaysInside(t *testing.T) {
 }
 
 // A layer goes with the mount that it is for.
-func TestAReplacedMountHasNoLayer(t *testing.T) {
+func TestDropReplacedDropsLayers(t *testing.T) {
 	p := Plan{Files: map[string]string{"/etc/hosts": "/state/hosts"}, Volumes: map[string]string{"/a": "/rootfs/a", "/b": "/rootfs/b"}}
 	p.Layers = map[string]engine.Layer{"/": {}, "/etc/hosts": {}, "/a": {}, "/b": {}}
 	p.DropReplaced(&specs.Spec{Mounts: []specs.Mount{
@@ -107,7 +107,7 @@ func TestAReplacedMountHasNoLayer(t *testing.T) {
 	}
 }
 
-func TestVolumesOfAnImageAreBounded(t *testing.T) {
+func TestCheckVolumesAreBounded(t *testing.T) {
 	many := make([]string, maxImageVolumes+1)
 	deep := "/" + strings.Repeat("a/", spec.MaxPath)
 	for _, bad := range [][]string{many, {"/data", deep}} {

@@ -86,7 +86,7 @@ func TestMountsOfOneDepthKeepTheirOrder(t *testing.T) {
 	}
 }
 
-func TestReadonlyRootMakesFilesReadonly(t *testing.T) {
+func TestMountsOfAReadonlyRootAreReadonly(t *testing.T) {
 	in := baseInput()
 	in.Container.Linux.SecurityContext.ReadonlyRootfs = true
 	all := mounts(in)

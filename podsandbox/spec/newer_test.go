@@ -17,7 +17,7 @@ func with(m proto.Message, number protowire.Number) {
 	r.SetUnknown(protowire.AppendVarint(b, 1))
 }
 
-func TestFieldsOfANewerInterface(t *testing.T) {
+func TestValidateFieldsOfANewerInterface(t *testing.T) {
 	for name, c := range map[string]struct {
 		change func(*runtimeapi.PodSandboxConfig, *runtimeapi.ContainerConfig)
 		pod    bool // or the container

@@ -7,9 +7,9 @@ import (
 	"github.com/cri-sandbox/cri-sandbox/internal/capability"
 )
 
-// TestPrivileged: all capabilities for root and none in effect for others, as
+// TestContainerPrivileged: all capabilities for root and none in effect for others, as
 // execve would leave them, and none that can be inherited (CVE-2022-24769).
-func TestPrivileged(t *testing.T) {
+func TestContainerPrivileged(t *testing.T) {
 	for _, uid := range []uint32{0, 7} {
 		in := baseInput()
 		in.User.UID = uid

@@ -53,7 +53,7 @@ func TestValidateUserNamespace(t *testing.T) {
 	anEngines.check(t, ValidatePod(onHost))
 }
 
-func TestContainersShareTheUserNamespace(t *testing.T) {
+func TestValidateContainerSharesTheUserNamespace(t *testing.T) {
 	good, other := ranges(kubeletRange), ranges([3]uint32{0, 200000, 65536})
 	with := mappedPod(good, good)
 	const pod, node = runtimeapi.NamespaceMode_POD, runtimeapi.NamespaceMode_NODE
@@ -106,7 +106,7 @@ func TestValidateMappedMounts(t *testing.T) {
 	}
 }
 
-func TestMappedSpec(t *testing.T) {
+func TestContainerInAUserNamespace(t *testing.T) {
 	in := baseInput()
 	in.Pod = mappedPod(ranges(kubeletRange), ranges(kubeletRange))
 	in.Mounts = []*runtimeapi.Mount{

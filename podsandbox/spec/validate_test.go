@@ -252,7 +252,7 @@ func TestValidateContainer(t *testing.T) {
 }
 
 // A container that says nothing about its network is welcome in any pod.
-func TestContainerInHostNetworkPod(t *testing.T) {
+func TestValidateContainerInHostNetworkPod(t *testing.T) {
 	pod := basePod()
 	pod.Linux.SecurityContext.NamespaceOptions.Network = runtimeapi.NamespaceMode_NODE
 	want{}.check(t, ValidateContainer(baseContainer(), pod))

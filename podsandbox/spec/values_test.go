@@ -58,7 +58,7 @@ func TestStopSignal(t *testing.T) {
 }
 
 // Every signal that the interface names has to exist here.
-func TestAllRequestSignals(t *testing.T) {
+func TestStopSignalKnowsAllOfTheInterface(t *testing.T) {
 	for n := range runtimeapi.Signal_name {
 		sig, err := requestSignal(runtimeapi.Signal(n))
 		if err != nil || (sig == 0) != (n == 0) {

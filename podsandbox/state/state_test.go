@@ -8,7 +8,7 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
-func TestEventsEndForASubscriberThatLags(t *testing.T) {
+func TestBroadcasterEndsASubscriberThatLags(t *testing.T) {
 	b := newBroadcaster()
 	slow, err := b.subscribe()
 	if err != nil {

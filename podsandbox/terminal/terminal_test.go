@@ -38,7 +38,7 @@ func set(t *testing.T, slave *os.File, change func(*unix.Termios)) {
 	}
 }
 
-func TestKeysBecomeSignals(t *testing.T) {
+func TestInputWriterKeysBecomeSignals(t *testing.T) {
 	all := []unix.Signal{unix.SIGINT, unix.SIGTSTP, unix.SIGQUIT}
 	for name, c := range map[string]struct {
 		change func(*unix.Termios)
@@ -78,7 +78,7 @@ func TestKeysBecomeSignals(t *testing.T) {
 }
 
 // A signal comes after the terminal has got all that was typed before it.
-func TestSignalsComeInOrder(t *testing.T) {
+func TestInputWriterSignalsComeInOrder(t *testing.T) {
 	term, slave := open(t)
 	set(t, slave, func(m *unix.Termios) { m.Lflag &^= unix.ICANON | unix.ECHO; m.Lflag |= unix.NOFLSH })
 	var seen string
@@ -97,7 +97,7 @@ func TestSignalsComeInOrder(t *testing.T) {
 
 // What a program prints on getting a signal is not thrown away with what was
 // printed before.
-func TestNothingIsLostAfterASignal(t *testing.T) {
+func TestInputWriterLosesNothingAfterASignal(t *testing.T) {
 	term, slave := open(t)
 	input := term.InputWriter(func(unix.Signal) { slave.WriteString("got it\n") })
 	var printed []byte
@@ -202,7 +202,7 @@ func TestFinishIsBounded(t *testing.T) {
 }
 
 // What nobody has moved yet waits in the terminal for the next daemon.
-func TestAdoptedTerminal(t *testing.T) {
+func TestAdopt(t *testing.T) {
 	term, slave := open(t)
 	dup, err := unix.FcntlInt(term.Master().Fd(), unix.F_DUPFD_CLOEXEC, 3) // what the sandbox holds
 	if err != nil {

@@ -12,7 +12,7 @@ import (
 
 // The whole of both tables as text: a change of a transition is a change of a
 // promise, and has to be made twice.
-func TestTransitionsAreTheDocumentedOnes(t *testing.T) {
+func TestMachineTransitionsAreTheDocumentedOnes(t *testing.T) {
 	for _, m := range []Machine{Pod, Container} {
 		var rows []string
 		for from, events := range m.table {
@@ -31,7 +31,7 @@ func TestTransitionsAreTheDocumentedOnes(t *testing.T) {
 	}
 }
 
-func TestEveryTargetIsAPhaseOfTheMachine(t *testing.T) {
+func TestMachineKnowsEveryTarget(t *testing.T) {
 	for _, m := range []Machine{Pod, Container} {
 		for from, events := range m.table {
 			for ev, to := range events {

@@ -92,10 +92,10 @@ func writeGoldenContainer(t *testing.T, p *Pod, id string, phase lifecycle.Phase
 	}
 }
 
-// TestGoldenRecordsAreRead loads what daemons of each version have left, and finds
+// TestLoadGoldenRecords loads what daemons of each version have left, and finds
 // in it what the newest writer would write: a field that is renamed, or read
 // otherwise, is missing then.
-func TestGoldenRecordsAreRead(t *testing.T) {
+func TestLoadGoldenRecords(t *testing.T) {
 	now := filepath.Join(golden, fmt.Sprintf("v%d", Version))
 	if *update {
 		if err := os.RemoveAll(now); err != nil {

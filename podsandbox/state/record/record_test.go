@@ -59,7 +59,7 @@ func loadOne(t *testing.T, s *Store) (Loaded, []error) {
 	return pods[0], damaged
 }
 
-func TestRecordsAreReadBackAsWritten(t *testing.T) {
+func TestLoadReadsBackWhatWasWritten(t *testing.T) {
 	s := open(t, t.TempDir())
 	p, c := makePod(t, s)
 	if err := p.Update(func(st *PodStatus) error {
@@ -97,7 +97,7 @@ func TestRecordsAreReadBackAsWritten(t *testing.T) {
 	}
 }
 
-func TestARefusedUpdateChangesNothing(t *testing.T) {
+func TestUpdateThatIsRefusedChangesNothing(t *testing.T) {
 	s := open(t, t.TempDir())
 	p, _ := makePod(t, s)
 	no := errors.New("no")
@@ -119,7 +119,7 @@ func TestARefusedUpdateChangesNothing(t *testing.T) {
 	}
 }
 
-func TestATornStatusCountsAsDeath(t *testing.T) {
+func TestLoadTornStatusCountsAsDeath(t *testing.T) {
 	s := open(t, t.TempDir())
 	p, c := makePod(t, s)
 	for _, f := range []string{p.dir + "/status.json", c.dir + "/status.json"} {
@@ -139,7 +139,7 @@ func TestATornStatusCountsAsDeath(t *testing.T) {
 	}
 }
 
-func TestDamagedRecordsAreSetAside(t *testing.T) {
+func TestLoadSetsDamagedRecordsAside(t *testing.T) {
 	for name, content := range map[string]string{
 		"garbage":       "{",
 		"later version": `{"version":99,"id":"p1"}`,
@@ -162,7 +162,7 @@ func TestDamagedRecordsAreSetAside(t *testing.T) {
 	}
 }
 
-func TestACreationThatDidNotGetFarIsDropped(t *testing.T) {
+func TestLoadDropsACreationThatDidNotGetFar(t *testing.T) {
 	s := open(t, t.TempDir())
 	p, _ := makePod(t, s)
 	if err := os.Remove(filepath.Join(p.dir, podFile)); err != nil {
@@ -176,7 +176,7 @@ func TestACreationThatDidNotGetFarIsDropped(t *testing.T) {
 	}
 }
 
-func TestRecordsAreUnreadableToOthers(t *testing.T) {
+func TestStoreIsUnreadableToOthers(t *testing.T) {
 	s := open(t, t.TempDir())
 	_, c := makePod(t, s)
 	for _, f := range []string{c.dir, filepath.Join(c.dir, containerFile), filepath.Join(c.dir, statusFile)} {
