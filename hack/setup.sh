@@ -37,7 +37,7 @@ nftables        nft
 present() {
 	case $1 in
 	/*) [[ -e $1 ]] ;;
-	# Root's folders are not in everybody's PATH.
+	# Root's directories are not in everybody's PATH.
 	*) PATH="$PATH:/usr/sbin:/sbin" command -v "$1" >/dev/null ;;
 	esac
 }

@@ -42,6 +42,6 @@ func TestDiskUse(t *testing.T) {
 		t.Errorf("64 KiB and a hole take %d bytes", grown)
 	}
 	if _, err := diskUse(filepath.Join(dir, "none")); err == nil {
-		t.Error("a folder that is not there has a size")
+		t.Error("a directory that is not there has a size")
 	}
 }

@@ -90,7 +90,7 @@ type options struct {
 func parseFlags(args []string) (options, error) {
 	var o options
 	fs := flag.NewFlagSet("bench", flag.ContinueOnError)
-	fs.BoolVar(&o.local, "local", false, "measure bin/cri-sandbox on temporary folders; needs root")
+	fs.BoolVar(&o.local, "local", false, "measure bin/cri-sandbox on temporary directories; needs root")
 	fs.StringVar(&o.endpoint, "endpoint", "unix:///run/cri-sandbox/cri-sandbox.sock", "CRI endpoint to measure")
 	fs.StringVar(&o.imageEndpoint, "image-endpoint", "", "CRI image endpoint; empty is --endpoint")
 	fs.StringVar(&o.handler, "runtime-handler", "", "runtime handler of the pods")
@@ -109,7 +109,7 @@ func parseFlags(args []string) (options, error) {
 	fs.IntVar(&o.files, "files", 2000, "small files that a container makes")
 	fs.IntVar(&o.fileMB, "file-mb", 256, "megabytes of the large file that a container makes")
 	fs.IntVar(&o.netSeconds, "net-seconds", 3, "seconds that a TCP connection transfers in each direction")
-	fs.StringVar(&o.podLogDir, "pod-log-dir", "", "folder for container logs; empty is a temporary one")
+	fs.StringVar(&o.podLogDir, "pod-log-dir", "", "directory for container logs; empty is a temporary one")
 	fs.StringVar(&o.cgroupParent, "cgroup-parent", "", "cgroup parent of the pods")
 	fs.StringVar(&o.pssMatch, "pss-match", "", "pattern of the processes that belong to pods")
 	fs.StringVar(&o.vsPSSMatch, "vs-pss-match", "", "the same for --vs")

@@ -14,11 +14,11 @@ import (
 // where no measurement that is wanted needs it.
 type programs struct{ filework, network string }
 
-// build builds them into a temporary folder, which undo removes.
+// build builds them into a temporary directory, which undo removes.
 func (p *programs) build(ctx context.Context, only string, undo *[]func() error) error {
 	dir, err := os.MkdirTemp("", "bench-programs-")
 	if err != nil {
-		return fmt.Errorf("make folder for programs: %w", err)
+		return fmt.Errorf("make directory for programs: %w", err)
 	}
 	*undo = append(*undo, func() error { return os.RemoveAll(dir) })
 	for scenario, program := range map[string]*string{"files": &p.filework, "net": &p.network} {

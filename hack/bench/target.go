@@ -50,7 +50,7 @@ func open(ctx context.Context, o *options) (targets []*target, done func() error
 	}
 	if o.podLogDir == "" {
 		if o.podLogDir, err = os.MkdirTemp("", "bench-logs-"); err != nil {
-			return nil, done, fmt.Errorf("make log folder: %w", err)
+			return nil, done, fmt.Errorf("make log directory: %w", err)
 		}
 		dir := o.podLogDir
 		closers = append(closers, func() error { return os.RemoveAll(dir) })

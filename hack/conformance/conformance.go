@@ -31,7 +31,7 @@ type Suite struct {
 	Section string // of the page
 	Each    string // what a test is called
 	Program string // in the page
-	Tools   string // folder of the go.mod that pins the version, in the repository
+	Tools   string // directory of the go.mod that pins the version, in the repository
 	Module  string
 	// Summary counts in words.
 	Summary func(count map[string]int) string
@@ -110,7 +110,7 @@ func Leftovers(ctx context.Context, env *testenv.Env) error {
 	return env.Audit(ctx)
 }
 
-// KeepLog saves the daemon's log from the folder that is about to be removed.
+// KeepLog saves the daemon's log from the directory that is about to be removed.
 func KeepLog(env *testenv.Env, suite string) {
 	b, err := os.ReadFile(env.LogFile())
 	if err != nil {

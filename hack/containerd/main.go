@@ -6,7 +6,7 @@
 //
 // Three things differ from a run by hand:
 //
-//   - The paths of the NRI socket and of containerd's folder, which the tests ask
+//   - The paths of the NRI socket and of containerd's directory, which the tests ask
 //     whether it can be idmapped, are replaced, byte for byte, in a copy of the
 //     program.
 //   - A program by the name of runc says that idmapped mounts can be had.

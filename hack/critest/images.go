@@ -152,7 +152,7 @@ func (b *builder) add(config v1.Config, files []testimages.File, names ...string
 	}
 }
 
-// compile builds a static program of this folder.
+// compile builds a static program of this directory.
 func compile(ctx context.Context, name string) ([]byte, error) {
 	dir, err := os.MkdirTemp("", "critest-")
 	if err != nil {

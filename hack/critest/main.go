@@ -129,7 +129,7 @@ func patch(env *testenv.Env, digest string) (string, error) {
 	return path, nil
 }
 
-// suite runs critest. Its temporary folder lies on a shared mount, where the tests
+// suite runs critest. Its temporary directory lies on a shared mount, where the tests
 // of mount propagation need it.
 func suite(ctx context.Context, env *testenv.Env, program string, args []string) error {
 	full := []string{"--runtime-endpoint", env.Endpoint, "--image-endpoint", env.Endpoint, "--nri-socket", env.NRISocket, "--config", filepath.Join(env.Dir, "crictl.yaml")}

@@ -1,5 +1,5 @@
 // Command demo shows the whole main path on a machine that has nothing but root:
-// it starts a daemon on temporary folders, pulls images from a registry on
+// it starts a daemon on temporary directories, pulls images from a registry on
 // loopback, and drives a pod of two containers with the real crictl, step by step
 // with the time each step took. It ends with a look for anything that is left
 // over, and exits 1 when there is, or when a step fails.

@@ -53,7 +53,7 @@ func (d *demo) steps() []steps.Step {
 		{Title: "crictl stopp, rmp", Do: d.removePod},
 		{Title: "crictl rmi", Do: d.removeImages},
 		{Title: "look for leftovers of pod and images", Do: d.audit},
-		{Title: "stop the daemon, remove bridge and folders", Do: d.end},
+		{Title: "stop the daemon, remove bridge and directories", Do: d.end},
 	}
 }
 

@@ -121,10 +121,10 @@ func New(ctx context.Context) (*Node, error) {
 
 func (n *Node) socket() string { return filepath.Join(n.Dir, "cri.sock") }
 
-// LogDir is a folder for container logs.
+// LogDir is a directory for container logs.
 func (n *Node) LogDir() string { return filepath.Join(n.Dir, "logs") }
 
-// Volumes is a folder for what containers mount from the host.
+// Volumes is a directory for what containers mount from the host.
 func (n *Node) Volumes() string { return filepath.Join(n.Dir, "volumes") }
 
 // pushImages serves two small images on loopback.

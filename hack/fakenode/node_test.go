@@ -11,9 +11,9 @@ import (
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine/enginetest"
 )
 
-// TestANodeRunsAndIsLeftEmpty: a life of a pod over a restart, what Left sees of
+// TestNodeRunsAndIsLeftEmpty: a life of a pod over a restart, what Left sees of
 // it, and nothing after it.
-func TestANodeRunsAndIsLeftEmpty(t *testing.T) {
+func TestNodeRunsAndIsLeftEmpty(t *testing.T) {
 	if why := Missing(); why != "" {
 		t.Skip(why)
 	}

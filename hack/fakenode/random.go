@@ -16,7 +16,7 @@ import (
 // fuzzer's changes of the bytes are changes of the requests.
 //
 // What a request could do to the machine outside the node is left out, since it
-// would be done: paths lie in the node's folder or are no absolute ones, cgroups
+// would be done: paths lie in the node's directory or are no absolute ones, cgroups
 // are the node's, images come from its registry or from nowhere, and nothing waits.
 type Random struct {
 	node *Node

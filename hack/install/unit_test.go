@@ -47,7 +47,7 @@ var unbearable = []string{
 	"NoNewPrivileges", "PrivateNetwork", "PrivateUsers", "DevicePolicy",
 }
 
-func TestTheUnitIsAsHardAsItCanBe(t *testing.T) {
+func TestUnitIsAsHardAsItCanBe(t *testing.T) {
 	set, comments := settings(t)
 	for key, want := range map[string]string{
 		"KillMode": "process", "Delegate": "yes", "RuntimeDirectoryPreserve": "yes", "RuntimeDirectoryMode": "0711", "LimitCORE": "0",

@@ -1,5 +1,5 @@
 # Runs a program with places of its own where a kubelet writes on every node. The caller
-# gave this process a mount namespace. What the program mounts in its root folder, which
+# gave this process a mount namespace. What the program mounts in its root directory, which
 # is a shared mount, reaches the node all the same.
 set -eu
 for path in /var/lib /var/log /proc/sys; do

@@ -64,7 +64,7 @@ func (w *walk) imageNames(ctx context.Context) (string, error) {
 	return names.String(), nil
 }
 
-// removeAll ends the pods by way of the kubelet: its folder of manifests becomes
+// removeAll ends the pods by way of the kubelet: its directory of manifests becomes
 // empty. It removes sandboxes a minute later at the latest.
 func (w *walk) removeAll(ctx context.Context) (string, error) {
 	if err := w.note(ctx); err != nil { // for the search for their cgroups
@@ -88,12 +88,12 @@ func (w *walk) removeAll(ctx context.Context) (string, error) {
 		if err != nil {
 			return err
 		}
-		folders, err := os.ReadDir(filepath.Join(w.kubelet.root(), "pods"))
+		directories, err := os.ReadDir(filepath.Join(w.kubelet.root(), "pods"))
 		if err != nil {
 			return err
 		}
-		if len(pods)+len(resp.Items)+len(folders) > 0 {
-			return fmt.Errorf("%d pods, %d sandboxes, %d folders of pods are left", len(pods), len(resp.Items), len(folders))
+		if len(pods)+len(resp.Items)+len(directories) > 0 {
+			return fmt.Errorf("%d pods, %d sandboxes, %d directories of pods are left", len(pods), len(resp.Items), len(directories))
 		}
 		return nil
 	})

@@ -29,7 +29,7 @@ const tunables = "vm/overcommit_memory vm/panic_on_oom kernel/panic kernel/panic
 //go:embed cover.sh
 var cover string
 
-// kubelet is the kubelet's process and its folders.
+// kubelet is the kubelet's process and its directories.
 type kubelet struct {
 	env  *testenv.Env
 	port int // of its API, on 127.0.0.1
@@ -44,13 +44,13 @@ func (k *kubelet) manifests() string { return filepath.Join(k.env.Dir, "manifest
 func (k *kubelet) host() string      { return filepath.Join(k.env.Dir, "host") }
 func (k *kubelet) log() string       { return filepath.Join(k.env.Dir, "kubelet.log") }
 
-// newKubelet makes the folders, the mount that volumes are shared by, and the
+// newKubelet makes the directories, the mount that volumes are shared by, and the
 // cgroup that all of the kubelet's are made in.
 func newKubelet(env *testenv.Env) (*kubelet, error) {
 	k := &kubelet{env: env}
 	for _, dir := range []string{k.root(), k.manifests(), k.host()} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
-			return nil, fmt.Errorf("make kubelet's folders: %w", err)
+			return nil, fmt.Errorf("make kubelet's directories: %w", err)
 		}
 	}
 	if err := unix.Mount(k.root(), k.root(), "", unix.MS_BIND, ""); err != nil {
@@ -104,7 +104,7 @@ func (k *kubelet) config(more map[string]any) map[string]any {
 }
 
 // start runs a kubelet with more in its configuration and waits until it serves.
-// Whatever an earlier one has left in its folders is this one's.
+// Whatever an earlier one has left in its directories is this one's.
 func (k *kubelet) start(ctx context.Context, more map[string]any) error {
 	if _, err := os.Stat(k.program()); err != nil {
 		return fmt.Errorf("find program: %w (run `hack/setup.sh kubelet`)", err)
@@ -195,7 +195,7 @@ func (k *kubelet) logTail(n int) string {
 	return strings.Join(lines[max(0, len(lines)-n):], "")
 }
 
-// nodesOwn describes what cover.sh protects: whether there are the kubelet's folders on
+// nodesOwn describes what cover.sh protects: whether there are the kubelet's directories on
 // the node, links to logs of this kubelet's pods in them, and the values of the tunables.
 func nodesOwn() string {
 	out, _ := exec.Command("/bin/sh", "-c", `ls -d /var/lib/kubelet /var/log/containers /var/log/pods /var/log/*/*-`+nodeName+`_default_*

@@ -1,5 +1,5 @@
 // Command kubelet runs the real kubelet against the daemon: no API server, pods
-// from a folder of manifests, and a walk through what a node's life brings, step
+// from a directory of manifests, and a walk through what a node's life brings, step
 // by step with the time each took. It ends with a look for anything that is left
 // over, and exits 1 when there is, or when a step fails. It is for what only a kubelet
 // can show: what a runtime answers is looked at closer in test/e2e.
@@ -14,7 +14,7 @@
 // made below the environment's, by the kubelet's cgroupRoot. It keeps its hands off
 // iptables by its configuration.
 //
-// Files, below Env.Dir: kubelet/ its root folder, manifests/ the static pods,
+// Files, below Env.Dir: kubelet/ its root directory, manifests/ the static pods,
 // host/ for hostPath volumes, pki/, kubelet.json its configuration, kubelet.log.
 package main
 

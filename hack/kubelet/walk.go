@@ -49,7 +49,7 @@ func (w *walk) steps() []steps.Step {
 		{Title: "the kubelet removes unused images, not the pinned one", Do: w.imageGC},
 		{Title: "remove the manifests: pods end, preStop ran, all is removed", Do: w.removeAll},
 		{Title: "stop the kubelet, look for leftovers", Do: w.audit},
-		{Title: "stop the daemon, remove bridge and folders", Do: w.end},
+		{Title: "stop the daemon, remove bridge and directories", Do: w.end},
 	}
 }
 
@@ -118,7 +118,7 @@ func (w *walk) put(manifest, name string, version int) error {
 	if err != nil {
 		return fmt.Errorf("fill manifest: %w", err)
 	}
-	// Renamed into place: the kubelet watches the folder.
+	// Renamed into place: the kubelet watches the directory.
 	temporary := filepath.Join(w.env.Dir, name+".yaml")
 	if err := os.WriteFile(temporary, text.Bytes(), 0o644); err != nil {
 		return fmt.Errorf("write manifest: %w", err)

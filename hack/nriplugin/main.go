@@ -1,6 +1,6 @@
 // Command nriplugin is an NRI plugin that does what a test tells it.
 //
-// It connects to -socket, or is started by the daemon from the plugin folder, and
+// It connects to -socket, or is started by the daemon from the plugin directory, and
 // then reads what the flags say from its configuration:
 //
 //	{"log": "FILE", "orders": "FILE"}

@@ -143,8 +143,8 @@ func TestAuditOfAnUntouchedNode(t *testing.T) {
 	must(t, e.Audit(context.Background()))
 }
 
-// TestAnothersChainIsNoLeak: the chains of environments side by side look alike.
-func TestAnothersChainIsNoLeak(t *testing.T) {
+// TestLeaksLeaveOutAnothersChain: the chains of environments side by side look alike.
+func TestLeaksLeaveOutAnothersChain(t *testing.T) {
 	other, e := bare(t), bare(t)
 	leak["chain"](t, other)
 	must(t, e.Audit(context.Background()))
@@ -163,7 +163,7 @@ func TestAuditComplains(t *testing.T) {
 	}
 }
 
-func TestEveryKindHasAScan(t *testing.T) {
+func TestKindsHaveAScan(t *testing.T) {
 	p := &footprint{}
 	if got := p.scans(); len(got) != len(Kinds) {
 		t.Fatalf("%d scans for %d kinds", len(got), len(Kinds))

@@ -120,7 +120,7 @@ func Busybox() (v1.Image, error) {
 func Web(ctx context.Context) (v1.Image, error) {
 	dir, err := os.MkdirTemp("", "testimages-")
 	if err != nil {
-		return nil, fmt.Errorf("create build folder: %w", err)
+		return nil, fmt.Errorf("create build directory: %w", err)
 	}
 	defer os.RemoveAll(dir)
 	program := filepath.Join(dir, "web")
@@ -157,7 +157,7 @@ func Nonroot(base v1.Image) (v1.Image, error) {
 	}, l)
 }
 
-// File is one entry of an image: a folder when Path ends in a slash, a symbolic
+// File is one entry of an image: a directory when Path ends in a slash, a symbolic
 // link when Link is set, else a regular file.
 type File struct {
 	Path     string
@@ -199,7 +199,7 @@ func build(base v1.Image, config v1.Config, l v1.Layer) (v1.Image, error) {
 }
 
 // layer packs files into a compressed layer, in order of their paths, and with
-// an entry for each folder on the way to them.
+// an entry for each directory on the way to them.
 func layer(files []File) v1.Layer {
 	files = withFolders(files)
 	var buf bytes.Buffer

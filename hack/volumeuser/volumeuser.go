@@ -13,7 +13,7 @@ import (
 // Name is that of the program.
 const Name = "volume-user"
 
-// Install puts the program into a folder.
+// Install puts the program into a directory.
 func Install(dir string) error {
 	b, err := program()
 	if err != nil {

@@ -40,7 +40,7 @@ func redisAndSidecar(k apps) {
 	id, pod := k.pod()
 	server := k.app("redis", 1000, "exec redis-server --port 0 --unixsocket /sock/redis.sock --unixsocketperm 770 --dir /data --save ''",
 		mountAt("/sock", sock), mountAt("/data", data))
-	// A socket gets its maker's group also in a folder that hands on its own.
+	// A socket gets its maker's group also in a directory that hands on its own.
 	security(server).RunAsGroup.Value = fsGroup
 	serverID := k.start(id, pod, server)
 	cli := k.app("cli", 1001, `cli() { redis-cli -s /sock/redis.sock "$@"; }

@@ -95,7 +95,7 @@ func mountAt(path, source string) *runtimeapi.Mount {
 	return &runtimeapi.Mount{ContainerPath: path, HostPath: source}
 }
 
-// config mounts a folder of testdata as the kubelet mounts a ConfigMap.
+// config mounts a directory of testdata as the kubelet mounts a ConfigMap.
 func (k apps) config(path, name string) *runtimeapi.Mount {
 	dir, err := filepath.Abs(filepath.Join("testdata", "apps", name))
 	k.must(err)

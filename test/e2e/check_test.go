@@ -35,7 +35,7 @@ func (c checked) kinds() []string {
 	return kinds
 }
 
-// program runs the daemon's program with a verb and the daemon's folders.
+// program runs the daemon's program with a verb and the daemon's directories.
 func (k kit) program(args ...string) (stdout, stderr string, code int) {
 	k.Helper()
 	cmd := exec.CommandContext(k.ctx, filepath.Join(k.env.Repo, "bin", "cri-sandbox"), args...)

@@ -13,7 +13,7 @@ import (
 )
 
 // What the processes of a sandbox may hold, each in a user namespace that is not
-// the node's. The Sentry opens and makes files of any owner below the folders that
+// the node's. The Sentry opens and makes files of any owner below the directories that
 // it was given, and traces the processes that containers run in; the gofer also
 // changes its root.
 const (
@@ -212,7 +212,7 @@ func descriptors(k kit, who, pid, pod string, mounts []string) {
 	}
 }
 
-// layersOf are the folders with the layers of a pod's containers.
+// layersOf are the directories with the layers of a pod's containers.
 func layersOf(k kit, pod string) []string {
 	k.Helper()
 	list, err := k.runtime().ListContainers(k.ctx, &runtimeapi.ListContainersRequest{Filter: &runtimeapi.ContainerFilter{PodSandboxId: pod}})

@@ -156,7 +156,7 @@ func (n crashNode) auditImages() error {
 	return nil
 }
 
-// contentOf is what a file or the files of a folder begin with.
+// contentOf is what a file or the files of a directory begin with.
 func contentOf(path string) string {
 	var b strings.Builder
 	_ = filepath.WalkDir(path, func(name string, d fs.DirEntry, err error) error {

@@ -12,7 +12,7 @@ import (
 	"github.com/cri-sandbox/cri-sandbox/hack/testenv"
 )
 
-// cdiNode is a node whose daemon reads CDI specifications from a folder of the test.
+// cdiNode is a node whose daemon reads CDI specifications from a directory of the test.
 func cdiNode(t *testing.T) (kit, string) {
 	t.Helper()
 	specs := filepath.Join(t.TempDir(), "cdi")

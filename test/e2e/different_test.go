@@ -20,7 +20,7 @@ func TestDifferencesAreDocumented(t *testing.T) {
 	k.pull(ref)
 	k.Cleanup(func() { removeImage(k.kit, ref) })
 	id, pod := k.pod()
-	vol := sharedFolder(k.kit, "kernel")
+	vol := sharedDirectory(k.kit, "kernel")
 	c := testenv.ContainerConfig("c", ref, "/bin/kernel", "/vol", "/root", "/dev/shm")
 	c.Mounts = []*runtimeapi.Mount{{ContainerPath: "/vol", HostPath: vol}}
 	security(c).Capabilities = &runtimeapi.Capability{AddCapabilities: []string{"NET_ADMIN"}}

@@ -15,16 +15,16 @@ import (
 	"github.com/cri-sandbox/cri-sandbox/hack/testenv"
 )
 
-// nodeOnDisk is a node that has one of its folders on a small disk of its own.
-func nodeOnDisk(t *testing.T, folder func(*testenv.Env) string, options string) kit {
+// nodeOnDisk is a node that has one of its directories on a small disk of its own.
+func nodeOnDisk(t *testing.T, directory func(*testenv.Env) string, options string) kit {
 	t.Helper()
 	return nodeOnMount(t, testenv.Options{}, func(k kit) {
-		k.must(os.MkdirAll(folder(k.env), 0o755))
-		k.must(unix.Mount("tmpfs", folder(k.env), "tmpfs", 0, options))
+		k.must(os.MkdirAll(directory(k.env), 0o755))
+		k.must(unix.Mount("tmpfs", directory(k.env), "tmpfs", 0, options))
 	})
 }
 
-// nodeOnMount is a node below whose folder mount has mounted something.
+// nodeOnMount is a node below whose directory mount has mounted something.
 func nodeOnMount(t *testing.T, opts testenv.Options, mount func(kit)) kit {
 	t.Helper()
 	opts.NoStart = true
@@ -47,7 +47,7 @@ func must[T any](v T, err error) func(kit) T {
 	}
 }
 
-// fillDisk leaves no byte free in a folder, and returns how to end that.
+// fillDisk leaves no byte free in a directory, and returns how to end that.
 func fillDisk(k kit, dir string) (free func()) {
 	k.Helper()
 	path := filepath.Join(dir, "ballast")
@@ -69,12 +69,12 @@ func fillDisk(k kit, dir string) (free func()) {
 // remove pods, and with it to learn how containers ended. A daemon that starts
 // meanwhile takes over all.
 func TestDiskThatIsFull(t *testing.T) {
-	for name, folder := range map[string]func(*testenv.Env) string{
+	for name, directory := range map[string]func(*testenv.Env) string{
 		"root":  func(e *testenv.Env) string { return e.Root },
 		"state": func(e *testenv.Env) string { return e.State },
 	} {
 		t.Run(name, func(t *testing.T) {
-			k := nodeOnDisk(t, folder, "size=192m")
+			k := nodeOnDisk(t, directory, "size=192m")
 			other, otherPod := k.pod(func(p *runtimeapi.PodSandboxConfig) { p.Metadata.Name = "other" })
 			otherID := k.start(other, otherPod, k.shell("a", "exec sleep 600"))
 			going, goingPod := k.pod(func(p *runtimeapi.PodSandboxConfig) { p.Metadata.Name = "going" })
@@ -84,7 +84,7 @@ func TestDiskThatIsFull(t *testing.T) {
 			before, err := k.env.Observe()
 			k.must(err)
 
-			free := fillDisk(k, folder(k.env))
+			free := fillDisk(k, directory(k.env))
 			full, err := k.env.Observe()
 			k.must(err)
 			_, err = k.env.Client.RunPod(k.ctx, k.env.PodConfig("none"))
@@ -119,7 +119,7 @@ func TestDiskThatIsFull(t *testing.T) {
 	}
 }
 
-// records is the folder of an environment's records.
+// records is the directory of an environment's records.
 func records(e *testenv.Env) string { return filepath.Join(e.Root, "pods") }
 
 // setReadOnly is what an error of its disk does to a mounted file system.

@@ -26,7 +26,7 @@ func TestFIFOs(t *testing.T) {
 		k.plainLayer(tarEntry{Header: tar.Header{Name: "etc/sv/supervise/.wh.removed", Typeflag: tar.TypeReg, Mode: 0o600}}))
 	k.pull(ref)
 	k.Cleanup(func() { removeImage(k.kit, ref) })
-	vol := sharedFolder(k.kit, "fifos")
+	vol := sharedDirectory(k.kit, "fifos")
 	k.must(unix.Mkfifo(filepath.Join(vol, "fifo"), 0o666))
 	id, pod := k.pod()
 	c := testenv.ContainerConfig("c", ref, "/bin/sh", "-c", `cd /etc/sv/supervise; stat -c '%a %u:%g' . control; ls

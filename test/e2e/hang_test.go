@@ -57,7 +57,7 @@ func (l lease) release() {
 // and its pod can be removed at any time.
 func TestStopContainerOfAProcessThatTakesNoSignal(t *testing.T) {
 	k := ownNode(t, testenv.Options{Config: "[timeouts]\nsandbox = '2s'\nnetwork = '10m'\n"})
-	vol := sharedFolder(k, "leases")
+	vol := sharedDirectory(k, "leases")
 	id, pod := k.pod()
 	other := k.start(id, pod, k.shell("other", "exec sleep 600"))
 	stuck := func(name string) (string, lease) {

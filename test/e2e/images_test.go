@@ -27,7 +27,7 @@ func TestImageAttributesReachTheContainer(t *testing.T) {
 	attributes := k.testProgram("attributes")
 	// struct vfs_cap_data, version 2: effective, CAP_NET_BIND_SERVICE permitted.
 	const bindService = "\x01\x00\x00\x02\x00\x04\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"
-	folder := func(name string, mode int64) tarEntry {
+	directory := func(name string, mode int64) tarEntry {
 		return tarEntry{Header: tar.Header{Name: name, Typeflag: tar.TypeDir, Mode: mode}}
 	}
 	file := func(name string, mode int64, content string) tarEntry {
@@ -35,7 +35,7 @@ func TestImageAttributesReachTheContainer(t *testing.T) {
 	}
 	ref := k.pushOnBusybox("attributes",
 		k.plainLayer(
-			folder("t", 0o755),
+			directory("t", 0o755),
 			tarEntry{Header: tar.Header{Name: "t/suid", Typeflag: tar.TypeReg, Mode: 0o4755}, content: attributes},
 			tarEntry{Header: tar.Header{Name: "t/plain", Typeflag: tar.TypeReg, Mode: 0o755}, content: attributes},
 			tarEntry{Header: tar.Header{Name: "t/capable", Typeflag: tar.TypeReg, Mode: 0o755,
@@ -44,13 +44,13 @@ func TestImageAttributesReachTheContainer(t *testing.T) {
 				PAXRecords: map[string]string{"SCHILY.xattr.user.mark": "here"}}},
 			file("t/one", 0o644, "both\n"),
 			tarEntry{Header: tar.Header{Name: "t/other", Typeflag: tar.TypeLink, Linkname: "t/one", Mode: 0o644}},
-			folder("t/sticky", 0o1777),
-			folder("t/opaque", 0o755), file("t/opaque/below", 0o644, ""),
-			file("t/gone", 0o644, ""), folder("t/gonedir", 0o755), file("t/gonedir/x", 0o644, ""),
+			directory("t/sticky", 0o1777),
+			directory("t/opaque", 0o755), file("t/opaque/below", 0o644, ""),
+			file("t/gone", 0o644, ""), directory("t/gonedir", 0o755), file("t/gonedir/x", 0o644, ""),
 		),
 		k.plainLayer(
 			file("t/.wh.gone", 0, ""), file("t/.wh.gonedir", 0, ""),
-			folder("t/opaque", 0o755), file("t/opaque/.wh..wh..opq", 0, ""), file("t/opaque/above", 0o644, ""),
+			directory("t/opaque", 0o755), file("t/opaque/.wh..wh..opq", 0, ""), file("t/opaque/above", 0o644, ""),
 			file("t/sticky/inside", 0o644, ""),
 		))
 	k.pull(ref)

@@ -95,7 +95,7 @@ func TestImageVolumeSubPathOfAnotherVolume(t *testing.T) {
 	dir := t.TempDir()
 	k.must(os.WriteFile(filepath.Join(dir, "file"), []byte("below\n"), 0o644))
 	id, pod := k.pod()
-	out := k.run(id, pod, k.shell("c", "cat /vol/file", withMounts(&runtimeapi.Mount{ContainerPath: "/vol", HostPath: dir, ImageSubPath: "some/folder"})))
+	out := k.run(id, pod, k.shell("c", "cat /vol/file", withMounts(&runtimeapi.Mount{ContainerPath: "/vol", HostPath: dir, ImageSubPath: "some/directory"})))
 	k.wants(out, "below")
 }
 
@@ -139,7 +139,7 @@ func TestImageVolumeOutlivesImageAndDaemon(t *testing.T) {
 }
 
 // TestImageVolumeAfterLostRecord: the mounts of a pod whose record is gone are taken
-// away before its folder is.
+// away before its directory is.
 func TestImageVolumeAfterLostRecord(t *testing.T) {
 	k := ownNode(t, testenv.Options{})
 	ref := pullVolume(k)

@@ -57,7 +57,7 @@ func asLocalUser(k kit, gid uint32, paths []string) map[string]bool {
 	k.Helper()
 	self, err := os.Executable()
 	k.must(err)
-	// Its own folder is root's alone.
+	// Its own directory is root's alone.
 	program := filepath.Join(k.env.Dir, "local-user")
 	k.must(exec.Command("cp", self, program).Run())
 	k.must(os.Chmod(program, 0o755))
@@ -114,7 +114,7 @@ func TestLocalUserReachesNothing(t *testing.T) {
 	for what := range stranger {
 		switch what {
 		case "see " + k.env.Dir, "open " + k.env.Dir: // not ours; that something is seen
-		case "see " + k.env.Root, "see " + k.env.State: // from the folder above
+		case "see " + k.env.Root, "see " + k.env.State: // from the directory above
 		default:
 			t.Errorf("a user of the node can %s", what)
 		}

@@ -114,7 +114,7 @@ func TestLogsOnAFullDiskHoldTheContainer(t *testing.T) {
 	const lines = 2_000_000
 	k := ownNode(t, testenv.Options{})
 	id, pod := k.pod(func(p *runtimeapi.PodSandboxConfig) {
-		// The folder is its own, so that the rest of the node has room.
+		// The directory is its own, so that the rest of the node has room.
 		k.must(os.MkdirAll(p.LogDirectory, 0o755))
 		k.must(unix.Mount("tmpfs", p.LogDirectory, "tmpfs", 0, "size=1m"))
 		k.Cleanup(func() { unix.Unmount(p.LogDirectory, unix.MNT_DETACH) })

@@ -38,7 +38,7 @@ func newNRINode(t *testing.T, config string) nriNode {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	n := nriNode{socket: filepath.Join(dir, "folder", "nri.sock"), program: filepath.Join(dir, "nriplugin")}
+	n := nriNode{socket: filepath.Join(dir, "directory", "nri.sock"), program: filepath.Join(dir, "nriplugin")}
 	build := exec.Command("go", "build", "-o", n.program, "../../hack/nriplugin")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
@@ -66,7 +66,7 @@ func (n nriNode) plugin(t *testing.T, args ...string) *nriPlugin {
 	return n.pluginIn(t, t.TempDir(), args...)
 }
 
-// pluginIn uses a folder that may hold orders already.
+// pluginIn uses a directory that may hold orders already.
 func (n nriNode) pluginIn(t *testing.T, dir string, args ...string) *nriPlugin {
 	t.Helper()
 	p := &nriPlugin{kit: n.kit, log: filepath.Join(dir, "log"), orders: filepath.Join(dir, "orders"), done: make(chan struct{})}

@@ -39,7 +39,7 @@ func TestDaemonUnderAnyUmask(t *testing.T) {
 	fi, err := os.Stat(made)
 	k.must(err)
 	if fi.Mode().Perm() != 0o755 {
-		t.Errorf("the folder that it made is %v", fi.Mode())
+		t.Errorf("the directory that it made is %v", fi.Mode())
 	}
 }
 

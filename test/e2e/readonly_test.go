@@ -11,10 +11,10 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
-// folderWithSubmount is a folder of the host with a tmpfs mounted in it.
+// folderWithSubmount is a directory of the host with a tmpfs mounted in it.
 func folderWithSubmount(k kit, name string) string {
 	k.Helper()
-	dir := sharedFolder(k, name)
+	dir := sharedDirectory(k, name)
 	sub := filepath.Join(dir, "sub")
 	k.must(os.Mkdir(sub, 0o755))
 	k.must(unix.Mount("tmpfs", sub, "tmpfs", 0, "mode=777"))
@@ -64,7 +64,7 @@ func TestRecursiveReadOnly(t *testing.T) {
 
 func TestRecursiveReadOnlyBadRequests(t *testing.T) {
 	k := newKit(t)
-	dir := sharedFolder(k, "rro-bad")
+	dir := sharedDirectory(k, "rro-bad")
 	id, pod := k.pod()
 	const private, slave, shared = runtimeapi.MountPropagation_PROPAGATION_PRIVATE,
 		runtimeapi.MountPropagation_PROPAGATION_HOST_TO_CONTAINER, runtimeapi.MountPropagation_PROPAGATION_BIDIRECTIONAL

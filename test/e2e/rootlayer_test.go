@@ -42,7 +42,7 @@ func filesOf(k kit, dir string) string {
 	return strings.Join(names, "\n")
 }
 
-// stateSize is what lies in the daemon's folder that ends with the machine's power.
+// stateSize is what lies in the daemon's directory that ends with the machine's power.
 func stateSize(k kit) (bytes int64) {
 	k.Helper()
 	k.must(filepath.WalkDir(k.env.State, func(path string, d fs.DirEntry, err error) error {
@@ -137,7 +137,7 @@ func TestVolumesOfAnImage(t *testing.T) {
 		// Through links, too; /alias is /data, and /var/run/vol is what is mounted at /run/vol.
 		ref := imageKit{k}.declaring("zeros-"+layer, []string{"/data", "/none/deep", "/vol/in", "/var/run/with", "/var/run/none", "/alias", "/var/run/vol"}, zeros)
 		id, pod := k.pod()
-		vol, run := sharedFolder(k, "covering-"+layer), sharedFolder(k, "run-"+layer)
+		vol, run := sharedDirectory(k, "covering-"+layer), sharedDirectory(k, "run-"+layer)
 		for _, readonly := range []bool{false, true} {
 			before := stateSize(k)
 			c := testenv.ContainerConfig(fmt.Sprintf("c-%t", readonly), ref, "/bin/sh", "-c", `stat -c '%n %a %u %s' /data /data/big /none/deep
@@ -155,10 +155,10 @@ func TestVolumesOfAnImage(t *testing.T) {
 			}
 		}
 		if got := filesOf(k, vol); got != "\n/in" {
-			k.Errorf("the mounted folder has %q", got)
+			k.Errorf("the mounted directory has %q", got)
 		}
 		if got := filesOf(k, run); got != "\n/x" {
-			k.Errorf("the folder at /run/vol has %q", got)
+			k.Errorf("the directory at /run/vol has %q", got)
 		}
 
 		var many []string
@@ -175,7 +175,7 @@ func TestVolumesOfAnImage(t *testing.T) {
 func TestMountsKeepThePodsFiles(t *testing.T) {
 	onLayers(t, "", func(k kit, layer string) {
 		id, pod := k.pod()
-		etc := sharedFolder(k, "etc-"+layer)
+		etc := sharedDirectory(k, "etc-"+layer)
 		c := k.shell("c", "cat /etc/hostname; echo changed > /etc/hostname; cat /etc/hostname; dd if=/dev/zero of=/etc/hosts bs=1M count=16 2>&1; wc -c < /etc/resolv.conf; echo own > /etc/own",
 			withMounts(&runtimeapi.Mount{ContainerPath: "/etc", HostPath: etc}))
 		k.wants(k.run(id, pod, c), pod.Hostname+"\nchanged\n", "No space left on device")

@@ -28,8 +28,8 @@ func ownUsers(p *runtimeapi.PodSandboxConfig) {
 	}}
 }
 
-// sharedFolder is a folder that a pod's ids may reach.
-func sharedFolder(k kit, name string) string {
+// sharedDirectory is a directory that a pod's ids may reach.
+func sharedDirectory(k kit, name string) string {
 	k.Helper()
 	dir := filepath.Join(k.env.Dir, "volume-"+name)
 	k.must(os.Mkdir(dir, 0o755))
@@ -110,12 +110,12 @@ func podProcesses(k kit, pod string) []int {
 // that it has on disk; without, its owner is nobody.
 func TestUserNamespaceVolumes(t *testing.T) {
 	k := newKit(t)
-	dir := sharedFolder(k, "mapped")
+	dir := sharedDirectory(k, "mapped")
 	k.must(os.WriteFile(filepath.Join(dir, "secret"), []byte("root's\n"), 0o600))
 	k.must(os.WriteFile(filepath.Join(dir, "app"), []byte("app's\n"), 0o600))
 	k.must(os.Chown(filepath.Join(dir, "app"), 1000, 1000))
-	// The kubelet's folders of volumes are closed to others.
-	closed := filepath.Join(sharedFolder(k, "parent"), "closed")
+	// The kubelet's directories of volumes are closed to others.
+	closed := filepath.Join(sharedDirectory(k, "parent"), "closed")
 	k.must(os.Mkdir(closed, 0o700))
 	inner := filepath.Join(closed, "volume")
 	k.must(os.Mkdir(inner, 0o777))
@@ -183,7 +183,7 @@ func TestUserNamespaceBadRequests(t *testing.T) {
 // namespace, and a new daemon finds it.
 func TestUserNamespaceSurvivesRestart(t *testing.T) {
 	k := ownNode(t, testenv.Options{})
-	dir := sharedFolder(k, "restart")
+	dir := sharedDirectory(k, "restart")
 	mapped := func(c *runtimeapi.ContainerConfig) {
 		c.Mounts = []*runtimeapi.Mount{{ContainerPath: "/vol", HostPath: dir, UidMappings: podRange(), GidMappings: podRange()}}
 	}

@@ -105,7 +105,7 @@ func TestUserNamespaceDeclaredVolumes(t *testing.T) {
 // mapped volume, as below any other.
 func TestUserNamespacePropagation(t *testing.T) {
 	k := newKit(t)
-	dir := sharedFolder(k, "slave")
+	dir := sharedDirectory(k, "slave")
 	k.must(unix.Mount(dir, dir, "", unix.MS_BIND, ""))
 	k.Cleanup(func() { _ = unix.Unmount(dir, unix.MNT_DETACH) })
 	k.must(unix.Mount("", dir, "", unix.MS_SHARED, ""))

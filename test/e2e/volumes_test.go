@@ -42,7 +42,7 @@ func (k kubelet) emptyDir(name string) string {
 	return dir
 }
 
-// subPath is a folder of a volume, which the kubelet mounts elsewhere.
+// subPath is a directory of a volume, which the kubelet mounts elsewhere.
 func (k kubelet) subPath(volume, path, container string) string {
 	source, target := filepath.Join(volume, path), filepath.Join(k.dir, "volume-subpaths", filepath.Base(volume), container, "0")
 	k.must(os.MkdirAll(source, 0o777))
@@ -87,7 +87,7 @@ func TestVolumesSharedByContainersOfAPod(t *testing.T) {
 		"map /vol/map: 2", "rename /vol/ready: moved", "owner /vol/new: 1000:3000 644", "lines /vol/append: 4000")
 	k.wants(k.logHas(pod, server, "receive /vol/fifo"), "watch /vol: new", "through the pipe")
 
-	// A folder of it, for a container that comes later, also one that may only read.
+	// A directory of it, for a container that comes later, also one that may only read.
 	sub := k.subPath(volume, "sub", "later")
 	inner := k.user("inner", mountOf(volume), "listen", "/vol/sub/socket", "sleep", "")
 	k.start(id, pod, inner)

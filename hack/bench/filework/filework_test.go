@@ -8,10 +8,10 @@ import (
 )
 
 func TestWorkLeavesNothing(t *testing.T) {
-	folder := filepath.Join(t.TempDir(), "work")
+	directory := filepath.Join(t.TempDir(), "work")
 	for name, work := range map[string]func() ([]row, error){
-		"small": func() ([]row, error) { return smallFiles(folder, 3) },
-		"large": func() ([]row, error) { return largeFile(folder, 2) },
+		"small": func() ([]row, error) { return smallFiles(directory, 3) },
+		"large": func() ([]row, error) { return largeFile(directory, 2) },
 	} {
 		rows, err := work()
 		if err != nil || len(rows) == 0 {
@@ -22,8 +22,8 @@ func TestWorkLeavesNothing(t *testing.T) {
 				t.Errorf("%s: %v", name, r)
 			}
 		}
-		if _, err := os.Lstat(folder); !os.IsNotExist(err) {
-			t.Errorf("%s leaves its folder: %v", name, err)
+		if _, err := os.Lstat(directory); !os.IsNotExist(err) {
+			t.Errorf("%s leaves its directory: %v", name, err)
 		}
 	}
 }

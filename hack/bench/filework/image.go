@@ -48,7 +48,7 @@ func mountPoints(mountinfo []byte) map[string]bool {
 	return points
 }
 
-// find lists regular files below root by reading folders alone: a file must not
+// find lists regular files below root by reading directories alone: a file must not
 // have been looked at before it is measured.
 func find(root string, except map[string]bool) ([]string, error) {
 	var paths []string

@@ -10,12 +10,12 @@ import (
 
 // largeFile writes a file from its begin to its end and reads it again. It is not
 // flushed: how fast the node's disk is has nothing to do with the way to it.
-func largeFile(folder string, megabytes int) ([]row, error) {
-	if err := os.Mkdir(folder, 0o755); err != nil {
+func largeFile(directory string, megabytes int) ([]row, error) {
+	if err := os.Mkdir(directory, 0o755); err != nil {
 		return nil, err
 	}
-	defer os.RemoveAll(folder)
-	path := filepath.Join(folder, "large")
+	defer os.RemoveAll(directory)
+	path := filepath.Join(directory, "large")
 	block := make([]byte, 1000*1000)
 	for i := range block {
 		block[i] = byte(rand.Uint32()) // no zeros that something leaves out

@@ -1,6 +1,6 @@
 // Command filework does to the root file system of its container what programs do
 // to files, and prints what a call took, for hack/bench: one line, a JSON list of
-// name, unit and value. It owns one folder, which it makes and removes. On small
+// name, unit and value. It owns one directory, which it makes and removes. On small
 // files it makes system calls itself: those of package os do more than is asked.
 package main
 
@@ -21,11 +21,11 @@ type row struct {
 
 func main() {
 	// On the root file system, where no image has a mount or a volume.
-	folder := flag.String("folder", "/bench-filework", "folder that is made and removed")
+	directory := flag.String("directory", "/bench-filework", "directory that is made and removed")
 	files := flag.Int("files", 2000, "small files")
 	megabytes := flag.Int("mb", 256, "megabytes of the large file")
 	flag.Parse()
-	rows, err := measure(*folder, *files, *megabytes)
+	rows, err := measure(*directory, *files, *megabytes)
 	if err == nil {
 		err = json.NewEncoder(os.Stdout).Encode(rows)
 	}
@@ -35,11 +35,11 @@ func main() {
 	}
 }
 
-func measure(folder string, files, megabytes int) (rows []row, err error) {
+func measure(directory string, files, megabytes int) (rows []row, err error) {
 	for _, part := range []func() ([]row, error){
 		imageFiles, // first, before there are files that are not the image's
-		func() ([]row, error) { return smallFiles(folder, files) },
-		func() ([]row, error) { return largeFile(folder, megabytes) },
+		func() ([]row, error) { return smallFiles(directory, files) },
+		func() ([]row, error) { return largeFile(directory, megabytes) },
 	} {
 		r, err := part()
 		if err != nil {

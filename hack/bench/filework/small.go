@@ -10,17 +10,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// smallFiles takes n files in a new folder through their lives.
-func smallFiles(folder string, n int) ([]row, error) {
-	if err := os.Mkdir(folder, 0o755); err != nil {
+// smallFiles takes n files in a new directory through their lives.
+func smallFiles(directory string, n int) ([]row, error) {
+	if err := os.Mkdir(directory, 0o755); err != nil {
 		return nil, err
 	}
-	defer os.RemoveAll(folder)
+	defer os.RemoveAll(directory)
 	// The names are made before, so that only calls are timed.
 	first, second := make([]string, n), make([]string, n)
 	for i := range n {
-		first[i] = filepath.Join(folder, fmt.Sprintf("a%06d", i))
-		second[i] = filepath.Join(folder, fmt.Sprintf("b%06d", i))
+		first[i] = filepath.Join(directory, fmt.Sprintf("a%06d", i))
+		second[i] = filepath.Join(directory, fmt.Sprintf("b%06d", i))
 	}
 	content := bytes.Repeat([]byte("0123456789"), 10)
 	var st unix.Stat_t

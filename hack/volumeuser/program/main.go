@@ -195,7 +195,7 @@ func seize(path string) (string, error) {
 	return "tried", err
 }
 
-// watch says what is made in a folder next.
+// watch says what is made in a directory next.
 func watch(path string) (string, error) {
 	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC)
 	if err != nil {

@@ -8,7 +8,7 @@ import (
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
 )
 
-func TestTheFakeKeepsTheContract(t *testing.T) {
+func TestEngineKeepsTheContract(t *testing.T) {
 	node := New()
 	Run(t, Subject{
 		Engine: func(testing.TB) engine.Engine { return node },

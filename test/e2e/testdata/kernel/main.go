@@ -1,5 +1,5 @@
 // Command kernel tries calls that a sandbox's kernel has only in part, and prints what
-// each answers. Its arguments are folders of the file systems to try them in.
+// each answers. Its arguments are directories of the file systems to try them in.
 package main
 
 import (
@@ -72,7 +72,7 @@ func socket(name string, domain, kind, protocol int) {
 	say(name, err)
 }
 
-// watch prints what inotify tells of a folder while the node writes to it, until the
+// watch prints what inotify tells of a directory while the node writes to it, until the
 // file "end" is there.
 func watch(dir string) {
 	fd, err := unix.InotifyInit1(unix.IN_NONBLOCK)
