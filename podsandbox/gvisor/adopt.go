@@ -27,19 +27,10 @@ func (e *Engine) Adopt(ctx context.Context, cfg engine.Config, p engine.Process)
 	if err := checkMachine(cfg.Machine()); err != nil {
 		return nil, err
 	}
-	s := e.newSandbox(cfg)
-	err := s.adopt(ctx, p)
-	if err == nil {
-		return s, nil
-	}
-	if s.proc != nil && s.proc.ended() {
-		err = lostf("process %d has ended", p.PID)
-	}
-	if s.proc != nil {
-		s.proc.drop()
-	}
-	s.release()
+	s, err := e.adopt(ctx, cfg, p)
 	switch {
+	case err == nil:
+		return e.newSandbox(cfg, s), nil
 	case isLost(err):
 		return nil, fmt.Errorf("%w: %w", err, errdefs.ErrNotFound)
 	case errdefs.IsNotFound(err): // said by somebody else, of something else
@@ -48,23 +39,46 @@ func (e *Engine) Adopt(ctx context.Context, cfg engine.Config, p engine.Process)
 	return nil, fmt.Errorf("%w: %w", err, errdefs.ErrUnavailable)
 }
 
-func (s *Sandbox) adopt(ctx context.Context, p engine.Process) (err error) {
-	if s.root, err = readRootID(s.cfg); err != nil {
+// adopt finds the process of a sandbox. After an error it holds nothing of it.
+func (e *Engine) adopt(ctx context.Context, cfg engine.Config, p engine.Process) (*sentry, error) {
+	root, err := readRootID(cfg)
+	if err != nil {
+		return nil, err
+	}
+	proc, err := openProcess(p)
+	if err != nil {
+		return nil, err
+	}
+	s := &sentry{dir: cfg.Dir, root: root, proc: proc}
+	if err := e.recognize(ctx, s, cfg.ID); err != nil {
+		if proc.ended() {
+			err = lostf("process %d has ended", p.PID)
+		}
+		proc.drop()
+		s.close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// recognize makes sure that a process is the one of a sandbox, and opens what that holds
+// for this daemon.
+func (e *Engine) recognize(ctx context.Context, s *sentry, id string) error {
+	programs, err := e.stagedPrograms()
+	if err != nil {
 		return err
 	}
-	if s.proc, err = openProcess(p); err != nil {
-		return err
-	}
-	if err := s.requireProgram(); err != nil {
+	if err := s.requireProgram(programs); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, adoptPatience)
 	defer cancel()
-	if err := s.requireListener(ctx); err != nil {
+	control := newControlPlane(s)
+	if err := control.requireListener(ctx); err != nil {
 		return err
 	}
-	if err := s.requireAnswer(ctx); errors.Is(err, context.DeadlineExceeded) {
-		s.engine.log.Warn("An adopted sandbox does not answer", "sandbox", s.cfg.ID)
+	if err := control.requireAnswer(ctx); errors.Is(err, context.DeadlineExceeded) {
+		e.log.Warn("An adopted sandbox does not answer", "sandbox", id)
 	} else if err != nil {
 		return err
 	}
@@ -74,21 +88,17 @@ func (s *Sandbox) adopt(ctx context.Context, p engine.Process) (err error) {
 	if s.fdStore, err = adoptFDStore(s.proc); isLost(err) || isShortage(err) {
 		return err
 	} else if err != nil {
-		s.engine.log.Warn("What containers print before they end without a daemon may be lost", "sandbox", s.cfg.ID, "err", err)
+		e.log.Warn("What containers print before they end without a daemon may be lost", "sandbox", id, "err", err)
 	}
 	// As it has not ended, all that was found by its pid was of this process.
 	if err := s.proc.send(0); isGone(err) {
-		return lostf("process %d has ended", p.PID)
+		return lostf("process %d has ended", s.proc.pid)
 	}
 	return nil
 }
 
-// requireProgram makes sure that the process runs a program of this engine.
-func (s *Sandbox) requireProgram() error {
-	programs, err := s.engine.stagedPrograms()
-	if err != nil {
-		return err
-	}
+// requireProgram makes sure that the process runs one of the programs.
+func (s *sentry) requireProgram(programs map[fileID]bool) error {
 	dir, err := s.proc.procDir()
 	if err != nil {
 		return err
@@ -106,28 +116,29 @@ func (s *Sandbox) requireProgram() error {
 }
 
 // requireListener makes sure that the process listens on the control socket.
-func (s *Sandbox) requireListener(ctx context.Context) error {
-	listener, err := s.control.listener(ctx)
+func (c *controlPlane) requireListener(ctx context.Context) error {
+	listener, err := c.socket.listener(ctx)
 	if err != nil {
 		return fmt.Errorf("reach the sandbox: %w", err)
 	}
-	switch listener {
-	case s.proc.pid:
+	switch pid := c.sentry.proc.pid; listener {
+	case pid:
 		return nil
 	case 0:
 		return errors.New("reach the sandbox: the kernel does not tell who listens on its control socket")
 	case -1:
-		return lostf("a process that has ended listened on the control socket of the sandbox, and not process %d", s.proc.pid)
+		return lostf("a process that has ended listened on the control socket of the sandbox, and not process %d", pid)
+	default:
+		return lostf("process %d listens on the control socket of the sandbox, and not process %d", listener, pid)
 	}
-	return lostf("process %d listens on the control socket of the sandbox, and not process %d", listener, s.proc.pid)
 }
 
 // requireAnswer makes sure that the sandbox answers.
-func (s *Sandbox) requireAnswer(ctx context.Context) error {
+func (c *controlPlane) requireAnswer(ctx context.Context) error {
 	var state int
-	err := s.control.call(ctx, methodState, s.root, &state)
-	if isBrokenConnection(err) && s.diedWithin(ctx, time.Second) {
-		return lostf("process %d has ended", s.proc.pid)
+	err := c.socket.call(ctx, methodState, c.sentry.root, &state)
+	if isBrokenConnection(err) && c.sentry.diedWithin(ctx, time.Second) {
+		return lostf("process %d has ended", c.sentry.proc.pid)
 	}
 	return err
 }
@@ -178,9 +189,9 @@ func (s *Sandbox) recoverStart(ctx context.Context, c engine.Container) error {
 // started tells whether a container was ever started. The sandbox starts one at a time
 // and answers when it is done with that, so a start whose caller died is not missed.
 func (s *Sandbox) started(ctx context.Context, id string) (bool, error) {
-	var state int
-	if err := s.control.call(ctx, methodState, id, &state); err != nil {
-		return false, s.explain(err)
+	state, err := s.control.state(ctx, id)
+	if err != nil {
+		return false, err
 	}
 	switch state {
 	case guestStateCreating:
@@ -189,7 +200,7 @@ func (s *Sandbox) started(ctx context.Context, id string) (bool, error) {
 		return true, nil
 	}
 	// Ended, never known, or failed to start: the first has a status.
-	_, err := s.Wait(ctx, id)
+	_, err = s.Wait(ctx, id)
 	if errdefs.IsNotFound(err) || errdefs.IsFailedPrecondition(err) {
 		return false, nil
 	}

@@ -27,10 +27,10 @@ func TestAdoptWithFewDescriptors(t *testing.T) {
 		switch {
 		case err == nil:
 			adopted++
-			if s.(*Sandbox).fdStore == nil {
+			if s.(*Sandbox).sentry.fdStore == nil {
 				t.Errorf("with %d descriptors it is adopted without what it holds", few)
 			}
-			s.(*Sandbox).proc.drop()
+			s.(*Sandbox).sentry.proc.drop()
 			s.(*Sandbox).release()
 		case errdefs.IsNotFound(err) || !errdefs.IsUnavailable(err):
 			t.Errorf("with %d descriptors: %v, want Unavailable", few, err)

@@ -8,11 +8,9 @@ import (
 	"path/filepath"
 	"runtime"
 	"strconv"
-	"time"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/containerd/errdefs"
+	"gvisor.dev/gvisor/pkg/cleanup"
 
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
 )
@@ -26,74 +24,78 @@ func (e *Engine) Boot(ctx context.Context, cfg engine.Config) (engine.Sandbox, e
 	return p.Bind(ctx, cfg)
 }
 
-// spawn forks the boot process. It returns the pipe on which the process says
-// that it is ready. After an error, release closes what it has opened.
-func (s *Sandbox) spawn(m engine.Machine, netns *os.File) (*os.File, error) {
-	d := newDonation(s.engine.null)
+// spawnSentry forks the boot process of a machine. It returns the pipe on which the
+// process says that it is ready, too.
+func (e *Engine) spawnSentry(m engine.Machine, netns *os.File) (*sentry, *os.File, error) {
+	s := &sentry{dir: m.Dir, root: m.ID}
+	cu := cleanup.Make(s.close)
+	defer cu.Clean()
+	d := newDonation(e.null)
 	defer d.close()
 	var err error
 	if s.fdStore, err = newFDStore(); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	s.fdStore.donate(d)
 	if s.panicLog, err = newPanicLog(); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	if err := s.configFlags(d, s.panicLog, bootLogName); err != nil {
-		return nil, err
+	st := settingsOf(m.HostNetwork)
+	if err := e.configFlags(d, st, m.Dir, s.panicLog, bootLogName); err != nil {
+		return nil, nil, err
 	}
-	if s.engine.opts.Profile {
+	if e.opts.Profile {
 		d.flag("--profile")
 	}
-	if s.hostNetwork() {
+	if st.hostNetwork {
 		// Which of its containers have NET_RAW is not known yet, and this cannot be
 		// given to a sandbox that runs.
 		d.flag("--net-raw")
 	}
 	d.flag("boot", "--bundle=/", "--setup-root", "--apply-caps=true", "--gofer-mount-confs=erofs:none")
-	d.flag(s.engine.sizeFlags(m)...)
+	d.flag(e.sizeFlags(m)...)
 
-	control, err := bindControlSocket(string(s.control))
+	control, err := bindControlSocket(filepath.Join(m.Dir, controlSocketName))
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	d.give("controller-fd", control)
 	spec, err := specFile(rootSpec(m.Hostname))
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	d.give("spec-fd", spec)
-	d.lend("io-fds", s.engine.rootImage)
-	d.lend("stdio-fds", s.engine.null, s.engine.null, s.engine.null)
-	if s.ring = newPinRing(); s.ring != nil {
-		d.lend("pin-ring-fd", s.ring)
-	}
+	d.lend("io-fds", e.rootImage)
+	d.lend("stdio-fds", e.null, e.null, e.null)
+	s.makeRing()
+	s.lendRing(d)
 	booted, ready, err := os.Pipe()
 	if err != nil {
-		return nil, fmt.Errorf("create start pipe: %w", err)
+		return nil, nil, fmt.Errorf("create start pipe: %w", err)
 	}
 	d.give("start-sync-fd", ready)
 
 	b := spawnConfig{
-		program: s.engine.program, argv0: bootName, id: m.ID,
+		program: e.program, argv0: bootName, id: m.ID,
 		netns: netns, cgroups: m.CgroupPaths, oom: m.OOMScoreAdj,
 		hostUser: m.HostNetwork, ids: m.IDs,
 	}
 	if s.proc, err = b.fork(d); err != nil {
 		booted.Close()
-		return nil, err
+		return nil, nil, err
 	}
-	return booted, nil
+	cu.Release()
+	return s, booted, nil
 }
 
 // configFlags adds gVisor's configuration, which boot and gofer share, and the
 // log descriptors. The stderr of either goes to its panic log and nowhere else.
-func (s *Sandbox) configFlags(d *donation, panicLog *os.File, debugLog string) error {
-	d.flag("--root=" + s.cfg.Dir)
-	d.flag(s.settings().flags()...)
+func (e *Engine) configFlags(d *donation, st settings, dir string, panicLog *os.File, debugLog string) error {
+	d.flag("--root=" + dir)
+	d.flag(st.flags()...)
 	d.lend("panic-log-fd", panicLog)
-	if s.engine.opts.Debug {
-		f, err := openLog(filepath.Join(s.cfg.Dir, debugLog))
+	if e.opts.Debug {
+		f, err := openLog(filepath.Join(dir, debugLog))
 		if err != nil {
 			return err
 		}
@@ -122,35 +124,6 @@ func (e *Engine) sizeFlags(m engine.Machine) []string {
 			"--cpu-quota="+strconv.FormatInt(quota, 10), "--cpu-period="+strconv.FormatInt(period, 10))
 	}
 	return flags
-}
-
-// awaitBooted waits for the one byte that says that the sandbox answers calls.
-func (s *Sandbox) awaitBooted(ctx context.Context, booted *os.File) error {
-	stop := context.AfterFunc(ctx, func() { _ = booted.SetReadDeadline(time.Unix(1, 0)) })
-	defer stop()
-	n, err := booted.Read(make([]byte, 1))
-	switch {
-	case n == 1:
-		return nil
-	case ctx.Err() != nil:
-		return ctx.Err()
-	case !os.IsTimeout(err):
-		// The pipe has ended, so the process is about to.
-		select {
-		case <-s.proc.done:
-		case <-ctx.Done():
-		}
-	}
-	return s.deathError("the sandbox process")
-}
-
-// deathError says how the sandbox process has ended and what it said last.
-func (s *Sandbox) deathError(who string) error {
-	how := "does not answer"
-	if s.proc.ended() {
-		how = s.proc.describeEnd()
-	}
-	return fmt.Errorf("%s %s; %s: %w", who, how, s.quotePanicLog(), errdefs.ErrUnavailable)
 }
 
 // bindControlSocket creates the socket that the Sentry will listen on. An older

@@ -43,7 +43,6 @@ func newBrokenOut(t testing.TB, e *Engine, answer answerer) *brokenOut {
 func newBrokenOutOnce(t testing.TB, e *Engine, answer answerer) (b *brokenOut, end func()) {
 	t.Helper()
 	cfg := engine.Config{ID: newID(t), Dir: t.TempDir(), NetNS: "/none"}
-	b = &brokenOut{Sandbox: e.newSandbox(cfg), asked: map[string]bool{}, sent: map[string][]*os.File{}}
 	sleep := exec.Command("sleep", "1000")
 	if err := sleep.Start(); err != nil {
 		t.Fatal(err)
@@ -52,12 +51,14 @@ func newBrokenOutOnce(t testing.TB, e *Engine, answer answerer) (b *brokenOut, e
 	if err != nil {
 		t.Fatal(err)
 	}
-	if b.proc, err = openProcess(engine.Process{PID: sleep.Process.Pid, StartTime: start}); err != nil {
+	s := &sentry{dir: cfg.Dir, root: cfg.ID}
+	if s.proc, err = openProcess(engine.Process{PID: sleep.Process.Pid, StartTime: start}); err != nil {
 		t.Fatal(err)
 	}
-	if b.panicLog, err = newPanicLog(); err != nil {
+	if s.panicLog, err = newPanicLog(); err != nil {
 		t.Fatal(err)
 	}
+	b = &brokenOut{Sandbox: e.newSandbox(cfg, s), asked: map[string]bool{}, sent: map[string][]*os.File{}}
 	l, err := net.Listen("unix", filepath.Join(cfg.Dir, controlSocketName))
 	if err != nil {
 		t.Fatal(err)

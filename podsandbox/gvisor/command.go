@@ -45,7 +45,7 @@ func (s *Sandbox) newCommand(ctx context.Context, id string, p engine.Exec) (*co
 
 // Wait implements engine.Command.
 func (c *command) Wait(ctx context.Context) (engine.ExitStatus, error) {
-	return c.sandbox.wait(ctx, methodWaitPID, waitPIDArgs{PID: c.started.pid, CID: c.id})
+	return c.sandbox.control.wait(ctx, methodWaitPID, waitPIDArgs{PID: c.started.pid, CID: c.id})
 }
 
 // Signal implements engine.Command.
@@ -60,7 +60,7 @@ func (c *command) Signal(ctx context.Context, sig int) error {
 			arg.Mode = signalProcess
 		}
 	}
-	return c.sandbox.signal(ctx, arg)
+	return c.sandbox.control.signal(ctx, arg)
 }
 
 // Kill implements engine.Command.
@@ -70,5 +70,5 @@ func (c *command) Kill(ctx context.Context) error {
 
 // SignalForeground implements engine.TerminalSignaler.
 func (s *Sandbox) SignalForeground(ctx context.Context, id string, sig int) error {
-	return s.signal(ctx, signalArgs{CID: id, Signo: int32(sig), Mode: signalForeground})
+	return s.control.signal(ctx, signalArgs{CID: id, Signo: int32(sig), Mode: signalForeground})
 }

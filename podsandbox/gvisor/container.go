@@ -41,7 +41,7 @@ func (s *Sandbox) Create(ctx context.Context, c engine.Container) error {
 
 // prepare translates the spec and starts the gofer. The entry's turn is held.
 func (s *Sandbox) prepare(ctx context.Context, entry *container, c engine.Container) error {
-	if err := s.requireAlive(); err != nil {
+	if err := s.sentry.requireAlive(); err != nil {
 		return err
 	}
 	p, err := s.prepareSpec(ctx, c)
@@ -114,7 +114,7 @@ func (s *Sandbox) Start(ctx context.Context, c engine.Container) error {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
 		defer cancel()
 		if !s.retireGofer(entry) { // readers may have joined it before its program failed
-			_ = entry.stopGofer(ctx, s.proc.ended())
+			_ = entry.stopGofer(ctx, s.sentry.proc.ended())
 		}
 		s.removeEntry(entry)
 	})
@@ -124,14 +124,14 @@ func (s *Sandbox) Start(ctx context.Context, c engine.Container) error {
 	}
 
 	crashpoint.Here("before container place")
-	if err := s.takePlace(ctx, c, stdio); err != nil {
+	if err := s.control.takePlace(ctx, c.ID, ttyOf(c, stdio)); err != nil {
 		return err
 	}
 	crashpoint.Here("after container place")
 	cu.Add(func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
 		defer cancel()
-		_ = s.control.call(ctx, methodDestroy, c.ID, nil)
+		_ = s.control.destroy(ctx, c.ID)
 	})
 	if err := s.awaitReady(ctx, c, g); err != nil {
 		return err
@@ -181,12 +181,12 @@ func (s *Sandbox) run(ctx context.Context, c engine.Container, g *gofer, stdio [
 			return err
 		}
 	}
-	g.follow(s.proc)
+	g.follow(s.sentry.proc)
 	if err := s.hold(c); err != nil {
 		s.engine.log.Warn("Keep the streams of a container", "container", c.ID, "err", err)
 	}
 	crashpoint.Here("before container start")
-	if err := s.control.call(ctx, methodStart, args, nil, files.all...); err != nil {
+	if err := s.control.socket.call(ctx, methodStart, args, nil, files.all...); err != nil {
 		return s.explainStart(c, err)
 	}
 	crashpoint.Here("after container start")
@@ -252,33 +252,6 @@ func hasCapability(p *specs.Process, name string) bool {
 	return false
 }
 
-// takePlace makes the container known to the sandbox. One that is known and was
-// never started is left from a daemon that died in between.
-func (s *Sandbox) takePlace(ctx context.Context, c engine.Container, stdio []*os.File) error {
-	var tty []*os.File
-	if c.Spec.Process.Terminal {
-		tty = stdio[:1]
-	}
-	err := s.control.call(ctx, methodCreate, createArgs{CID: c.ID}, nil, tty...)
-	if err == nil {
-		return nil
-	}
-	if !errors.Is(classify(err), errdefs.ErrAlreadyExists) {
-		return s.explain(err)
-	}
-	var state int
-	if serr := s.control.call(ctx, methodState, c.ID, &state); serr != nil || state != guestStateCreating {
-		return fmt.Errorf("it was started before: %w: %w", err, errdefs.ErrFailedPrecondition)
-	}
-	if err := s.control.call(ctx, methodDestroy, c.ID, nil); err != nil {
-		return s.explain(err)
-	}
-	if err := s.control.call(ctx, methodCreate, createArgs{CID: c.ID}, nil, tty...); err != nil {
-		return s.explain(err)
-	}
-	return nil
-}
-
 // stdioOf returns the descriptors that a container is born with.
 func stdioOf(c engine.Container) ([]*os.File, error) {
 	if c.Spec == nil || c.Spec.Process == nil {
@@ -296,6 +269,14 @@ func stdioOf(c engine.Container) ([]*os.File, error) {
 	return files, nil
 }
 
+// ttyOf is what of them travels with a container's place: its terminal.
+func ttyOf(c engine.Container, stdio []*os.File) []*os.File {
+	if c.Spec.Process.Terminal {
+		return stdio[:1]
+	}
+	return nil
+}
+
 // Destroy implements engine.Sandbox.
 func (s *Sandbox) Destroy(ctx context.Context, id string) error {
 	entry := s.container(id)
@@ -304,12 +285,12 @@ func (s *Sandbox) Destroy(ctx context.Context, id string) error {
 	}
 	defer entry.turn.unlock()
 	crashpoint.Here("before container destroy")
-	if !s.proc.ended() {
+	if !s.sentry.proc.ended() {
 		err := s.settle(ctx, id)
 		if err == nil {
-			err = classify(s.control.call(ctx, methodDestroy, id, nil))
+			err = s.control.destroy(ctx, id)
 		}
-		if err != nil && !errors.Is(err, errdefs.ErrNotFound) && !s.proc.ended() {
+		if err != nil && !errors.Is(err, errdefs.ErrNotFound) && !s.sentry.proc.ended() {
 			return err
 		}
 	}
@@ -317,12 +298,12 @@ func (s *Sandbox) Destroy(ctx context.Context, id string) error {
 	s.volumes.remove(id)
 	if s.retireGofer(entry) {
 		// It ends by itself when the last container that has joined a volume has.
-	} else if err := entry.stopGofer(ctx, s.proc.ended()); err != nil {
+	} else if err := entry.stopGofer(ctx, s.sentry.proc.ended()); err != nil {
 		return err
 	}
 	crashpoint.Here("after gofer stop")
-	if s.fdStore != nil && !s.proc.ended() {
-		if err := s.fdStore.drop(heldBy(id)); err != nil {
+	if s.sentry.fdStore != nil && !s.sentry.proc.ended() {
+		if err := s.sentry.fdStore.drop(heldBy(id)); err != nil {
 			return err
 		}
 	}

@@ -31,7 +31,7 @@ func (s *Sandbox) Descriptors(ctx context.Context, ids []string) (map[string]eng
 func (s *Sandbox) descriptors(ctx context.Context, ids []string) (map[string]engine.Descriptors, error) {
 	var owners, directories []string
 	for _, id := range ids {
-		ps, err := s.processes(ctx, id)
+		ps, err := s.control.processes(ctx, id)
 		if errdefs.IsNotFound(err) || errdefs.IsFailedPrecondition(err) {
 			continue // not running
 		}

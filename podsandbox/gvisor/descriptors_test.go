@@ -41,7 +41,7 @@ func TestAskEndsWithItsContext(t *testing.T) {
 	if _, err := p.ask(testContext(t), "count", guest.CountDescriptors(), []string{"/proc/1/fd"}, 16); err != nil {
 		t.Fatalf("the next one: %v", err)
 	}
-	if ps, err := p.processes(testContext(t), p.cfg.ID); err != nil || len(ps) != 1 {
+	if ps, err := p.control.processes(testContext(t), p.cfg.ID); err != nil || len(ps) != 1 {
 		t.Errorf("in the root container run %+v, %v", ps, err)
 	}
 }

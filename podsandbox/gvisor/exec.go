@@ -61,7 +61,7 @@ const killPatience = 2 * time.Second
 func (s *Sandbox) killUnawaited(ctx context.Context, id string, e *startedExec) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
 	defer cancel()
-	if err := s.killTree(ctx, id, e); err != nil && !s.proc.ended() {
+	if err := s.killTree(ctx, id, e); err != nil && !s.sentry.proc.ended() {
 		s.engine.log.Warn("A command could not be killed", "container", id, "error", err)
 	}
 }
@@ -162,7 +162,7 @@ func (s *Sandbox) beginExec(ctx context.Context, entry *container, args *execArg
 	before = entry.parentless
 	entry.parentless = nil // what is known is not known any more if this fails
 	if before == nil {
-		ps, err := s.processes(ctx, args.ContainerID)
+		ps, err := s.control.processes(ctx, args.ContainerID)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -170,7 +170,7 @@ func (s *Sandbox) beginExec(ctx context.Context, entry *container, args *execArg
 	}
 	e := &startedExec{found: make(chan struct{})}
 	if err := s.control.callWith(ctx, methodExec, args, &e.pid, fds); err != nil {
-		return nil, nil, s.explain(err)
+		return nil, nil, err
 	}
 	return e, before, nil
 }
@@ -181,7 +181,7 @@ func (s *Sandbox) beginExec(ctx context.Context, entry *container, args *execArg
 // after the other: the caller still holds the slot.
 func (s *Sandbox) findRoot(ctx context.Context, entry *container, e *startedExec, before map[int32]bool) {
 	defer close(e.found)
-	ps, err := s.processes(ctx, entry.id)
+	ps, err := s.control.processes(ctx, entry.id)
 	if err != nil {
 		return // should it have to be killed, it is killed alone
 	}
@@ -203,21 +203,4 @@ func parentless(ps []guestProcess) map[int32]bool {
 		}
 	}
 	return pids
-}
-
-func (s *Sandbox) processes(ctx context.Context, id string) ([]guestProcess, error) {
-	var ps []guestProcess
-	if err := s.control.call(ctx, methodProcesses, id, &ps); err != nil {
-		return nil, s.explain(err)
-	}
-	return ps, nil
-}
-
-// commands lists the processes of a container with their names, the first one first.
-func (s *Sandbox) commands(ctx context.Context, id string) ([]guestCommand, error) {
-	var ps []guestCommand
-	if err := s.control.call(ctx, methodProcesses, id, &ps); err != nil {
-		return nil, s.explain(err)
-	}
-	return ps, nil
 }

@@ -185,14 +185,14 @@ func TestExecIsKilledAfterAHang(t *testing.T) {
 		})
 	}
 	running(true)
-	if err := p.proc.signal(unix.SIGSTOP); err != nil {
+	if err := p.sentry.proc.signal(unix.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
 	cancel()
 	if err := <-ended; !errors.Is(err, context.Canceled) {
 		t.Errorf("%v, want Canceled", err)
 	}
-	if err := p.proc.signal(unix.SIGCONT); err != nil {
+	if err := p.sentry.proc.signal(unix.SIGCONT); err != nil {
 		t.Fatal(err)
 	}
 	running(false)
@@ -206,7 +206,7 @@ func TestExecThatStartsLateIsKilled(t *testing.T) {
 	if _, _, err := p.sh(c.ID, "true"); err != nil { // so that no list is asked for first
 		t.Fatal(err)
 	}
-	if err := p.proc.signal(unix.SIGSTOP); err != nil {
+	if err := p.sentry.proc.signal(unix.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
@@ -215,7 +215,7 @@ func TestExecThatStartsLateIsKilled(t *testing.T) {
 	if !errdefs.IsDeadlineExceeded(err) {
 		t.Errorf("%v, want DeadlineExceeded", err)
 	}
-	if err := p.proc.signal(unix.SIGCONT); err != nil {
+	if err := p.sentry.proc.signal(unix.SIGCONT); err != nil {
 		t.Fatal(err)
 	}
 	// The next exec begins after the late one has.

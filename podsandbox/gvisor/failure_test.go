@@ -83,7 +83,7 @@ func TestSandboxThatHangs(t *testing.T) {
 	if err := p.Create(testContext(t), created.Container); err != nil {
 		t.Fatal(err)
 	}
-	if err := p.proc.signal(unix.SIGSTOP); err != nil {
+	if err := p.sentry.proc.signal(unix.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
 	calls := map[string]func(context.Context) error{

@@ -76,7 +76,7 @@ func (e *Engine) addGate(args *startArgs, files *startFiles) error {
 // gateOperations take away what a container waits at; see guest.Mounts.
 func (s *Sandbox) gateOperations(ctx context.Context, id string) ([]string, error) {
 	crashpoint.Here("before gate opens")
-	pid, err := s.firstProcess(ctx, id)
+	pid, err := s.control.firstProcess(ctx, id)
 	if err != nil {
 		return nil, err
 	}
@@ -118,7 +118,7 @@ func programPaths(p *specs.Process) ([]string, error) {
 func (s *Sandbox) passGate(ctx context.Context, id, program string) error {
 	const pause = 500 * time.Microsecond
 	for {
-		ps, err := s.commands(ctx, id)
+		ps, err := s.control.commands(ctx, id)
 		if err != nil || len(ps) == 0 {
 			return s.gateFailure(ctx, id, program)
 		}
@@ -136,7 +136,7 @@ func (s *Sandbox) passGate(ctx context.Context, id, program string) error {
 // gateFailure tells why the gate has ended. A program that has begun, and ended
 // already, is no failure.
 func (s *Sandbox) gateFailure(ctx context.Context, id, program string) error {
-	status, err := s.wait(ctx, methodWait, id)
+	status, err := s.control.wait(ctx, methodWait, id)
 	if err != nil {
 		return err
 	}
@@ -153,7 +153,7 @@ func (s *Sandbox) gateFailure(ctx context.Context, id, program string) error {
 
 // waitsAtGate tells whether a container was started and its program has not begun.
 func (s *Sandbox) waitsAtGate(ctx context.Context, id string) (bool, error) {
-	ps, err := s.commands(ctx, id)
+	ps, err := s.control.commands(ctx, id)
 	if err != nil || len(ps) == 0 {
 		return false, err
 	}

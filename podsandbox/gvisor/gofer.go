@@ -51,7 +51,7 @@ func (s *Sandbox) spawnGofer(id string, p *preparedSpec) (*gofer, error) {
 		return nil, err
 	}
 	cu.Add(func() { g.panicLog.Close() })
-	if err := s.configFlags(d, g.panicLog, "gofer-"+id+".log"); err != nil {
+	if err := s.engine.configFlags(d, s.settings, s.cfg.Dir, g.panicLog, "gofer-"+id+".log"); err != nil {
 		return nil, err
 	}
 	if p.sockets {
@@ -80,7 +80,7 @@ func (s *Sandbox) spawnGofer(id string, p *preparedSpec) (*gofer, error) {
 		return nil, err
 	}
 	cu.Add(g.opener.close)
-	if err := g.controlSockets(d, s); err != nil {
+	if err := g.controlSockets(d, s.sentry); err != nil {
 		return nil, err
 	}
 
@@ -129,18 +129,14 @@ func (g *gofer) connect(d *donation, p *preparedSpec) error {
 }
 
 // controlSockets adds the gofer's other sockets.
-func (g *gofer) controlSockets(d *donation, s *Sandbox) error {
+func (g *gofer) controlSockets(d *donation, s *sentry) error {
 	exit, exitTheirs, err := socketPair(unix.SOCK_SEQPACKET)
 	if err != nil {
 		return err
 	}
 	g.exit = exit
 	d.give("sync-sentry-exit-fd", exitTheirs)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.ring != nil {
-		d.lend("pin-ring-fd", s.ring)
-	}
+	s.lendRing(d)
 	return nil
 }
 

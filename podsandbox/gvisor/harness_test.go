@@ -130,7 +130,7 @@ func bootPod(t testing.TB, e *Engine, change ...func(*engine.Config)) *pod {
 	}
 	p := &pod{Sandbox: s.(*Sandbox), t: t, eng: e, ns: ns}
 	t.Cleanup(func() {
-		_ = p.proc.signal(unix.SIGCONT)
+		_ = p.sentry.proc.signal(unix.SIGCONT)
 		if err := s.Kill(context.Background()); err != nil {
 			t.Error(err)
 		}

@@ -25,16 +25,16 @@ func heldBy(id string) func(string) bool {
 // hold gives the fd store what must be open as long as the container lives. The
 // slave side of a terminal is not: its master would never see the end.
 func (s *Sandbox) hold(c engine.Container) error {
-	if s.fdStore == nil {
+	if s.sentry.fdStore == nil {
 		return nil // adopted from a daemon that made none; said then
 	}
 	if !c.Spec.Process.Terminal {
-		if err := s.fdStore.keep(c.ID, c.Stdio[1:]); err != nil {
+		if err := s.sentry.fdStore.keep(c.ID, c.Stdio[1:]); err != nil {
 			return err
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.Hold)) {
-		if err := s.fdStore.keep(heldName(c.ID, name), []*os.File{c.Hold[name]}); err != nil {
+		if err := s.sentry.fdStore.keep(heldName(c.ID, name), []*os.File{c.Hold[name]}); err != nil {
 			return err
 		}
 	}
@@ -43,10 +43,10 @@ func (s *Sandbox) hold(c engine.Container) error {
 
 // Held implements engine.Holder.
 func (s *Sandbox) Held(id, name string) (*os.File, error) {
-	if s.fdStore == nil {
+	if s.sentry.fdStore == nil {
 		return nil, fmt.Errorf("the sandbox holds nothing for its containers: %w", errdefs.ErrNotFound)
 	}
-	f, err := s.fdStore.find(heldName(id, name))
+	f, err := s.sentry.fdStore.find(heldName(id, name))
 	if errdefs.IsNotFound(err) {
 		return nil, fmt.Errorf("the sandbox does not hold %q: %w", name, errdefs.ErrNotFound)
 	}
@@ -55,9 +55,9 @@ func (s *Sandbox) Held(id, name string) (*os.File, error) {
 
 // Release implements engine.Holder.
 func (s *Sandbox) Release(id, name string) error {
-	if s.fdStore == nil || s.proc.ended() {
+	if s.sentry.fdStore == nil || s.sentry.proc.ended() {
 		return nil
 	}
 	key := heldName(id, name)
-	return s.fdStore.drop(func(k string) bool { return k == key })
+	return s.sentry.fdStore.drop(func(k string) bool { return k == key })
 }

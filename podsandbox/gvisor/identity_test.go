@@ -140,7 +140,7 @@ func TestReapOfASandboxThatTakesTheNameOfAnother(t *testing.T) {
 		t.Fatal(err)
 	}
 	<-neighbor.Done()
-	if p.proc.ended() {
+	if p.sentry.proc.ended() {
 		t.Error("it was ended in the other one's place")
 	}
 	if err := e.Reap(testContext(t), own); err != nil {

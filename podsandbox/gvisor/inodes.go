@@ -24,7 +24,7 @@ func (s *Sandbox) Inodes(ctx context.Context, ids []string) (map[string]uint64, 
 func (s *Sandbox) inodes(ctx context.Context, ids []string) (map[string]uint64, error) {
 	var running, paths []string
 	for _, id := range ids {
-		ps, err := s.processes(ctx, id)
+		ps, err := s.control.processes(ctx, id)
 		if errdefs.IsNotFound(err) || errdefs.IsFailedPrecondition(err) || err == nil && len(ps) == 0 {
 			continue // not running
 		}

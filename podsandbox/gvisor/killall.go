@@ -34,13 +34,13 @@ const maxListings = 10
 // as killTree does.
 func (s *Sandbox) killAll(ctx context.Context, id string) error {
 	// With its first process end all of a pid namespace of its own.
-	first := s.signal(ctx, signalArgs{CID: id, Signo: int32(unix.SIGKILL), Mode: signalProcess})
+	first := s.control.signal(ctx, signalArgs{CID: id, Signo: int32(unix.SIGKILL), Mode: signalProcess})
 	if first != nil && !errdefs.IsNotFound(first) {
 		return first
 	}
 	killed := map[int32]bool{}
 	for range maxListings {
-		ps, err := s.processes(ctx, id)
+		ps, err := s.control.processes(ctx, id)
 		if err != nil {
 			return err
 		}
@@ -57,12 +57,12 @@ func (s *Sandbox) killAll(ctx context.Context, id string) error {
 		for _, group := range fresh {
 			killed[group] = true
 			// One that has ended meanwhile is told in too many ways.
-			if err := s.signalGroup(ctx, id, group, unix.SIGKILL); ctx.Err() != nil || errdefs.IsUnavailable(err) {
+			if err := s.control.signalGroup(ctx, id, group, unix.SIGKILL); ctx.Err() != nil || errdefs.IsUnavailable(err) {
 				return err
 			}
 		}
 	}
-	return s.signal(ctx, signalArgs{CID: id, Signo: int32(unix.SIGKILL), Mode: signalAll})
+	return s.control.signal(ctx, signalArgs{CID: id, Signo: int32(unix.SIGKILL), Mode: signalAll})
 }
 
 // processGroups are the process groups that are not among the known.
@@ -74,13 +74,6 @@ func processGroups(ps []guestProcess, known map[int32]bool) []int32 {
 		}
 	}
 	return groups
-}
-
-func (s *Sandbox) signal(ctx context.Context, arg signalArgs) error {
-	if err := s.control.call(ctx, methodSignal, arg, nil); err != nil {
-		return s.explain(err)
-	}
-	return nil
 }
 
 // settlePatience is how long a container's processes may take to end, once killed, when
@@ -111,7 +104,7 @@ func (s *Sandbox) settle(ctx context.Context, id string) error {
 		}
 		select {
 		case <-time.After(pause):
-		case <-s.proc.done:
+		case <-s.sentry.proc.done:
 			return nil
 		case <-ctx.Done():
 			return fmt.Errorf("%d of its processes do not end, as in a call to a file system of the host that does not answer: %w",
@@ -130,7 +123,7 @@ func ignoreNotFound(err error) error {
 // living are the processes of a container that have not ended. One that has, and whose
 // parent does not ask for it, is listed for good, but nothing waits for it.
 func (s *Sandbox) living(ctx context.Context, id string) ([]guestProcess, error) {
-	ps, err := s.processes(ctx, id)
+	ps, err := s.control.processes(ctx, id)
 	if err != nil {
 		return nil, err
 	}
@@ -140,7 +133,7 @@ func (s *Sandbox) living(ctx context.Context, id string) ([]guestProcess, error)
 		if asked++; p.PPID == 0 || asked > mostAsked {
 			return false
 		}
-		stat, err := s.readFile(ctx, path.Join("/proc", strconv.Itoa(int(p.PID)), "stat"))
+		stat, err := s.control.readFile(ctx, path.Join("/proc", strconv.Itoa(int(p.PID)), "stat"))
 		if err != nil {
 			return isMissing(err)
 		}

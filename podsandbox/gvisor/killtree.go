@@ -33,7 +33,7 @@ func (s *Sandbox) killTree(ctx context.Context, id string, e *startedExec) error
 	var err error
 	for range 10 {
 		var ps []guestProcess
-		if ps, err = s.processes(ctx, id); err != nil {
+		if ps, err = s.control.processes(ctx, id); err != nil {
 			break // what is known is killed none the less: it must not stay stopped
 		}
 		fresh := newGroups(ps, root, known)
@@ -44,7 +44,7 @@ func (s *Sandbox) killTree(ctx context.Context, id string, e *startedExec) error
 		groups = append(groups, fresh...)
 		for _, g := range fresh {
 			known[g] = true
-			_ = s.signalGroup(ctx, id, g, unix.SIGSTOP) // it may have ended
+			_ = s.control.signalGroup(ctx, id, g, unix.SIGSTOP) // it may have ended
 			if ctx.Err() != nil {
 				break
 			}
@@ -77,7 +77,7 @@ func (s *Sandbox) killGroups(ctx context.Context, id string, groups []int32) {
 		if ctx.Err() != nil {
 			return
 		}
-		_ = s.signalGroup(ctx, id, g, unix.SIGKILL)
+		_ = s.control.signalGroup(ctx, id, g, unix.SIGKILL)
 	}
 }
 
@@ -112,15 +112,10 @@ func newGroups(ps []guestProcess, root int32, known map[int32]bool) []int32 {
 	return fresh
 }
 
-func (s *Sandbox) signalGroup(ctx context.Context, id string, group int32, sig unix.Signal) error {
-	arg := signalArgs{CID: id, Signo: int32(sig), PID: group, Mode: signalGroup}
-	return s.explain(s.control.call(ctx, methodSignal, arg, nil))
-}
-
 // killExec kills the exec'd process alone, by the name that the sandbox gave it.
 func (s *Sandbox) killExec(ctx context.Context, id string, e *startedExec) error {
 	arg := signalArgs{CID: id, Signo: int32(unix.SIGKILL), PID: e.pid, Mode: signalProcess}
-	err := s.explain(s.control.call(ctx, methodSignal, arg, nil))
+	err := s.control.signal(ctx, arg)
 	if err != nil && (errdefs.IsNotFound(err) || errdefs.IsFailedPrecondition(err)) {
 		return nil
 	}

@@ -111,7 +111,7 @@ func TestLimitsCannotBeWrittenByTheContainer(t *testing.T) {
 		t.Errorf("the mount cannot be written to: %q", out)
 	}
 	// And it leaves no way to the others' cgroups.
-	if b, err := p.readFile(testContext(t), "/sys/fs/cgroup/cgroup.procs"); err == nil {
+	if b, err := p.control.readFile(testContext(t), "/sys/fs/cgroup/cgroup.procs"); err == nil {
 		t.Errorf("the root container has cgroups mounted: %q", b)
 	}
 }

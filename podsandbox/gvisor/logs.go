@@ -76,8 +76,8 @@ func readPanicLog(log *os.File) []byte {
 const maxPanicQuote = 600
 
 // quotePanicLog quotes what the Sentry said last. The log is on disk then, too.
-func (s *Sandbox) quotePanicLog() string {
-	path := filepath.Join(s.cfg.Dir, panicLogName)
+func (s *sentry) quotePanicLog() string {
+	path := filepath.Join(s.dir, panicLogName)
 	b := readPanicLog(s.panicLog)
 	if len(b) > 0 {
 		_ = os.WriteFile(path, []byte(bothEnds(printable.Lines(string(fromCrash(b))), panicLogKept)), 0o600)

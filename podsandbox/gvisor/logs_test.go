@@ -48,7 +48,7 @@ func TestPanicLogIsBounded(t *testing.T) {
 			t.Errorf("it was made %d bytes long", size)
 		}
 	}
-	if words := p.quotePanicLog(); len(words) > 2*maxQuote || strings.Contains(words, "\x1b") {
+	if words := p.sentry.quotePanicLog(); len(words) > 2*maxQuote || strings.Contains(words, "\x1b") {
 		t.Errorf("%d bytes: %.100q", len(words), words)
 	}
 	entries, err := os.ReadDir(p.cfg.Dir)

@@ -53,7 +53,7 @@ func (s *Sandbox) memoryJoins(c engine.Container) []join {
 		joins = append(joins, join{
 			container: c.ID,
 			volume:    volume{destination: m.Destination, flags: mountFlags(m), nested: nestedIn(mounts, m.Destination), origin: c.ID},
-			sources:   []source{{container: s.root, path: path.Join(memoryDir, v.Name)}},
+			sources:   []source{{container: s.sentry.root, path: path.Join(memoryDir, v.Name)}},
 			memory:    &v,
 		})
 	}
@@ -93,11 +93,11 @@ const partPlace = "/dev/.sandbox-volume"
 // the kubelet makes those of a subPath. It is looked up in the mount namespace of the
 // container that waits: what others have put on the way leads to its own files at most.
 func (s *Sandbox) joinPart(ctx context.Context, j join, then []string) error {
-	root, err := s.firstProcess(ctx, s.root)
+	root, err := s.control.firstProcess(ctx, s.sentry.root)
 	if err != nil {
 		return err
 	}
-	to, err := s.firstProcess(ctx, j.container)
+	to, err := s.control.firstProcess(ctx, j.container)
 	if err != nil {
 		return err
 	}

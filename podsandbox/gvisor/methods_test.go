@@ -89,7 +89,7 @@ var methodUses = map[string]methodUse{
 		return err
 	}},
 	methodReadFile: {use: func(ctx context.Context, b *brokenOut, _ engine.Container) error {
-		_, err := b.askKind(ctx, "/proc/uptime")
+		_, err := b.control.kindOf(ctx, "/proc/uptime")
 		return err
 	}},
 	methodStacks: {good: `"stacks"`, use: func(ctx context.Context, b *brokenOut, _ engine.Container) error {
@@ -354,7 +354,7 @@ func TestWaitOnAConnectionThatOutlivesItsSandbox(t *testing.T) {
 		status, err := b.Wait(context.Background(), "c")
 		ended <- result{status, err}
 	}()
-	if err := b.proc.signal(unix.SIGKILL); err != nil {
+	if err := b.sentry.proc.signal(unix.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
 	select {

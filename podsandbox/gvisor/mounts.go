@@ -72,7 +72,7 @@ func (s *Sandbox) prepareSpec(ctx context.Context, c engine.Container) (*prepare
 	}
 	spec.Mounts = mounts
 	p := &preparedSpec{
-		spec: &spec, settings: s.settings(), ids: s.cfg.IDs, gated: len(c.Writes.Memory) > 0, sockets: c.HostSockets, seed: c.Writes.Seed, fifos: c.Writes.FIFOs,
+		spec: &spec, settings: s.settings, ids: s.cfg.IDs, gated: len(c.Writes.Memory) > 0, sockets: c.HostSockets, seed: c.Writes.Seed, fifos: c.Writes.FIFOs,
 		layers: map[string]engine.Layer{}, below: map[string]string{},
 	}
 	if layer, ok := c.Writes.Layers["/"]; ok {

@@ -54,10 +54,7 @@ func (s *Sandbox) configureNetwork(ctx context.Context) error {
 	if err := writeInterfaces(s.cfg.Dir, args); err != nil {
 		return err
 	}
-	if err := s.control.call(ctx, methodSetNetwork, args, nil, sockets...); err != nil {
-		return s.explain(err)
-	}
-	return nil
+	return s.control.call(ctx, methodSetNetwork, args, nil, sockets...)
 }
 
 // scrapeTries is how often a namespace is read that changes meanwhile, as one does

@@ -155,12 +155,12 @@ func isRight(frame []byte) error {
 // packetOption reads an option of the sandbox's packet socket.
 func (p *pod) packetOption(option int) int {
 	p.t.Helper()
-	pidfd, err := unix.PidfdOpen(p.proc.pid, 0)
+	pidfd, err := unix.PidfdOpen(p.sentry.proc.pid, 0)
 	if err != nil {
 		p.t.Fatal(err)
 	}
 	defer unix.Close(pidfd)
-	entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", p.proc.pid))
+	entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", p.sentry.proc.pid))
 	if err != nil {
 		p.t.Fatal(err)
 	}

@@ -45,19 +45,18 @@ func (s *Sandbox) joinPIDNamespace(ctx context.Context, c engine.Container) (unl
 // joinable tells whether the owner of a pid namespace runs. Its turn is held.
 func (s *Sandbox) joinable(ctx context.Context, owner *container) error {
 	if owner.joining != "" {
-		err := classify(s.control.call(ctx, methodDestroy, owner.joining, nil))
+		err := s.control.call(ctx, methodDestroy, owner.joining, nil)
 		if err != nil && !errors.Is(err, errdefs.ErrNotFound) {
-			return fmt.Errorf("destroy container %s, which was not started there: %w", owner.joining, s.explain(err))
+			return fmt.Errorf("destroy container %s, which was not started there: %w", owner.joining, err)
 		}
 		owner.joining = ""
 	}
-	var state int
-	err := classify(s.control.call(ctx, methodState, owner.id, &state))
+	state, err := s.control.state(ctx, owner.id)
 	switch {
 	case errdefs.IsNotFound(err):
 		return fmt.Errorf("it is not in the sandbox: %w", errdefs.ErrFailedPrecondition)
 	case err != nil:
-		return s.explain(err)
+		return err
 	case state != guestStateRunning:
 		return fmt.Errorf("it does not run: %w", errdefs.ErrFailedPrecondition)
 	}
@@ -70,7 +69,7 @@ func (s *Sandbox) explainStart(c engine.Container, err error) error {
 	if id, ok := pidNamespaceOwner(c.Spec); ok && id != c.ID && isAnswer(err, "creating process: out of memory") {
 		return fmt.Errorf("container %s, whose pid namespace it was to join, has ended: %w: %w", id, err, errdefs.ErrFailedPrecondition)
 	}
-	return s.explain(err)
+	return s.control.explain(err)
 }
 
 func pidNamespaceOwner(spec *specs.Spec) (string, bool) {

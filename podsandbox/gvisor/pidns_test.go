@@ -44,7 +44,7 @@ func (p *pod) startRefused(spec *specs.Spec) error {
 	if err == nil {
 		p.t.Fatal("it was started")
 	}
-	if err := p.requireAlive(); err != nil {
+	if err := p.sentry.requireAlive(); err != nil {
 		p.t.Fatal(err)
 	}
 	return err
@@ -186,7 +186,7 @@ func (p *pod) halfStart(c engine.Container) error {
 	if err := g.await(ctx); err != nil {
 		p.t.Fatal(err)
 	}
-	if err := p.takePlace(ctx, c, stdio); err != nil {
+	if err := p.control.takePlace(ctx, c.ID, ttyOf(c, stdio)); err != nil {
 		p.t.Fatal(err)
 	}
 	args, files, err := g.startArgs(c, stdio)

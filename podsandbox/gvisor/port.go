@@ -21,7 +21,7 @@ import (
 // DialPort implements engine.PortDialer.
 func (s *Sandbox) DialPort(ctx context.Context, port uint16) (net.Conn, error) {
 	dial := s.dialInside
-	if s.hostNetwork() {
+	if s.settings.hostNetwork {
 		dial = dialLoopback
 	}
 	conn, err := dial(ctx, port)

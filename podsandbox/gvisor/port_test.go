@@ -49,7 +49,7 @@ func TestDialPort(t *testing.T) {
 		t.Errorf("a port that nobody listens on: %v, want FailedPrecondition", err)
 	}
 	eventually(t, func() error { // and nothing of it stays
-		ps, err := p.processes(ctx, p.cfg.ID)
+		ps, err := p.control.processes(ctx, p.cfg.ID)
 		if err == nil && len(ps) != 1 {
 			err = fmt.Errorf("%d processes in the root container", len(ps))
 		}

@@ -22,11 +22,12 @@ import (
 
 // prepared implements engine.Prepared.
 type prepared struct {
+	engine  *Engine
 	machine engine.Machine
 
 	mu sync.Mutex // held across Bind and Discard
-	// sandbox is nil once it is bound or discarded.
-	sandbox *Sandbox // +checklocks:mu
+	// sentry is nil once it is bound or discarded.
+	sentry *sentry // +checklocks:mu
 }
 
 // Prepare implements engine.Engine. The root container gets the machine's id: nothing
@@ -42,25 +43,21 @@ func (e *Engine) Prepare(ctx context.Context, m engine.Machine) (engine.Prepared
 	if netns != nil {
 		defer netns.Close()
 	}
-	s := e.newSandbox(engine.Config{ID: m.ID, Dir: m.Dir, IDs: m.IDs, CgroupPaths: m.CgroupPaths})
-	s.onHost = m.HostNetwork
-	cu := cleanup.Make(func() {})
-	defer cu.Clean()
 	crashpoint.Here("before sandbox spawn")
-	booted, err := s.spawn(m, netns)
+	s, booted, err := e.spawnSentry(m, netns)
 	if err != nil {
-		s.release()
 		return nil, err
 	}
+	cu := cleanup.Make(s.end)
+	defer cu.Clean()
 	crashpoint.Here("after sandbox spawn")
 	defer booted.Close()
-	cu.Add(s.end)
 	if err := s.awaitBooted(ctx, booted); err != nil {
 		return nil, err
 	}
 	crashpoint.Here("after sandbox boot")
 	cu.Release()
-	return &prepared{machine: m, sandbox: s}, nil
+	return &prepared{engine: e, machine: m, sentry: s}, nil
 }
 
 // machineNetNS is the network namespace that a machine is born in; nil is the daemon's.
@@ -82,26 +79,19 @@ func openNetNS(path string) (*os.File, error) {
 	return f, nil
 }
 
-// end kills a sandbox without containers.
-func (s *Sandbox) end() {
-	_ = s.proc.signal(unix.SIGKILL)
-	<-s.proc.done
-	s.release()
-}
-
 // Bind implements engine.Prepared.
 func (p *prepared) Bind(_ context.Context, cfg engine.Config) (engine.Sandbox, error) {
-	m := p.machine
+	e, m := p.engine, p.machine
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	s := p.sandbox
+	s := p.sentry
 	if s == nil {
 		return nil, fmt.Errorf("it is bound or discarded already: %w", errdefs.ErrFailedPrecondition)
 	}
-	if err := s.engine.checkBinding(m, cfg); err != nil {
+	if err := e.checkBinding(m, cfg); err != nil {
 		return nil, err
 	}
-	p.sandbox = nil
+	p.sentry = nil
 	err := s.requireAlive()
 	if err == nil {
 		err = s.bind(m, cfg)
@@ -110,16 +100,18 @@ func (p *prepared) Bind(_ context.Context, cfg engine.Config) (engine.Sandbox, e
 		s.end()
 		return nil, err
 	}
-	return s, nil
+	bound := e.newSandbox(cfg, s)
+	bound.rename = cfg.Hostname != m.Hostname
+	return bound, nil
 }
 
 // Discard implements engine.Prepared.
 func (p *prepared) Discard(context.Context) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.sandbox != nil {
-		p.sandbox.end()
-		p.sandbox = nil
+	if p.sentry != nil {
+		p.sentry.end()
+		p.sentry = nil
 	}
 	return nil
 }
@@ -145,8 +137,7 @@ func (e *Engine) checkBinding(m engine.Machine, cfg engine.Config) error {
 
 // bind gives a sandbox what a pod has and its machine has not. Its process is in the
 // pod's cgroup, and so found by the pod's id, before its socket is where Adopt looks.
-func (s *Sandbox) bind(m engine.Machine, cfg engine.Config) error {
-	s.cfg = cfg
+func (s *sentry) bind(m engine.Machine, cfg engine.Config) error {
 	if cfg.NetNS != "" && cfg.NetNS != m.NetNS {
 		netns, err := openNetNS(cfg.NetNS) // read in StartRoot
 		if err != nil {
@@ -154,7 +145,6 @@ func (s *Sandbox) bind(m engine.Machine, cfg engine.Config) error {
 		}
 		netns.Close()
 	}
-	s.rename = cfg.Hostname != m.Hostname
 	if cfg.ID != m.ID {
 		if err := writeRootID(cfg, m.ID); err != nil {
 			return err
@@ -166,27 +156,14 @@ func (s *Sandbox) bind(m engine.Machine, cfg engine.Config) error {
 		}
 	}
 	if score := cfg.OOMScoreAdj; score != nil && (m.OOMScoreAdj == nil || *score != *m.OOMScoreAdj) {
-		if err := s.SetOOMScoreAdj(*score); err != nil {
+		if err := s.setOOMScoreAdj(*score); err != nil {
 			return err
 		}
 	}
 	if cfg.Dir == m.Dir {
 		return nil
 	}
-	return s.moveFiles(m.Dir, cfg.Dir)
-}
-
-// moveFiles takes what the sandbox has on disk to the pod's directory. A socket is found
-// by its file, wherever that was when it was bound.
-func (s *Sandbox) moveFiles(from, to string) error {
-	for _, name := range []string{bootLogName, controlSocketName} {
-		err := os.Rename(filepath.Join(from, name), filepath.Join(to, name))
-		if err != nil && (name == controlSocketName || !errors.Is(err, fs.ErrNotExist)) {
-			return fmt.Errorf("move to the directory of the pod: %w", err)
-		}
-	}
-	s.control = controlSocket(filepath.Join(to, controlSocketName))
-	return nil
+	return s.moveFiles(cfg.Dir)
 }
 
 // rootIDName is the file in Config.Dir with the id of the root container, where that is

@@ -130,7 +130,7 @@ func TestBindMovesIntoCgroups(t *testing.T) {
 				t.Fatal(err)
 			}
 			eventually(t, func() error {
-				if !p.proc.ended() {
+				if !p.sentry.proc.ended() {
 					return errors.New("it was not found by the pod's id")
 				}
 				return nil

@@ -88,7 +88,7 @@ func TestProcessIsNotAnotherWithItsPID(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &Sandbox{proc: p}
+	s := &Sandbox{sentry: &sentry{proc: p}}
 	for name, call := range map[string]func() error{
 		"procDir":       func() error { _, err := p.procDir(); return err },
 		"takeFD":        func() error { _, err := p.takeFD(0); return err },

@@ -1,7 +1,6 @@
 package gvisor
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"maps"
@@ -68,7 +67,7 @@ func (i *procSysImages) close() {
 // Sentry mounts without a gofer.
 func (s *Sandbox) restrictProcSys(ctx context.Context, p *preparedSpec, target string) error {
 	cache, read := &s.engine.procSys, defaultProcSys
-	if len(s.cfg.Sysctls) > 0 || s.hostNetwork() {
+	if len(s.cfg.Sysctls) > 0 || s.settings.hostNetwork {
 		cache, read = &s.procSys, func() (map[string]*os.File, error) { return s.readProcSys(ctx) }
 	}
 	images, err := cache.get(read)
@@ -103,7 +102,7 @@ func (s *Sandbox) readProcSys(ctx context.Context) (map[string]*os.File, error) 
 	for dir, names := range defaultSysctls {
 		values[dir] = map[string]string{}
 		for name := range names {
-			value, err := s.readFile(ctx, path.Join(dir, name))
+			value, err := s.control.readFile(ctx, path.Join(dir, name))
 			switch {
 			case err == nil:
 				values[dir][name] = string(value)
@@ -145,24 +144,4 @@ func imagesOf(values map[string]map[string]string, asked map[string]string) (map
 	}
 	cu.Release()
 	return images, nil
-}
-
-// maxRead is how long a file of the sandbox may be that is read, in bytes.
-const maxRead = 64 << 10
-
-// readFile reads a file as the root container sees it.
-func (s *Sandbox) readFile(ctx context.Context, name string) ([]byte, error) {
-	out, err := sizedMemoryFile("read", maxRead)
-	if err != nil {
-		return nil, err
-	}
-	defer out.Close()
-	if err := s.control.call(ctx, methodReadFile, readFileArgs{ContainerID: s.root, Path: name}, nil, out); err != nil {
-		return nil, s.explain(err)
-	}
-	b := make([]byte, maxRead)
-	if _, err := out.ReadAt(b, 0); err != nil {
-		return nil, err
-	}
-	return bytes.TrimRight(b, "\x00"), nil // none of these files has any
 }

@@ -165,28 +165,9 @@ func (s *Sandbox) kindInSandbox(ctx context.Context, target string) (pathKind, e
 	if kind, ok := s.kinds.Load(target); ok {
 		return kind.(pathKind), nil
 	}
-	kind, err := s.askKind(ctx, target)
+	kind, err := s.control.kindOf(ctx, target)
 	if err == nil {
 		s.kinds.Store(target, kind)
 	}
 	return kind, err
-}
-
-// askKind asks the sandbox for a path, as the root container sees it.
-func (s *Sandbox) askKind(ctx context.Context, target string) (pathKind, error) {
-	out, err := sizedMemoryFile("read", 1)
-	if err != nil {
-		return absent, err
-	}
-	defer out.Close()
-	err = s.control.call(ctx, methodReadFile, readFileArgs{ContainerID: s.root, Path: target, Size: 1}, nil, out)
-	switch {
-	case err == nil:
-		return file, nil
-	case isMissing(err):
-		return absent, nil
-	case isAnswer(err, "is a directory"):
-		return directory, nil
-	}
-	return absent, s.explain(err)
 }

@@ -23,7 +23,7 @@ type rootProgram struct {
 
 // startProgram returns when the program runs. It has to be waited for.
 func (s *Sandbox) startProgram(ctx context.Context, p rootProgram) (pid int32, err error) {
-	args, err := execArgsOf(s.root, engine.Exec{Process: &specs.Process{
+	args, err := execArgsOf(s.sentry.root, engine.Exec{Process: &specs.Process{
 		Args: p.args, Cwd: "/", NoNewPrivileges: true,
 		Capabilities: &specs.LinuxCapabilities{Effective: p.capabilities, Permitted: p.capabilities, Bounding: p.capabilities},
 	}})
@@ -39,7 +39,7 @@ func (s *Sandbox) startProgram(ctx context.Context, p rootProgram) (pid int32, e
 	}
 	// The file behind the three of stdio is the program.
 	if err := s.control.call(ctx, methodExec, args, &pid, stdin, stdout, s.engine.null, p.file); err != nil {
-		return 0, s.explain(err)
+		return 0, err
 	}
 	return pid, nil
 }
@@ -47,7 +47,7 @@ func (s *Sandbox) startProgram(ctx context.Context, p rootProgram) (pid int32, e
 // waitProgram returns when it has ended, or the sandbox has. The sandbox keeps what it
 // knows of a program until then.
 func (s *Sandbox) waitProgram(ctx context.Context, pid int32) (engine.ExitStatus, error) {
-	return s.wait(ctx, methodWaitPID, waitPIDArgs{PID: pid, CID: s.root})
+	return s.control.wait(ctx, methodWaitPID, waitPIDArgs{PID: pid, CID: s.sentry.root})
 }
 
 // runProgram kills a program that has not ended when ctx does.
@@ -66,8 +66,8 @@ func (s *Sandbox) runProgram(ctx context.Context, p rootProgram) (engine.ExitSta
 func (s *Sandbox) killProgram(ctx context.Context, pid int32) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	arg := signalArgs{CID: s.root, Signo: int32(unix.SIGKILL), PID: pid, Mode: signalProcess}
-	if err := s.control.call(ctx, methodSignal, arg, nil); err != nil && !s.proc.ended() {
+	arg := signalArgs{CID: s.sentry.root, Signo: int32(unix.SIGKILL), PID: pid, Mode: signalProcess}
+	if err := s.control.socket.call(ctx, methodSignal, arg, nil); err != nil && !s.sentry.proc.ended() {
 		s.engine.log.Warn("A program in the sandbox could not be killed", "sandbox", s.cfg.ID, "error", err)
 	}
 }

@@ -19,7 +19,7 @@ func TestRunProgramEndsWithItsContext(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer program.Close()
-	before, err := p.processes(testContext(t), p.cfg.ID)
+	before, err := p.control.processes(testContext(t), p.cfg.ID)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -29,7 +29,7 @@ func TestRunProgramEndsWithItsContext(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	eventually(t, func() error {
-		after, err := p.processes(testContext(t), p.cfg.ID)
+		after, err := p.control.processes(testContext(t), p.cfg.ID)
 		if err == nil && len(after) != len(before) {
 			err = fmt.Errorf("the root container has %v, and had %v", after, before)
 		}

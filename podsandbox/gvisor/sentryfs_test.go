@@ -31,27 +31,27 @@ func TestSentryFilesAreAsKnown(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			p := startPod(t, change)
 			for target, want := range knownKinds {
-				if got, err := p.askKind(testContext(t), target); err != nil || got != want {
+				if got, err := p.control.kindOf(testContext(t), target); err != nil || got != want {
 					t.Errorf("%s is of kind %d (%v), known is %d", target, got, err, want)
 				}
 			}
 			for cpu := range 2 { // of any sandbox; see sizeFlags
 				target := fmt.Sprintf("/sys/devices/system/cpu/cpu%d", cpu)
-				if got, err := p.askKind(testContext(t), target); cpu == 0 && (err != nil || got != directory) {
+				if got, err := p.control.kindOf(testContext(t), target); cpu == 0 && (err != nil || got != directory) {
 					t.Errorf("%s is of kind %d (%v), so what it lacks proves nothing", target, got, err)
 				}
 				target += "/thermal_throttle"
 				want, known := knownKind(target)
-				if got, err := p.askKind(testContext(t), target); err != nil || !known || got != want {
+				if got, err := p.control.kindOf(testContext(t), target); err != nil || !known || got != want {
 					t.Errorf("%s is of kind %d (%v), known is %d, %t", target, got, err, want, known)
 				}
 			}
-			if p.hostNetwork() {
+			if p.settings.hostNetwork {
 				return // has the host's values, and is asked
 			}
 			for dir, files := range defaultSysctls {
 				for name, want := range files {
-					if got, err := p.readFile(testContext(t), path.Join(dir, name)); err != nil || string(got) != want {
+					if got, err := p.control.readFile(testContext(t), path.Join(dir, name)); err != nil || string(got) != want {
 						t.Errorf("%s/%s holds %q (%v), known is %q", dir, name, got, err, want)
 					}
 				}

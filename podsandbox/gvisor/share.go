@@ -155,13 +155,13 @@ var errAllEnded = errors.New("all that have it have ended")
 // joinAny copies a mount from the first container where that succeeds. It returns the
 // container whose gofer serves it.
 func (s *Sandbox) joinAny(ctx context.Context, j join, then []string) (origin string, err error) {
-	to, err := s.firstProcess(ctx, j.container)
+	to, err := s.control.firstProcess(ctx, j.container)
 	if err != nil {
 		return "", err
 	}
 	failed := errAllEnded
 	for _, from := range j.sources {
-		pid, err := s.firstProcess(ctx, from.container)
+		pid, err := s.control.firstProcess(ctx, from.container)
 		if errdefs.IsNotFound(err) || errdefs.IsFailedPrecondition(err) {
 			continue
 		}
@@ -221,7 +221,7 @@ func (s *Sandbox) lend(id string) {
 func (s *Sandbox) retireGofer(c *container) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !c.lent || c.gofer == nil || s.proc.ended() {
+	if !c.lent || c.gofer == nil || s.sentry.proc.ended() {
 		return false
 	}
 	c.gofer.closeConns()
@@ -256,17 +256,4 @@ func (s *Sandbox) changeMounts(ctx context.Context, ops []string) (failed int, e
 // mountCapabilities hold within the sandbox only.
 var mountCapabilities = []string{
 	"CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH", "CAP_FOWNER", "CAP_FSETID", "CAP_SYS_ADMIN", "CAP_SYS_CHROOT", "CAP_SYS_PTRACE",
-}
-
-// firstProcess is the pid of the first process of a container, in the root pid
-// namespace.
-func (s *Sandbox) firstProcess(ctx context.Context, id string) (int32, error) {
-	ps, err := s.processes(ctx, id)
-	if err != nil {
-		return 0, err
-	}
-	if len(ps) == 0 {
-		return 0, fmt.Errorf("container %s has no process: %w", id, errdefs.ErrFailedPrecondition)
-	}
-	return ps[0].PID, nil
 }

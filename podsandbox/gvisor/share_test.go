@@ -406,7 +406,7 @@ func (p *pod) startBehindGate(c engine.Container) {
 	must(p.Create(ctx, c))
 	g := p.container(c.ID).gofer
 	must(g.await(ctx))
-	must(p.takePlace(ctx, c, c.Stdio[:]))
+	must(p.control.takePlace(ctx, c.ID, ttyOf(c, c.Stdio[:])))
 	args, files, err := g.startArgs(c, c.Stdio[:])
 	must(err)
 	must(p.eng.addGate(&args, &files))

@@ -147,7 +147,7 @@ func TestReadFileHasASize(t *testing.T) {
 		_, _ = conn.Write([]byte(`{"success":true}`))
 	})
 	made <- b
-	got, err := b.readFile(testContext(t), "/proc/x")
+	got, err := b.control.readFile(testContext(t), "/proc/x")
 	if err != nil || string(got) != "text" || size != maxRead {
 		t.Errorf("%q, %v, size %d", got, err, size)
 	}

@@ -39,7 +39,7 @@ func (s *Sandbox) Stats(ctx context.Context) (map[string]engine.Usage, error) {
 	}
 	var out cgroupResults
 	if err := s.control.call(ctx, methodReadCgroup, args, &out); err != nil {
-		return nil, s.explain(err)
+		return nil, err
 	}
 	now := time.Now()
 	for i, id := range ids {

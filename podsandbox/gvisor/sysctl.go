@@ -51,6 +51,6 @@ const procSys = "/proc/sys/"
 // isSet tells whether the sandbox has a value already. The Sentry has files that only
 // show what it does.
 func (s *Sandbox) isSet(ctx context.Context, want sysctl.Setting) bool {
-	has, err := s.readFile(ctx, procSys+want.Path)
+	has, err := s.control.readFile(ctx, procSys+want.Path)
 	return err == nil && slices.Equal(strings.Fields(string(has)), strings.Fields(want.Value))
 }

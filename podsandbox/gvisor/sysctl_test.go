@@ -102,7 +102,7 @@ echo $f $(cat $f); done; cat /proc/sys/kernel/random/uuid | wc -c`))
 	// What the Sentry has of these itself is known not to be true.
 	untrue := map[string]string{"net/ipv4/tcp_keepalive_intvl": "0", "net/ipv4/tcp_keepalive_probes": "0"}
 	for name, shown := range sysctl.Shown(nil) {
-		has, err := p.readFile(testContext(t), procSys+name)
+		has, err := p.control.readFile(testContext(t), procSys+name)
 		if isMissing(err) {
 			continue
 		}
