@@ -24,7 +24,7 @@ const cleanupTimeout = 10 * time.Second
 // Create implements engine.Sandbox. The container's place in the sandbox itself
 // is taken at Start, because the terminal travels with it.
 func (s *Sandbox) Create(ctx context.Context, c engine.Container) error {
-	entry := s.container(c.ID)
+	entry := s.containers.get(c.ID)
 	if err := entry.lock(ctx); err != nil {
 		return err
 	}
@@ -33,7 +33,7 @@ func (s *Sandbox) Create(ctx context.Context, c engine.Container) error {
 		return fmt.Errorf("it was created before: %w", errdefs.ErrAlreadyExists)
 	}
 	if err := s.prepare(ctx, entry, c); err != nil {
-		s.removeEntry(entry)
+		s.containers.remove(entry)
 		return err
 	}
 	return nil
@@ -52,7 +52,7 @@ func (s *Sandbox) prepare(ctx context.Context, entry *container, c engine.Contai
 	if err := p.checkFiles(); err != nil {
 		return err
 	}
-	entry.gofer, err = s.spawnGofer(c.ID, p)
+	entry.gofer, err = s.gofers.spawn(c.ID, p)
 	return err
 }
 
@@ -93,14 +93,14 @@ func (s *Sandbox) Start(ctx context.Context, c engine.Container) error {
 	if err != nil {
 		return err
 	}
-	entry := s.container(c.ID)
+	entry := s.containers.get(c.ID)
 	if err := entry.lock(ctx); err != nil {
 		return err
 	}
 	defer entry.turn.unlock()
 	if entry.gofer == nil { // created by an earlier daemon, whose gofer went with it
 		if err := s.prepare(ctx, entry, c); err != nil {
-			s.removeEntry(entry)
+			s.containers.remove(entry)
 			return err
 		}
 	}
@@ -113,13 +113,12 @@ func (s *Sandbox) Start(ctx context.Context, c engine.Container) error {
 	cu := cleanup.Make(func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
 		defer cancel()
-		if !s.retireGofer(entry) { // readers may have joined it before its program failed
-			_ = entry.stopGofer(ctx, s.sentry.proc.ended())
-		}
-		s.removeEntry(entry)
+		// Readers may have joined it before its program failed.
+		_ = s.containers.stopGofer(ctx, entry, s.sentry.proc.ended())
+		s.containers.remove(entry)
 	})
 	defer cu.Clean()
-	if unlockOwner, err = s.joinPIDNamespace(ctx, c); err != nil {
+	if unlockOwner, err = s.pidNamespaces.join(ctx, c); err != nil {
 		return err
 	}
 
@@ -187,7 +186,7 @@ func (s *Sandbox) run(ctx context.Context, c engine.Container, g *gofer, stdio [
 	}
 	crashpoint.Here("before container start")
 	if err := s.control.socket.call(ctx, methodStart, args, nil, files.all...); err != nil {
-		return s.explainStart(c, err)
+		return s.pidNamespaces.explainStart(c, err)
 	}
 	crashpoint.Here("after container start")
 	if !share.isNone() {
@@ -279,7 +278,7 @@ func ttyOf(c engine.Container, stdio []*os.File) []*os.File {
 
 // Destroy implements engine.Sandbox.
 func (s *Sandbox) Destroy(ctx context.Context, id string) error {
-	entry := s.container(id)
+	entry := s.containers.get(id)
 	if err := entry.lock(ctx); err != nil {
 		return err
 	}
@@ -296,9 +295,7 @@ func (s *Sandbox) Destroy(ctx context.Context, id string) error {
 	}
 	crashpoint.Here("after container destroy")
 	s.volumes.remove(id)
-	if s.retireGofer(entry) {
-		// It ends by itself when the last container that has joined a volume has.
-	} else if err := entry.stopGofer(ctx, s.sentry.proc.ended()); err != nil {
+	if err := s.containers.stopGofer(ctx, entry, s.sentry.proc.ended()); err != nil {
 		return err
 	}
 	crashpoint.Here("after gofer stop")
@@ -307,6 +304,6 @@ func (s *Sandbox) Destroy(ctx context.Context, id string) error {
 			return err
 		}
 	}
-	s.removeEntry(entry)
+	s.containers.remove(entry)
 	return nil
 }

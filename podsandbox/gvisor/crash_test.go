@@ -30,7 +30,7 @@ func TestQuotePanicLogAfterAPanic(t *testing.T) {
 	if err := p.Create(testContext(t), c.Container); err != nil {
 		t.Fatal(err)
 	}
-	g := p.container(c.ID).gofer
+	g := p.containers.get(c.ID).gofer
 	if err := g.await(testContext(t)); err != nil {
 		t.Fatal(err)
 	}

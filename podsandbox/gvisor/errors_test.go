@@ -44,7 +44,7 @@ func TestErrorsDoNotRepeatTheCall(t *testing.T) {
 				"signal foreground": func(ctx context.Context) error { return b.SignalForeground(ctx, c.ID, int(unix.SIGINT)) },
 				"destroy":           func(ctx context.Context) error { return b.Destroy(ctx, c.ID) },
 				"recover":           func(ctx context.Context) error { _, err := b.Recover(ctx, c.Container); return err },
-				"read stats":        func(ctx context.Context) error { b.container(c.ID); _, err := b.Stats(ctx); return err },
+				"read stats":        func(ctx context.Context) error { b.containers.get(c.ID); _, err := b.Stats(ctx); return err },
 				"count":             func(ctx context.Context) error { _, err := b.Inodes(ctx, []string{c.ID}); return err },
 				"update":            func(ctx context.Context) error { return b.Update(ctx, c.ID, &specs.LinuxResources{}) },
 				"connect":           func(ctx context.Context) error { _, err := b.DialPort(ctx, 80); return err },

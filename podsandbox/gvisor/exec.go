@@ -119,7 +119,7 @@ func (s *Sandbox) startExec(ctx context.Context, args *execArgs, files []*os.Fil
 	if err != nil {
 		return nil, err
 	}
-	entry := s.container(args.ContainerID)
+	entry := s.containers.get(args.ContainerID)
 	if err := entry.execs.lock(ctx); err != nil {
 		fds.close()
 		return nil, err
@@ -143,7 +143,7 @@ func (s *Sandbox) startExec(ctx context.Context, args *execArgs, files []*os.Fil
 	select {
 	case r := <-begun:
 		if errdefs.IsNotFound(r.err) {
-			s.removeUnknownEntry(entry)
+			s.containers.removeUnknown(entry)
 		}
 		return r.started, r.err
 	case <-ctx.Done():

@@ -15,6 +15,7 @@ import (
 	"github.com/containerd/errdefs"
 
 	"github.com/cri-sandbox/cri-sandbox/internal/crashpoint"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
 )
 
 // gofer is the process that serves a container's root and bind mounts, from a tree
@@ -38,8 +39,17 @@ type gofer struct {
 	err    error         // valid once ready is closed
 }
 
-// spawnGofer starts the gofer of a prepared spec and does not wait for it.
-func (s *Sandbox) spawnGofer(id string, p *preparedSpec) (*gofer, error) {
+// gofers starts the gofers of one sandbox, with the configuration that its Sentry has. Each
+// gofer belongs to its container.
+type gofers struct {
+	engine   *Engine
+	cfg      engine.Config
+	settings settings
+	sentry   *sentry
+}
+
+// spawn starts the gofer of a prepared spec and does not wait for it.
+func (s *gofers) spawn(id string, p *preparedSpec) (*gofer, error) {
 	g := &gofer{prepared: p, ready: make(chan struct{})}
 	cu := cleanup.Make(func() { g.closeConns() })
 	defer cu.Clean()

@@ -21,7 +21,7 @@ func TestGofersListWithoutEndIsBounded(t *testing.T) {
 	if err := p.Create(ctx, c.Container); err != nil {
 		t.Fatal(err)
 	}
-	g := p.container(c.ID).gofer
+	g := p.containers.get(c.ID).gofer
 	if err := p.Start(ctx, c.Container); !errdefs.IsInternal(err) {
 		t.Errorf("start: %v, want Internal", err)
 	}
@@ -36,7 +36,7 @@ func TestGofersListThatOutlivesItsGofer(t *testing.T) {
 	if err := p.Create(testContext(t), c.Container); err != nil {
 		t.Fatal(err)
 	}
-	g := p.container(c.ID).gofer
+	g := p.containers.get(c.ID).gofer
 	accomplice := otherEnd(t, g)
 	defer accomplice.Close()
 	if err := p.Destroy(testContext(t), c.ID); err != nil {

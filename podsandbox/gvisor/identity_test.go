@@ -93,7 +93,7 @@ func podIn(t *testing.T, e *Engine, groups []string, id string) (p *pod, gofer i
 	}
 	c := p.start(shell(newRootfs(t), "echo ready; sleep 1000"))
 	c.waitFor(t, "ready")
-	return p, p.container(c.ID).gofer.proc.pid
+	return p, p.containers.get(c.ID).gofer.proc.pid
 }
 
 // The processes of a sandbox that call themselves another one's are still found,

@@ -81,7 +81,7 @@ func TestMemoryFilesOfSandboxesAreSealed(t *testing.T) {
 	spec := shell(newRootfs(t), "sleep 1000")
 	spec.Linux.ReadonlyPaths = []string{"/proc/sys"}
 	c := p.start(spec)
-	gofer := p.container(c.ID).gofer.proc.pid
+	gofer := p.containers.get(c.ID).gofer.proc.pid
 	seen := map[string]bool{}
 	for _, pid := range []int{p.Process().PID, gofer} {
 		pidfd, err := unix.PidfdOpen(pid, 0)

@@ -79,7 +79,7 @@ var methodUses = map[string]methodUse{
 		return err
 	}},
 	methodReadCgroup: {good: `{"results":[]}`, use: func(ctx context.Context, b *brokenOut, c engine.Container) error {
-		b.container(c.ID)
+		b.containers.get(c.ID)
 		usage, err := b.Stats(ctx)
 		for _, u := range usage {
 			if u.CPU < 0 || u.CPUUser < 0 || u.CPUSystem < 0 || u.MemoryBytes > b.engine.hostMemory || u.Pids > 1<<31 {

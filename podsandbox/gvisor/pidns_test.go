@@ -115,7 +115,7 @@ func TestPIDNamespaceJoin(t *testing.T) {
 	// Its end may come between the look at it and the start.
 	late, w := newContainer(t, inPIDNamespace(path, shell(newRootfs(t), "sleep 1")))
 	defer w.Close()
-	if err := p.explainStart(late.Container, p.halfStart(late.Container)); !errdefs.IsFailedPrecondition(err) || !strings.Contains(err.Error(), owner.ID) {
+	if err := p.pidNamespaces.explainStart(late.Container, p.halfStart(late.Container)); !errdefs.IsFailedPrecondition(err) || !strings.Contains(err.Error(), owner.ID) {
 		t.Errorf("joining a container that has just ended: %v", err)
 	}
 	if err := p.Destroy(testContext(t), late.ID); err != nil {
@@ -159,7 +159,7 @@ func TestPIDNamespaceJoinThatFails(t *testing.T) {
 		if p.halfStart(half.Container) == nil {
 			t.Fatal("it was started")
 		}
-		entry := p.container(owner.ID)
+		entry := p.containers.get(owner.ID)
 		_ = entry.turn.lock(testContext(t))
 		entry.joining = half.ID
 		entry.turn.unlock()
@@ -182,7 +182,7 @@ func (p *pod) halfStart(c engine.Container) error {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	g := p.container(c.ID).gofer
+	g := p.containers.get(c.ID).gofer
 	if err := g.await(ctx); err != nil {
 		p.t.Fatal(err)
 	}

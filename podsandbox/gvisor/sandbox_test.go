@@ -91,9 +91,7 @@ func TestWaitForAnUnknownContainer(t *testing.T) {
 	if err := p.Destroy(ctx, id); err != nil {
 		t.Errorf("Destroy: %v", err)
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if n := len(p.containers); n != 0 {
+	if n := len(p.containers.ids()); n != 0 {
 		t.Errorf("%d containers are remembered", n)
 	}
 }

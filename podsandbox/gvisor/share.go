@@ -106,7 +106,7 @@ func (s *Sandbox) noteJoin(id string, volumes []volume, j join, origin string) {
 	if j.memory != nil {
 		return
 	}
-	s.lend(origin)
+	s.containers.lend(origin)
 	if j.container != id {
 		s.volumes.joined(j.container, j.destination, origin)
 		return
@@ -205,29 +205,6 @@ func (s *Sandbox) copyMount(ctx context.Context, j join, source string, from, to
 		}
 	}
 	return err
-}
-
-// lend notes that the gofer of a container serves another one, too.
-func (s *Sandbox) lend(id string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if c := s.containers[id]; c != nil {
-		c.lent = true
-	}
-}
-
-// retireGofer leaves the gofer of a container that has ended to those that have joined
-// its volumes. It ends by itself when the last of them has. The container's turn is held.
-func (s *Sandbox) retireGofer(c *container) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if !c.lent || c.gofer == nil || s.sentry.proc.ended() {
-		return false
-	}
-	c.gofer.closeConns()
-	s.retired = append(slices.DeleteFunc(s.retired, func(g *gofer) bool { return g.proc.ended() }), c.gofer)
-	c.gofer = nil
-	return true
 }
 
 func pidArg(pid int32) string { return strconv.Itoa(int(pid)) }

@@ -404,7 +404,7 @@ func (p *pod) startBehindGate(c engine.Container) {
 		}
 	}
 	must(p.Create(ctx, c))
-	g := p.container(c.ID).gofer
+	g := p.containers.get(c.ID).gofer
 	must(g.await(ctx))
 	must(p.control.takePlace(ctx, c.ID, ttyOf(c, c.Stdio[:])))
 	args, files, err := g.startArgs(c, c.Stdio[:])

@@ -21,7 +21,7 @@ func TestContainerLockEndsWithItsContext(t *testing.T) {
 		_, _ = conn.Write([]byte(`{"success":true,"result":0}`))
 	})
 	c, _ := newContainer(t, shell(t.TempDir(), "true"))
-	entry := b.container(c.ID)
+	entry := b.containers.get(c.ID)
 	if err := entry.turn.lock(testContext(t)); err != nil {
 		t.Fatal(err)
 	}
@@ -104,7 +104,7 @@ func TestGofersListIsBoundByItsSpec(t *testing.T) {
 	if err := p.Create(testContext(t), c.Container); err != nil {
 		t.Fatal(err)
 	}
-	g := p.container(c.ID).gofer
+	g := p.containers.get(c.ID).gofer
 	pipe := otherEnd(t, g)
 	defer pipe.Close()
 	mounts := strings.Repeat("{},", 1<<20)

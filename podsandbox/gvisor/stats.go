@@ -20,12 +20,7 @@ var cgroupReads = []cgroupFile{
 // Stats implements engine.Sandbox. It is one call, however many containers there
 // are: each has a cgroup in the sandbox, because each has a cgroup mount.
 func (s *Sandbox) Stats(ctx context.Context) (map[string]engine.Usage, error) {
-	s.mu.Lock()
-	ids := make([]string, 0, len(s.containers))
-	for id := range s.containers {
-		ids = append(ids, id)
-	}
-	s.mu.Unlock()
+	ids := s.containers.ids()
 	usage := make(map[string]engine.Usage, len(ids))
 	if len(ids) == 0 {
 		return usage, nil
