@@ -18,8 +18,8 @@ var askCapabilities = []string{"CAP_DAC_READ_SEARCH", "CAP_SYS_PTRACE"}
 //
 // One runs at a time. When ctx ends before it does it is killed; one that the Sentry
 // cannot end keeps the next from being started, so that they do not pile up.
-func (s *Sandbox) ask(ctx context.Context, name string, code []byte, args []string, size int) ([]byte, error) {
-	if err := s.asking.lock(ctx); err != nil {
+func (r *rootPrograms) ask(ctx context.Context, name string, code []byte, args []string, size int) ([]byte, error) {
+	if err := r.asking.lock(ctx); err != nil {
 		return nil, err
 	}
 	type answer struct {
@@ -28,8 +28,8 @@ func (s *Sandbox) ask(ctx context.Context, name string, code []byte, args []stri
 	}
 	got := make(chan answer, 1)
 	go func() {
-		defer s.asking.unlock()
-		result, err := s.runAsked(ctx, name, code, args, size)
+		defer r.asking.unlock()
+		result, err := r.runAsked(ctx, name, code, args, size)
 		got <- answer{result, err}
 	}()
 	select {
@@ -41,7 +41,7 @@ func (s *Sandbox) ask(ctx context.Context, name string, code []byte, args []stri
 }
 
 // runAsked returns when the program has ended, or the sandbox has.
-func (s *Sandbox) runAsked(ctx context.Context, name string, code []byte, argv []string, size int) ([]byte, error) {
+func (r *rootPrograms) runAsked(ctx context.Context, name string, code []byte, argv []string, size int) ([]byte, error) {
 	program, err := memoryFile(name, code)
 	if err != nil {
 		return nil, err
@@ -56,13 +56,13 @@ func (s *Sandbox) runAsked(ctx context.Context, name string, code []byte, argv [
 	patient := context.WithoutCancel(ctx)
 	begin, cancel := context.WithTimeout(patient, callTimeout)
 	defer cancel()
-	pid, err := s.startProgram(begin, rootProgram{file: program, args: append([]string{name}, argv...), capabilities: askCapabilities, stdout: out})
+	pid, err := r.start(begin, rootProgram{file: program, args: append([]string{name}, argv...), capabilities: askCapabilities, stdout: out})
 	if err != nil {
 		return nil, err
 	}
-	stopKilling := context.AfterFunc(ctx, func() { s.killProgram(patient, pid) })
+	stopKilling := context.AfterFunc(ctx, func() { r.kill(patient, pid) })
 	defer stopKilling()
-	status, err := s.waitProgram(patient, pid)
+	status, err := r.wait(patient, pid)
 	if err != nil {
 		return nil, err
 	}

@@ -150,7 +150,7 @@ func (s *Sandbox) Start(ctx context.Context, c engine.Container) error {
 // taken, and waited for before that is given back.
 func (s *Sandbox) awaitReady(ctx context.Context, c engine.Container, g *gofer) error {
 	limited := make(chan error, 1)
-	go func() { limited <- s.makeCgroup(ctx, c) }()
+	go func() { limited <- s.programs.makeCgroup(ctx, c) }()
 	err := g.await(ctx)
 	if lerr := <-limited; err == nil {
 		err = lerr

@@ -21,17 +21,13 @@ const maxCountedProcesses = 4096
 func (s *Sandbox) Descriptors(ctx context.Context, ids []string) (map[string]engine.Descriptors, error) {
 	ctx, cancel := context.WithTimeout(ctx, askPatience)
 	defer cancel()
-	counts, err := s.descriptors(ctx, ids)
-	if err != nil {
-		return nil, err
-	}
-	return counts, nil
+	return s.programs.countDescriptors(ctx, ids)
 }
 
-func (s *Sandbox) descriptors(ctx context.Context, ids []string) (map[string]engine.Descriptors, error) {
+func (r *rootPrograms) countDescriptors(ctx context.Context, ids []string) (map[string]engine.Descriptors, error) {
 	var owners, directories []string
 	for _, id := range ids {
-		ps, err := s.control.processes(ctx, id)
+		ps, err := r.control.processes(ctx, id)
 		if errdefs.IsNotFound(err) || errdefs.IsFailedPrecondition(err) {
 			continue // not running
 		}
@@ -50,7 +46,7 @@ func (s *Sandbox) descriptors(ctx context.Context, ids []string) (map[string]eng
 	if len(directories) == 0 {
 		return counts, nil
 	}
-	out, err := s.ask(ctx, "count-descriptors", guest.CountDescriptors(), directories, len(directories)*16)
+	out, err := r.ask(ctx, "count-descriptors", guest.CountDescriptors(), directories, len(directories)*16)
 	if err != nil {
 		return nil, err
 	}

@@ -35,10 +35,10 @@ func TestAskEndsWithItsContext(t *testing.T) {
 	p := startPod(t)
 	ctx, cancel := context.WithTimeout(testContext(t), 300*time.Millisecond)
 	defer cancel()
-	if _, err := p.ask(ctx, "forever", guest.Pause(), nil, 8); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := p.programs.ask(ctx, "forever", guest.Pause(), nil, 8); !errors.Is(err, context.DeadlineExceeded) {
 		t.Fatalf("one that does not end: %v", err)
 	}
-	if _, err := p.ask(testContext(t), "count", guest.CountDescriptors(), []string{"/proc/1/fd"}, 16); err != nil {
+	if _, err := p.programs.ask(testContext(t), "count", guest.CountDescriptors(), []string{"/proc/1/fd"}, 16); err != nil {
 		t.Fatalf("the next one: %v", err)
 	}
 	if ps, err := p.control.processes(testContext(t), p.cfg.ID); err != nil || len(ps) != 1 {

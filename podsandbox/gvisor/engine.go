@@ -58,11 +58,7 @@ type Engine struct {
 	null       *os.File
 	emptyNetNS *os.File // network namespace of all gofers
 	rootImage  *os.File // file system of all root containers
-	setFiles   *os.File // the program that sets sysctls
-	mounts     *os.File // the program that changes mounts
-	setCgroup  *os.File // the program that sets what containers see of their limits
-
-	setHostname *os.File // the program that sets the host name
+	programs   rootProgramFiles
 
 	gateOnce sync.Once
 	gate     *os.File // file system of the gate; valid after gateOnce
@@ -143,29 +139,14 @@ func (e *Engine) prepare() error {
 	if e.rootImage, err = memoryFile("root image", image); err != nil {
 		return err
 	}
-	if e.setFiles, err = memoryFile("set files", guest.SetFiles()); err != nil {
-		return err
-	}
-	if e.mounts, err = memoryFile("mounts", guest.Mounts()); err != nil {
-		return err
-	}
-	if e.setCgroup, err = memoryFile("set cgroup", guest.SetCgroup()); err != nil {
-		return err
-	}
-	if e.setHostname, err = memoryFile("set hostname", guest.SetHostname()); err != nil {
-		return err
-	}
-	return nil
+	return e.programs.make()
 }
 
 // Close releases what the engine holds open. Sandboxes go on; none may be booted
 // or started in afterwards.
 func (e *Engine) Close() {
-	for _, f := range []*os.File{e.null, e.emptyNetNS, e.rootImage, e.setFiles, e.setCgroup, e.setHostname, e.mounts, e.gate} {
-		if f != nil {
-			f.Close()
-		}
-	}
+	closeAll([]*os.File{e.null, e.emptyNetNS, e.rootImage, e.gate})
+	e.programs.close()
 	e.procSys.close()
 }
 

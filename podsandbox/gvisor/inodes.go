@@ -14,17 +14,13 @@ import (
 // Inodes implements engine.Counter. The Sentry tells how many inodes a file system
 // has to nobody but to programs, by statfs(2).
 func (s *Sandbox) Inodes(ctx context.Context, ids []string) (map[string]uint64, error) {
-	counts, err := s.inodes(ctx, ids)
-	if err != nil {
-		return nil, err
-	}
-	return counts, nil
+	return s.programs.countInodes(ctx, ids)
 }
 
-func (s *Sandbox) inodes(ctx context.Context, ids []string) (map[string]uint64, error) {
+func (r *rootPrograms) countInodes(ctx context.Context, ids []string) (map[string]uint64, error) {
 	var running, paths []string
 	for _, id := range ids {
-		ps, err := s.control.processes(ctx, id)
+		ps, err := r.control.processes(ctx, id)
 		if errdefs.IsNotFound(err) || errdefs.IsFailedPrecondition(err) || err == nil && len(ps) == 0 {
 			continue // not running
 		}
@@ -38,7 +34,7 @@ func (s *Sandbox) inodes(ctx context.Context, ids []string) (map[string]uint64, 
 	if len(running) == 0 {
 		return counts, nil
 	}
-	out, err := s.ask(ctx, "count-inodes", guest.CountInodes(), paths, len(paths)*8)
+	out, err := r.ask(ctx, "count-inodes", guest.CountInodes(), paths, len(paths)*8)
 	if err != nil {
 		return nil, err
 	}

@@ -2,17 +2,12 @@ package gvisor
 
 import (
 	"context"
-	"fmt"
 	"path"
 	"slices"
 	"strconv"
 
 	"github.com/containerd/cgroups/v3/cgroup2"
-	"github.com/containerd/errdefs"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
-
-	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
-	"github.com/cri-sandbox/cri-sandbox/podsandbox/gvisor/guest"
 )
 
 // A container sees its limits in its own cgroup of the sandbox, at /sys/fs/cgroup:
@@ -77,24 +72,6 @@ func isLimited(r *specs.LinuxResources) bool {
 // the Sentry would show it by itself.
 var unlimited = []limit{{"memory.max", "max"}, {"cpu.max", "max 100000"}}
 
-// makeCgroup makes a container's cgroup with its limits. One that has neither limit
-// nor request needs none made, which takes a millisecond of a processor.
-func (s *Sandbox) makeCgroup(ctx context.Context, c engine.Container) error {
-	if c.Spec.Linux == nil || c.Spec.Linux.Resources == nil {
-		return nil
-	}
-	r := c.Spec.Linux.Resources
-	limits := limitsOf(r)
-	others := len(limits) - len(unlimited)
-	if r.CPU != nil && r.CPU.Shares != nil && *r.CPU.Shares <= leastShares {
-		others--
-	}
-	if others == 0 && slices.Equal(limits[:len(unlimited)], unlimited) {
-		return nil
-	}
-	return s.setCgroup(ctx, c.ID, append([]limit{{"", ""}}, limits...))
-}
-
 // controllers is /proc/cgroups of a node with cgroup v2. The Sentry's has those of
 // v1, which are none. A JVM (17, for one) looks there whether cgroups can limit it
 // at all.
@@ -122,30 +99,5 @@ func (s *Sandbox) Update(ctx context.Context, id string, r *specs.LinuxResources
 	if r == nil {
 		r = &specs.LinuxResources{}
 	}
-	return s.setCgroup(ctx, id, limitsOf(r))
+	return s.programs.setCgroup(ctx, id, limitsOf(r))
 }
-
-// setCgroup writes to the files of a container's cgroup; no file is the cgroup
-// itself, and makes it.
-func (s *Sandbox) setCgroup(ctx context.Context, id string, limits []limit) error {
-	argv := []string{"set-cgroup"}
-	for _, l := range limits {
-		argv = append(argv, "./"+id+"/"+l.file, l.value)
-	}
-	status, err := s.runProgram(ctx, rootProgram{file: s.engine.setCgroup, args: argv, capabilities: cgroupCapabilities})
-	switch {
-	case err != nil:
-		return fmt.Errorf("set limits in the sandbox: %w", err)
-	case status == (engine.ExitStatus{}):
-		return nil
-	case status.Signal != 0 || status.Code == guest.CgroupsUnreachable || status.Code > len(limits):
-		return fmt.Errorf("set limits in the sandbox: program ended with status %d: %w", status.Code, errdefs.ErrInternal)
-	case status.Code == 1: // of which no value is refused
-		return fmt.Errorf("it has no cgroup in the sandbox: %w", errdefs.ErrNotFound)
-	}
-	refused := limits[status.Code-1]
-	return fmt.Errorf("%s cannot be %q in a gVisor sandbox: %w", refused.file, refused.value, errdefs.ErrInvalidArgument)
-}
-
-// cgroupCapabilities hold within the sandbox only.
-var cgroupCapabilities = []string{"CAP_DAC_OVERRIDE", "CAP_SYS_ADMIN"}

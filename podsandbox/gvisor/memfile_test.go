@@ -116,7 +116,7 @@ func TestMemoryFilesOfSandboxesAreSealed(t *testing.T) {
 	if !seen["root image"] || !seen["proc-sys"] {
 		t.Errorf("seen were %v, so the test proves less", seen)
 	}
-	for name, f := range map[string]*os.File{"set files": p.eng.setFiles, "root image": p.eng.rootImage} {
+	for name, f := range map[string]*os.File{"set files": p.eng.programs.setFiles, "root image": p.eng.rootImage} {
 		t.Run(name, func(t *testing.T) { cannotChange(t, f) })
 	}
 }

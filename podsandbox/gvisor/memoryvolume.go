@@ -71,7 +71,7 @@ func (s *Sandbox) makeMemoryVolume(ctx context.Context, v engine.MemoryVolume) e
 	}
 	dir := path.Join(memoryDir, v.Name)
 	options := fmt.Sprintf("mode=%o,uid=%d,gid=%d,size=%d,nr_inodes=%d", v.Mode&0o7777, v.UID, v.GID, orMost(v.Bytes), orMost(v.Inodes))
-	failed, err := s.changeMounts(ctx, []string{
+	failed, err := s.programs.changeMounts(ctx, []string{
 		"K", memoryDir, "f", "448", "k", dir,
 		"f", strconv.Itoa(unix.MS_NOSUID | unix.MS_NODEV), "p", options, "t", dir,
 	})
@@ -103,12 +103,12 @@ func (s *Sandbox) joinPart(ctx context.Context, j join, then []string) error {
 	}
 	away := []string{"n", pidArg(to), "u", partPlace}
 	for range maxPartsLeft { // of a daemon that died meanwhile
-		if _, err := s.changeMounts(ctx, away); err != nil {
+		if _, err := s.programs.changeMounts(ctx, away); err != nil {
 			break
 		}
 	}
 	whole := path.Join(memoryDir, j.memory.Name)
-	if _, err := s.changeMounts(ctx, []string{"n", pidArg(root), "o", whole, "n", pidArg(to), "K", partPlace, "m", partPlace}); err != nil {
+	if _, err := s.programs.changeMounts(ctx, []string{"n", pidArg(root), "o", whole, "n", pidArg(to), "K", partPlace, "m", partPlace}); err != nil {
 		return err
 	}
 	then = slices.Concat(away, []string{"d", partPlace}, then)
@@ -137,7 +137,7 @@ func (s *Sandbox) makeMemoryDirectories(ctx context.Context, in int32, v engine.
 		at = path.Join(at, part)
 		// The third of them fails where there is one.
 		ops := []string{"n", pidArg(in), "f", mode, "k", at, "f", uid, "g", gid, "w", at, "f", mode, "x", at}
-		if failed, err := s.changeMounts(ctx, ops); err != nil && failed != 3 {
+		if failed, err := s.programs.changeMounts(ctx, ops); err != nil && failed != 3 {
 			errs = errors.Join(errs, err)
 		}
 	}

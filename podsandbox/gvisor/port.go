@@ -20,7 +20,7 @@ import (
 
 // DialPort implements engine.PortDialer.
 func (s *Sandbox) DialPort(ctx context.Context, port uint16) (net.Conn, error) {
-	dial := s.dialInside
+	dial := s.programs.dial
 	if s.settings.hostNetwork {
 		dial = dialLoopback
 	}
@@ -31,7 +31,7 @@ func (s *Sandbox) DialPort(ctx context.Context, port uint16) (net.Conn, error) {
 	return conn, nil
 }
 
-// dialInside runs a small program in the root container, given by descriptor as
+// dial connects to a port inside the sandbox. It runs a small program in the root container, given by descriptor as
 // the one that sets sysctls is. It connects to the loopback interface of the
 // sandbox and copies between that and a socket.
 //
@@ -40,7 +40,7 @@ func (s *Sandbox) DialPort(ctx context.Context, port uint16) (net.Conn, error) {
 // half stood still for good with bytes missing. It ends both directions with the
 // first, knows IPv4 alone, and holds the lock of all control calls until a
 // listener has taken the connection, which a program that hangs may never do.
-func (s *Sandbox) dialInside(ctx context.Context, port uint16) (net.Conn, error) {
+func (r *rootPrograms) dial(ctx context.Context, port uint16) (net.Conn, error) {
 	ours, theirs, err := socketPair(unix.SOCK_STREAM)
 	if err != nil {
 		return nil, err
@@ -53,7 +53,7 @@ func (s *Sandbox) dialInside(ctx context.Context, port uint16) (net.Conn, error)
 	}
 	cu := cleanup.Make(func() { conn.Close() }) // which ends the program
 	defer cu.Clean()
-	err = s.runConnect(ctx, port, theirs)
+	err = r.runConnect(ctx, port, theirs)
 	theirs.Close()
 	if err != nil {
 		return nil, err
@@ -66,18 +66,18 @@ func (s *Sandbox) dialInside(ctx context.Context, port uint16) (net.Conn, error)
 }
 
 // runConnect starts the program. It ends with its socket.
-func (s *Sandbox) runConnect(ctx context.Context, port uint16, socket *os.File) error {
+func (r *rootPrograms) runConnect(ctx context.Context, port uint16, socket *os.File) error {
 	program, err := memoryFile("connect", guest.Connect(port))
 	if err != nil {
 		return err
 	}
 	defer program.Close()
-	pid, err := s.startProgram(ctx, rootProgram{file: program, args: []string{"port-forward", strconv.Itoa(int(port))}, stdin: socket})
+	pid, err := r.start(ctx, rootProgram{file: program, args: []string{"port-forward", strconv.Itoa(int(port))}, stdin: socket})
 	if err != nil {
 		return err
 	}
 	go func() {
-		_, _ = s.waitProgram(context.Background(), pid)
+		_, _ = r.wait(context.Background(), pid)
 	}()
 	return nil
 }

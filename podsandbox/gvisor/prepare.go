@@ -11,7 +11,6 @@ import (
 	"slices"
 	"sync"
 
-	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/cleanup"
 
 	"github.com/containerd/errdefs"
@@ -186,21 +185,4 @@ func readRootID(cfg engine.Config) (string, error) {
 		return "", fmt.Errorf("read the id of the root container: %w", err)
 	}
 	return string(id), nil
-}
-
-// setHostname gives a sandbox the pod's host name, which all its containers have from
-// the root container. It is told at the boot otherwise.
-func (s *Sandbox) setHostname(ctx context.Context) error {
-	status, err := s.runProgram(ctx, rootProgram{
-		file: s.engine.setHostname, args: []string{"set-hostname", s.cfg.Hostname}, capabilities: []string{"CAP_SYS_ADMIN"},
-	})
-	switch {
-	case err != nil:
-		return fmt.Errorf("set host name: %w", err)
-	case status.Signal != 0:
-		return fmt.Errorf("set host name: program ended with status %d: %w", status.Code, errdefs.ErrInternal)
-	case status.Code != 0:
-		return fmt.Errorf("set host name %q: %w: %w", s.cfg.Hostname, unix.Errno(status.Code), errdefs.ErrInvalidArgument)
-	}
-	return nil
 }

@@ -25,7 +25,7 @@ func TestRunProgramEndsWithItsContext(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(testContext(t), 200*time.Millisecond)
 	defer cancel()
-	if _, err := p.runProgram(ctx, rootProgram{file: program, args: []string{"pause"}}); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := p.programs.run(ctx, rootProgram{file: program, args: []string{"pause"}}); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("%v", err)
 	}
 	eventually(t, func() error {

@@ -24,6 +24,7 @@ type Sandbox struct {
 
 	containers    *containers
 	gofers        *gofers
+	programs      *rootPrograms
 	pidNamespaces *pidNamespaces
 
 	// sharing is held while a container with volumes is started: what it has to join
@@ -33,7 +34,6 @@ type Sandbox struct {
 	memory  map[string]bool // made already, by name; guarded by sharing
 
 	procSys  procSysImages
-	asking   slot     // held while a program runs; see ask
 	kinds    sync.Map // pathKind by path; see kindInSandbox
 	sysClass sysClassMount
 }
@@ -58,9 +58,9 @@ func (e *Engine) newSandbox(cfg engine.Config, s *sentry) *Sandbox {
 		control:       control,
 		containers:    known,
 		gofers:        &gofers{engine: e, cfg: cfg, settings: st, sentry: s},
+		programs:      newRootPrograms(e, control, cfg.ID),
 		pidNamespaces: &pidNamespaces{control: control, containers: known},
 		sharing:       newSlot(),
-		asking:        newSlot(),
 	}
 }
 
@@ -83,11 +83,11 @@ func (s *Sandbox) StartRoot(ctx context.Context) error {
 	}
 	crashpoint.Here("after sandbox start")
 	if s.rename {
-		if err := s.setHostname(ctx); err != nil {
+		if err := s.programs.setHostname(ctx, s.cfg.Hostname); err != nil {
 			return err
 		}
 	}
-	return s.setSysctls(ctx)
+	return s.programs.setSysctls(ctx, s.cfg.Sysctls)
 }
 
 // Wait implements engine.Sandbox.

@@ -93,7 +93,7 @@ func (s *Sandbox) finishStart(ctx context.Context, c engine.Container, sh sharin
 		}
 	}
 	if !open {
-		if _, err := s.changeMounts(ctx, gate); err != nil {
+		if _, err := s.programs.changeMounts(ctx, gate); err != nil {
 			return fmt.Errorf("open the gate: %w", err)
 		}
 	}
@@ -198,9 +198,9 @@ func (s *Sandbox) copyMount(ctx context.Context, j join, source string, from, to
 		ops = append(ops, point, n.destination, "m", n.destination)
 	}
 	ops = append(ops, "f", strconv.Itoa(int(unix.MS_REMOUNT|unix.MS_BIND|j.flags)), "r", j.destination)
-	failed, err := s.changeMounts(ctx, append(ops, then...))
+	failed, err := s.programs.changeMounts(ctx, append(ops, then...))
 	if failed > moved {
-		if _, uerr := s.changeMounts(ctx, []string{"n", pidArg(to), "u", j.destination}); uerr != nil {
+		if _, uerr := s.programs.changeMounts(ctx, []string{"n", pidArg(to), "u", j.destination}); uerr != nil {
 			return fmt.Errorf("%w; and to undo it: %w", err, uerr)
 		}
 	}
@@ -208,29 +208,3 @@ func (s *Sandbox) copyMount(ctx context.Context, j join, source string, from, to
 }
 
 func pidArg(pid int32) string { return strconv.Itoa(int(pid)) }
-
-// maxMountOperations is how many the program takes: it tells by its exit code which of
-// them has failed.
-const maxMountOperations = 250
-
-// changeMounts runs the program that changes mounts, in the root container. It returns
-// the number of the operation that failed, counted from 1.
-func (s *Sandbox) changeMounts(ctx context.Context, ops []string) (failed int, err error) {
-	if len(ops)/2 > maxMountOperations {
-		return 0, fmt.Errorf("%d changes of mounts at once, at most %d: %w", len(ops)/2, maxMountOperations, errdefs.ErrInvalidArgument)
-	}
-	status, err := s.runProgram(ctx, rootProgram{file: s.engine.mounts, args: append([]string{"mounts"}, ops...), capabilities: mountCapabilities})
-	if err != nil {
-		return 0, err
-	}
-	if status.Code != 0 {
-		n := min(status.Code, len(ops)/2)
-		return n, fmt.Errorf("operation %s %s: failed in the sandbox: %w", ops[2*n-2], ops[2*n-1], errdefs.ErrInternal)
-	}
-	return 0, nil
-}
-
-// mountCapabilities hold within the sandbox only.
-var mountCapabilities = []string{
-	"CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH", "CAP_FOWNER", "CAP_FSETID", "CAP_SYS_ADMIN", "CAP_SYS_CHROOT", "CAP_SYS_PTRACE",
-}
