@@ -9,22 +9,22 @@ import (
 
 // command implements engine.Command.
 type command struct {
-	sandbox  *Sandbox
-	id       string // of the container
-	started  *startedExec
-	terminal bool
+	processes *guestProcesses
+	id        string // of the container
+	started   *startedExec
+	terminal  bool
 }
 
 // StartExec implements engine.Sandbox.
 func (s *Sandbox) StartExec(ctx context.Context, id string, p engine.Exec) (engine.Command, error) {
-	cmd, err := s.newCommand(ctx, id, p)
+	cmd, err := s.processes.newCommand(ctx, id, p)
 	if err != nil {
 		return nil, err // and no command that is nil
 	}
 	return cmd, nil
 }
 
-func (s *Sandbox) newCommand(ctx context.Context, id string, p engine.Exec) (*command, error) {
+func (g *guestProcesses) newCommand(ctx context.Context, id string, p engine.Exec) (*command, error) {
 	args, err := execArgsOf(id, p)
 	if err != nil {
 		return nil, err
@@ -32,20 +32,20 @@ func (s *Sandbox) newCommand(ctx context.Context, id string, p engine.Exec) (*co
 	var files []*os.File
 	for _, f := range p.Stdio {
 		if f == nil {
-			f = s.engine.null
+			f = g.null
 		}
 		files = append(files, f)
 	}
-	started, err := s.startExec(ctx, args, files)
+	started, err := g.startExec(ctx, args, files)
 	if err != nil {
 		return nil, err
 	}
-	return &command{sandbox: s, id: id, started: started, terminal: p.Process.Terminal}, nil
+	return &command{processes: g, id: id, started: started, terminal: p.Process.Terminal}, nil
 }
 
 // Wait implements engine.Command.
 func (c *command) Wait(ctx context.Context) (engine.ExitStatus, error) {
-	return c.sandbox.control.wait(ctx, methodWaitPID, waitPIDArgs{PID: c.started.pid, CID: c.id})
+	return c.processes.control.wait(ctx, methodWaitPID, waitPIDArgs{PID: c.started.pid, CID: c.id})
 }
 
 // Signal implements engine.Command.
@@ -60,12 +60,12 @@ func (c *command) Signal(ctx context.Context, sig int) error {
 			arg.Mode = signalProcess
 		}
 	}
-	return c.sandbox.control.signal(ctx, arg)
+	return c.processes.control.signal(ctx, arg)
 }
 
 // Kill implements engine.Command.
 func (c *command) Kill(ctx context.Context) error {
-	return c.sandbox.killTree(ctx, c.id, c.started)
+	return c.processes.killTree(ctx, c.id, c.started)
 }
 
 // SignalForeground implements engine.TerminalSignaler.

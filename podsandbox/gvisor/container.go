@@ -285,7 +285,7 @@ func (s *Sandbox) Destroy(ctx context.Context, id string) error {
 	defer entry.turn.unlock()
 	crashpoint.Here("before container destroy")
 	if !s.sentry.proc.ended() {
-		err := s.settle(ctx, id)
+		err := s.processes.settle(ctx, id)
 		if err == nil {
 			err = s.control.destroy(ctx, id)
 		}

@@ -3,6 +3,7 @@ package gvisor
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"os"
 	"time"
 
@@ -11,9 +12,24 @@ import (
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
 )
 
+// guestProcesses starts commands in the containers of one sandbox, and ends what runs in
+// them (killtree.go, killall.go). It owns what containers know of their execs
+// (container.parentless), under a slot of each container.
+type guestProcesses struct {
+	control    *controlPlane
+	containers *containers
+	null       *os.File
+	log        *slog.Logger
+}
+
 // Exec implements engine.Sandbox.
 func (s *Sandbox) Exec(ctx context.Context, id string, p engine.Exec) (engine.ExitStatus, error) {
-	cmd, err := s.newCommand(ctx, id, p)
+	return s.processes.exec(ctx, id, p)
+}
+
+// exec runs a command to its end, and kills it when ctx ends before.
+func (g *guestProcesses) exec(ctx context.Context, id string, p engine.Exec) (engine.ExitStatus, error) {
+	cmd, err := g.newCommand(ctx, id, p)
 	if err != nil {
 		return engine.ExitStatus{}, err
 	}
@@ -37,7 +53,7 @@ func (s *Sandbox) Exec(ctx context.Context, id string, p engine.Exec) (engine.Ex
 	killed := make(chan struct{})
 	go func() {
 		defer close(killed)
-		s.killUnawaited(ctx, id, cmd.started)
+		g.killUnawaited(ctx, id, cmd.started)
 	}()
 	patience := time.NewTimer(killPatience)
 	defer patience.Stop()
@@ -58,11 +74,11 @@ func (s *Sandbox) Exec(ctx context.Context, id string, p engine.Exec) (engine.Ex
 const killPatience = 2 * time.Second
 
 // killUnawaited kills what nobody waits for any more.
-func (s *Sandbox) killUnawaited(ctx context.Context, id string, e *startedExec) {
+func (g *guestProcesses) killUnawaited(ctx context.Context, id string, e *startedExec) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
 	defer cancel()
-	if err := s.killTree(ctx, id, e); err != nil && !s.sentry.proc.ended() {
-		s.engine.log.Warn("A command could not be killed", "container", id, "error", err)
+	if err := g.killTree(ctx, id, e); err != nil && !g.control.sentry.proc.ended() {
+		g.log.Warn("A command could not be killed", "container", id, "error", err)
 	}
 }
 
@@ -112,14 +128,14 @@ func (e *startedExec) rootPID(ctx context.Context) int32 {
 // startExec begins an exec and waits for that as long as ctx allows. If ctx ends
 // before the sandbox has answered, what it then may have started is killed when it
 // answers: the caller has no name for it.
-func (s *Sandbox) startExec(ctx context.Context, args *execArgs, files []*os.File) (*startedExec, error) {
+func (g *guestProcesses) startExec(ctx context.Context, args *execArgs, files []*os.File) (*startedExec, error) {
 	// The caller may close its files when this returns, which is before they are sent
 	// if ctx ends.
 	fds, err := copyFDs(files)
 	if err != nil {
 		return nil, err
 	}
-	entry := s.containers.get(args.ContainerID)
+	entry := g.containers.get(args.ContainerID)
 	if err := entry.execs.lock(ctx); err != nil {
 		fds.close()
 		return nil, err
@@ -133,24 +149,24 @@ func (s *Sandbox) startExec(ctx context.Context, args *execArgs, files []*os.Fil
 		defer entry.execs.unlock()
 		own, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
 		defer cancel()
-		e, before, err := s.beginExec(own, entry, args, fds)
+		e, before, err := g.beginExec(own, entry, args, fds)
 		fds.close()
 		begun <- result{e, err}
 		if err == nil { // its caller waits for its end meanwhile
-			s.findRoot(own, entry, e, before)
+			g.findRoot(own, entry, e, before)
 		}
 	}()
 	select {
 	case r := <-begun:
 		if errdefs.IsNotFound(r.err) {
-			s.containers.removeUnknown(entry)
+			g.containers.removeUnknown(entry)
 		}
 		return r.started, r.err
 	case <-ctx.Done():
 	}
 	go func() {
 		if r := <-begun; r.err == nil {
-			s.killUnawaited(ctx, args.ContainerID, r.started)
+			g.killUnawaited(ctx, args.ContainerID, r.started)
 		}
 	}()
 	return nil, ctx.Err()
@@ -158,18 +174,18 @@ func (s *Sandbox) startExec(ctx context.Context, args *execArgs, files []*os.Fil
 
 // beginExec starts the process, and tells which ones findRoot shall not take for
 // it. The caller holds the container's slot.
-func (s *Sandbox) beginExec(ctx context.Context, entry *container, args *execArgs, fds fdCopies) (_ *startedExec, before map[int32]bool, _ error) {
+func (g *guestProcesses) beginExec(ctx context.Context, entry *container, args *execArgs, fds fdCopies) (_ *startedExec, before map[int32]bool, _ error) {
 	before = entry.parentless
 	entry.parentless = nil // what is known is not known any more if this fails
 	if before == nil {
-		ps, err := s.control.processes(ctx, args.ContainerID)
+		ps, err := g.control.processes(ctx, args.ContainerID)
 		if err != nil {
 			return nil, nil, err
 		}
 		before = parentless(ps)
 	}
 	e := &startedExec{found: make(chan struct{})}
-	if err := s.control.callWith(ctx, methodExec, args, &e.pid, fds); err != nil {
+	if err := g.control.callWith(ctx, methodExec, args, &e.pid, fds); err != nil {
 		return nil, nil, err
 	}
 	return e, before, nil
@@ -179,9 +195,9 @@ func (s *Sandbox) beginExec(ctx context.Context, entry *container, args *execArg
 // a parent in the sandbox that was not there before. Only a container's first
 // process and exec'd ones have no parent, and execs of one container begin one
 // after the other: the caller still holds the slot.
-func (s *Sandbox) findRoot(ctx context.Context, entry *container, e *startedExec, before map[int32]bool) {
+func (g *guestProcesses) findRoot(ctx context.Context, entry *container, e *startedExec, before map[int32]bool) {
 	defer close(e.found)
-	ps, err := s.control.processes(ctx, entry.id)
+	ps, err := g.control.processes(ctx, entry.id)
 	if err != nil {
 		return // should it have to be killed, it is killed alone
 	}

@@ -153,7 +153,7 @@ func TestKillTreeOfAnUnknownRoot(t *testing.T) {
 	c.waitFor(t, "ready")
 	e := &startedExec{pid: 999, found: make(chan struct{})}
 	close(e.found)
-	if err := p.killTree(testContext(t), c.ID, e); err != nil {
+	if err := p.processes.killTree(testContext(t), c.ID, e); err != nil {
 		t.Error(err)
 	}
 	if out, _, err := p.sh(c.ID, "ps"); err != nil || !strings.Contains(out, "sleep 1000") {

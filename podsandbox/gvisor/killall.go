@@ -32,15 +32,15 @@ const maxListings = 10
 
 // killAll sends SIGKILL to all processes of a container. It names them by their groups,
 // as killTree does.
-func (s *Sandbox) killAll(ctx context.Context, id string) error {
+func (g *guestProcesses) killAll(ctx context.Context, id string) error {
 	// With its first process end all of a pid namespace of its own.
-	first := s.control.signal(ctx, signalArgs{CID: id, Signo: int32(unix.SIGKILL), Mode: signalProcess})
+	first := g.control.signal(ctx, signalArgs{CID: id, Signo: int32(unix.SIGKILL), Mode: signalProcess})
 	if first != nil && !errdefs.IsNotFound(first) {
 		return first
 	}
 	killed := map[int32]bool{}
 	for range maxListings {
-		ps, err := s.control.processes(ctx, id)
+		ps, err := g.control.processes(ctx, id)
 		if err != nil {
 			return err
 		}
@@ -57,12 +57,12 @@ func (s *Sandbox) killAll(ctx context.Context, id string) error {
 		for _, group := range fresh {
 			killed[group] = true
 			// One that has ended meanwhile is told in too many ways.
-			if err := s.control.signalGroup(ctx, id, group, unix.SIGKILL); ctx.Err() != nil || errdefs.IsUnavailable(err) {
+			if err := g.control.signalGroup(ctx, id, group, unix.SIGKILL); ctx.Err() != nil || errdefs.IsUnavailable(err) {
 				return err
 			}
 		}
 	}
-	return s.control.signal(ctx, signalArgs{CID: id, Signo: int32(unix.SIGKILL), Mode: signalAll})
+	return g.control.signal(ctx, signalArgs{CID: id, Signo: int32(unix.SIGKILL), Mode: signalAll})
 }
 
 // processGroups are the process groups that are not among the known.
@@ -83,18 +83,18 @@ const settlePatience = 10 * time.Second
 
 // settle kills what a container still runs, and returns when nothing of it is left that
 // its destruction would wait for. The error is DeadlineExceeded when something is.
-func (s *Sandbox) settle(ctx context.Context, id string) error {
+func (g *guestProcesses) settle(ctx context.Context, id string) error {
 	ctx, cancel := context.WithTimeout(ctx, settlePatience)
 	defer cancel()
 	held := 0
 	for pause := time.Millisecond; ; pause = min(2*pause, 100*time.Millisecond) {
-		left, err := s.living(ctx, id)
+		left, err := g.living(ctx, id)
 		if err == nil && len(left) == 0 {
 			return nil
 		}
 		if err == nil {
 			held = len(left)
-			err = ignoreNotFound(s.killAll(ctx, id))
+			err = ignoreNotFound(g.killAll(ctx, id))
 		}
 		if over := errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil; err != nil && (!over || held == 0) {
 			return err
@@ -104,7 +104,7 @@ func (s *Sandbox) settle(ctx context.Context, id string) error {
 		}
 		select {
 		case <-time.After(pause):
-		case <-s.sentry.proc.done:
+		case <-g.control.sentry.proc.done:
 			return nil
 		case <-ctx.Done():
 			return fmt.Errorf("%d of its processes do not end, as in a call to a file system of the host that does not answer: %w",
@@ -122,8 +122,8 @@ func ignoreNotFound(err error) error {
 
 // living are the processes of a container that have not ended. One that has, and whose
 // parent does not ask for it, is listed for good, but nothing waits for it.
-func (s *Sandbox) living(ctx context.Context, id string) ([]guestProcess, error) {
-	ps, err := s.control.processes(ctx, id)
+func (g *guestProcesses) living(ctx context.Context, id string) ([]guestProcess, error) {
+	ps, err := g.control.processes(ctx, id)
 	if err != nil {
 		return nil, err
 	}
@@ -133,7 +133,7 @@ func (s *Sandbox) living(ctx context.Context, id string) ([]guestProcess, error)
 		if asked++; p.PPID == 0 || asked > mostAsked {
 			return false
 		}
-		stat, err := s.control.readFile(ctx, path.Join("/proc", strconv.Itoa(int(p.PID)), "stat"))
+		stat, err := g.control.readFile(ctx, path.Join("/proc", strconv.Itoa(int(p.PID)), "stat"))
 		if err != nil {
 			return isMissing(err)
 		}

@@ -21,19 +21,19 @@ import (
 // What the sandbox says of its processes may be made up, by one that has been taken
 // over. It costs time in proportion to its length, and at most maxGroups signals of
 // each kind, and it ends with the context.
-func (s *Sandbox) killTree(ctx context.Context, id string, e *startedExec) error {
+func (g *guestProcesses) killTree(ctx context.Context, id string, e *startedExec) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	root := e.rootPID(ctx)
 	if root == 0 {
-		return s.killExec(ctx, id, e)
+		return g.killExec(ctx, id, e)
 	}
 	known := map[int32]bool{}
 	var groups []int32
 	var err error
 	for range 10 {
 		var ps []guestProcess
-		if ps, err = s.control.processes(ctx, id); err != nil {
+		if ps, err = g.control.processes(ctx, id); err != nil {
 			break // what is known is killed none the less: it must not stay stopped
 		}
 		fresh := newGroups(ps, root, known)
@@ -42,9 +42,9 @@ func (s *Sandbox) killTree(ctx context.Context, id string, e *startedExec) error
 			break
 		}
 		groups = append(groups, fresh...)
-		for _, g := range fresh {
-			known[g] = true
-			_ = s.control.signalGroup(ctx, id, g, unix.SIGSTOP) // it may have ended
+		for _, group := range fresh {
+			known[group] = true
+			_ = g.control.signalGroup(ctx, id, group, unix.SIGSTOP) // it may have ended
 			if ctx.Err() != nil {
 				break
 			}
@@ -56,14 +56,14 @@ func (s *Sandbox) killTree(ctx context.Context, id string, e *startedExec) error
 		go func() {
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), callTimeout)
 			defer cancel()
-			s.killGroups(ctx, id, groups)
-			_ = s.killExec(ctx, id, e)
+			g.killGroups(ctx, id, groups)
+			_ = g.killExec(ctx, id, e)
 		}()
 		return ctx.Err()
 	}
-	s.killGroups(ctx, id, groups)
+	g.killGroups(ctx, id, groups)
 	if err != nil {
-		return errors.Join(err, s.killExec(ctx, id, e))
+		return errors.Join(err, g.killExec(ctx, id, e))
 	}
 	return ctx.Err()
 }
@@ -72,12 +72,12 @@ func (s *Sandbox) killTree(ctx context.Context, id string, e *startedExec) error
 // control has one for each of its jobs.
 const maxGroups = 1024
 
-func (s *Sandbox) killGroups(ctx context.Context, id string, groups []int32) {
-	for _, g := range groups {
+func (g *guestProcesses) killGroups(ctx context.Context, id string, groups []int32) {
+	for _, group := range groups {
 		if ctx.Err() != nil {
 			return
 		}
-		_ = s.control.signalGroup(ctx, id, g, unix.SIGKILL)
+		_ = g.control.signalGroup(ctx, id, group, unix.SIGKILL)
 	}
 }
 
@@ -113,9 +113,9 @@ func newGroups(ps []guestProcess, root int32, known map[int32]bool) []int32 {
 }
 
 // killExec kills the exec'd process alone, by the name that the sandbox gave it.
-func (s *Sandbox) killExec(ctx context.Context, id string, e *startedExec) error {
+func (g *guestProcesses) killExec(ctx context.Context, id string, e *startedExec) error {
 	arg := signalArgs{CID: id, Signo: int32(unix.SIGKILL), PID: e.pid, Mode: signalProcess}
-	err := s.control.signal(ctx, arg)
+	err := g.control.signal(ctx, arg)
 	if err != nil && (errdefs.IsNotFound(err) || errdefs.IsFailedPrecondition(err)) {
 		return nil
 	}

@@ -124,7 +124,7 @@ func newClaims(t *testing.T, onStop func(stopped int)) (*groupClaims, *brokenOut
 // A sandbox that claims ever new groups is sent a bounded number of signals.
 func TestKillTreeIsBounded(t *testing.T) {
 	c, b, e := newClaims(t, func(int) {})
-	if err := b.killTree(testContext(t), "c", e); err != nil {
+	if err := b.processes.killTree(testContext(t), "c", e); err != nil {
 		t.Error(err)
 	}
 	if stops, kills := c.sent(unix.SIGSTOP), c.sent(unix.SIGKILL); stops != maxGroups || kills != maxGroups {
@@ -140,7 +140,7 @@ func TestKillTreeWhoseCallerGoesAway(t *testing.T) {
 			cancel()
 		}
 	})
-	if err := b.killTree(ctx, "c", e); !errors.Is(err, context.Canceled) {
+	if err := b.processes.killTree(ctx, "c", e); !errors.Is(err, context.Canceled) {
 		t.Errorf("%v, want Canceled", err)
 	}
 	eventually(t, func() error {

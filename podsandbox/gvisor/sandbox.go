@@ -25,6 +25,7 @@ type Sandbox struct {
 	containers    *containers
 	gofers        *gofers
 	programs      *rootPrograms
+	processes     *guestProcesses
 	pidNamespaces *pidNamespaces
 
 	// sharing is held while a container with volumes is started: what it has to join
@@ -59,6 +60,7 @@ func (e *Engine) newSandbox(cfg engine.Config, s *sentry) *Sandbox {
 		containers:    known,
 		gofers:        &gofers{engine: e, cfg: cfg, settings: st, sentry: s},
 		programs:      newRootPrograms(e, control, cfg.ID),
+		processes:     &guestProcesses{control: control, containers: known, null: e.null, log: e.log},
 		pidNamespaces: &pidNamespaces{control: control, containers: known},
 		sharing:       newSlot(),
 	}
@@ -104,7 +106,7 @@ func (s *Sandbox) Wait(ctx context.Context, id string) (engine.ExitStatus, error
 func (s *Sandbox) Signal(ctx context.Context, id string, sig int, all bool) error {
 	switch {
 	case all && sig == int(unix.SIGKILL):
-		return s.killAll(ctx, id)
+		return s.processes.killAll(ctx, id)
 	case all:
 		return s.control.signal(ctx, signalArgs{CID: id, Signo: int32(sig), Mode: signalAll})
 	}
