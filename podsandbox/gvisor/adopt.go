@@ -151,7 +151,7 @@ func (s *Sandbox) Learn(ctx context.Context, c engine.Container) error {
 	if err != nil {
 		return err
 	}
-	s.volumes.add(c.ID, volumes)
+	s.volumes.table.add(c.ID, volumes)
 	return nil
 }
 
@@ -166,23 +166,23 @@ func (s *Sandbox) Recover(ctx context.Context, c engine.Container) (bool, error)
 
 // recoverStart lets a container begin that still waits for its volumes.
 func (s *Sandbox) recoverStart(ctx context.Context, c engine.Container) error {
-	volumes, unlock, err := s.lockSharing(ctx, c)
+	volumes, unlock, err := s.volumes.lock(ctx, c)
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	waits, err := s.waitsAtGate(ctx, c.ID)
+	waits, err := s.volumes.waitsAtGate(ctx, c.ID)
 	if err != nil && !errdefs.IsNotFound(err) && !errdefs.IsFailedPrecondition(err) {
 		return err
 	}
 	if waits {
-		if err := s.finishStart(ctx, c, s.planSharing(c, volumes)); err != nil {
+		if err := s.volumes.finishStart(ctx, c, s.volumes.plan(c, volumes)); err != nil {
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
 			defer cancel()
 			return errors.Join(err, s.Destroy(ctx, c.ID))
 		}
 	}
-	s.volumes.add(c.ID, volumes)
+	s.volumes.table.add(c.ID, volumes)
 	return nil
 }
 

@@ -161,12 +161,12 @@ func (s *Sandbox) awaitReady(ctx context.Context, c engine.Container, g *gofer) 
 // run starts a container that has its place in the sandbox, with the volumes that it
 // shares with others.
 func (s *Sandbox) run(ctx context.Context, c engine.Container, g *gofer, stdio []*os.File) error {
-	volumes, unlock, err := s.lockSharing(ctx, c)
+	volumes, unlock, err := s.volumes.lock(ctx, c)
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	share := s.planSharing(c, volumes)
+	share := s.volumes.plan(c, volumes)
 	args, files, err := g.startArgs(c, stdio)
 	if err != nil {
 		return err
@@ -190,11 +190,11 @@ func (s *Sandbox) run(ctx context.Context, c engine.Container, g *gofer, stdio [
 	}
 	crashpoint.Here("after container start")
 	if !share.isNone() {
-		if err := s.finishStart(ctx, c, share); err != nil {
+		if err := s.volumes.finishStart(ctx, c, share); err != nil {
 			return err
 		}
 	}
-	s.volumes.add(c.ID, volumes)
+	s.volumes.table.add(c.ID, volumes)
 	return nil
 }
 
@@ -294,7 +294,7 @@ func (s *Sandbox) Destroy(ctx context.Context, id string) error {
 		}
 	}
 	crashpoint.Here("after container destroy")
-	s.volumes.remove(id)
+	s.volumes.table.remove(id)
 	if err := s.containers.stopGofer(ctx, entry, s.sentry.proc.ended()); err != nil {
 		return err
 	}

@@ -74,9 +74,9 @@ func (e *Engine) addGate(args *startArgs, files *startFiles) error {
 }
 
 // gateOperations take away what a container waits at; see guest.Mounts.
-func (s *Sandbox) gateOperations(ctx context.Context, id string) ([]string, error) {
+func (v *sharedVolumes) gateOperations(ctx context.Context, id string) ([]string, error) {
 	crashpoint.Here("before gate opens")
-	pid, err := s.control.firstProcess(ctx, id)
+	pid, err := v.control.firstProcess(ctx, id)
 	if err != nil {
 		return nil, err
 	}
@@ -115,12 +115,12 @@ func programPaths(p *specs.Process) ([]string, error) {
 
 // passGate waits until a container's own program has taken the place of the gate, which
 // is open.
-func (s *Sandbox) passGate(ctx context.Context, id, program string) error {
+func (v *sharedVolumes) passGate(ctx context.Context, id, program string) error {
 	const pause = 500 * time.Microsecond
 	for {
-		ps, err := s.control.commands(ctx, id)
+		ps, err := v.control.commands(ctx, id)
 		if err != nil || len(ps) == 0 {
-			return s.gateFailure(ctx, id, program)
+			return v.gateFailure(ctx, id, program)
 		}
 		if ps[0].Cmd != gateName {
 			return nil
@@ -135,8 +135,8 @@ func (s *Sandbox) passGate(ctx context.Context, id, program string) error {
 
 // gateFailure tells why the gate has ended. A program that has begun, and ended
 // already, is no failure.
-func (s *Sandbox) gateFailure(ctx context.Context, id, program string) error {
-	status, err := s.control.wait(ctx, methodWait, id)
+func (v *sharedVolumes) gateFailure(ctx context.Context, id, program string) error {
+	status, err := v.control.wait(ctx, methodWait, id)
 	if err != nil {
 		return err
 	}
@@ -152,8 +152,8 @@ func (s *Sandbox) gateFailure(ctx context.Context, id, program string) error {
 }
 
 // waitsAtGate tells whether a container was started and its program has not begun.
-func (s *Sandbox) waitsAtGate(ctx context.Context, id string) (bool, error) {
-	ps, err := s.control.commands(ctx, id)
+func (v *sharedVolumes) waitsAtGate(ctx context.Context, id string) (bool, error) {
+	ps, err := v.control.commands(ctx, id)
 	if err != nil || len(ps) == 0 {
 		return false, err
 	}

@@ -26,13 +26,8 @@ type Sandbox struct {
 	gofers        *gofers
 	programs      *rootPrograms
 	processes     *guestProcesses
+	volumes       *sharedVolumes
 	pidNamespaces *pidNamespaces
-
-	// sharing is held while a container with volumes is started: what it has to join
-	// is then known, and so is it to those that join it.
-	sharing slot
-	volumes volumeTable
-	memory  map[string]bool // made already, by name; guarded by sharing
 
 	procSys  procSysImages
 	kinds    sync.Map // pathKind by path; see kindInSandbox
@@ -51,6 +46,7 @@ var _ interface {
 // newSandbox makes a pod's sandbox of a process that is in the pod's directory.
 func (e *Engine) newSandbox(cfg engine.Config, s *sentry) *Sandbox {
 	st, control, known := settingsOf(cfg.NetNS == ""), newControlPlane(s), newContainers()
+	programs := newRootPrograms(e, control, cfg.ID)
 	return &Sandbox{
 		engine:        e,
 		cfg:           cfg,
@@ -59,10 +55,10 @@ func (e *Engine) newSandbox(cfg engine.Config, s *sentry) *Sandbox {
 		control:       control,
 		containers:    known,
 		gofers:        &gofers{engine: e, cfg: cfg, settings: st, sentry: s},
-		programs:      newRootPrograms(e, control, cfg.ID),
+		programs:      programs,
 		processes:     &guestProcesses{control: control, containers: known, null: e.null, log: e.log},
+		volumes:       &sharedVolumes{control: control, programs: programs, containers: known, log: e.log, turn: newSlot()},
 		pidNamespaces: &pidNamespaces{control: control, containers: known},
-		sharing:       newSlot(),
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strconv"
 	"time"
@@ -46,15 +47,44 @@ type join struct {
 	memory  *engine.MemoryVolume // that it is, if it is one
 }
 
-// planSharing finds who has what a container is to have.
-func (s *Sandbox) planSharing(c engine.Container, volumes []volume) sharing {
+// sharedVolumes lets the containers of one sandbox share what they have in common. It owns
+// the table of their volumes and the volumes in the sandbox's memory. Of the gofers that
+// serve a volume for others, containers knows.
+type sharedVolumes struct {
+	control    *controlPlane
+	programs   *rootPrograms
+	containers *containers
+	log        *slog.Logger
+
+	table volumeTable
+
+	// turn is held while a container with volumes is started: what it has to join
+	// is then known, and so is it to those that join it.
+	turn   slot
+	memory map[string]bool // made already, by name; guarded by turn
+}
+
+// lock begins the start of a container that has volumes, of which there is one
+// at a time in a sandbox.
+func (v *sharedVolumes) lock(ctx context.Context, c engine.Container) (volumes []volume, unlock func(), err error) {
+	if volumes, err = volumesOf(ctx, c); err != nil || len(volumes)+len(c.Writes.Memory) == 0 {
+		return nil, func() {}, err
+	}
+	if err := v.turn.lock(ctx); err != nil {
+		return nil, nil, fmt.Errorf("wait for the start of another container with volumes: %w", err)
+	}
+	return volumes, v.turn.unlock, nil
+}
+
+// plan finds who has what a container is to have.
+func (v *sharedVolumes) plan(c engine.Container, volumes []volume) sharing {
 	id := c.ID
-	sh := sharing{volumes: volumes, joins: s.memoryJoins(c)}
-	for _, v := range volumes {
-		if sources := s.volumes.sources(id, v); len(sources) > 0 {
-			sh.joins = append(sh.joins, join{container: id, volume: v, sources: sources})
-		} else if v.writable() {
-			sh.offers = append(sh.offers, s.volumes.readers(id, v)...)
+	sh := sharing{volumes: volumes, joins: v.memoryJoins(c)}
+	for _, own := range volumes {
+		if sources := v.table.sources(id, own); len(sources) > 0 {
+			sh.joins = append(sh.joins, join{container: id, volume: own, sources: sources})
+		} else if own.writable() {
+			sh.offers = append(sh.offers, v.table.readers(id, own)...)
 		}
 	}
 	// An outer one before what lies in it.
@@ -63,9 +93,9 @@ func (s *Sandbox) planSharing(c engine.Container, volumes []volume) sharing {
 }
 
 // finishStart lets a container that waits behind its gate share its volumes and begin.
-func (s *Sandbox) finishStart(ctx context.Context, c engine.Container, sh sharing) error {
+func (v *sharedVolumes) finishStart(ctx context.Context, c engine.Container, sh sharing) error {
 	joins := slices.Concat(sh.joins, sh.offers)
-	gate, err := s.gateOperations(ctx, c.ID)
+	gate, err := v.gateOperations(ctx, c.ID)
 	if err != nil {
 		return err
 	}
@@ -76,39 +106,39 @@ func (s *Sandbox) finishStart(ctx context.Context, c engine.Container, sh sharin
 		if i == len(joins)-1 {
 			then = gate
 		}
-		origin, err := s.joinInTime(ctx, j, then)
+		origin, err := v.joinInTime(ctx, j, then)
 		switch {
 		case err == nil:
 			open = then != nil
-			s.noteJoin(c.ID, sh.volumes, j, origin)
+			v.noteJoin(c.ID, sh.volumes, j, origin)
 		case j.memory != nil:
 			return fmt.Errorf("mount memory volume %s: %w", j.destination, err)
 		default:
 			if !errors.Is(err, errAllEnded) {
-				s.engine.log.Warn("A volume is not shared between containers", "container", j.container, "volume", j.destination, "err", err)
+				v.log.Warn("A volume is not shared between containers", "container", j.container, "volume", j.destination, "err", err)
 			}
 			if j.container == c.ID && j.writable() { // it is the first that can write, then
-				joins = append(joins, s.volumes.readers(c.ID, j.volume)...)
+				joins = append(joins, v.table.readers(c.ID, j.volume)...)
 			}
 		}
 	}
 	if !open {
-		if _, err := s.programs.changeMounts(ctx, gate); err != nil {
+		if _, err := v.programs.changeMounts(ctx, gate); err != nil {
 			return fmt.Errorf("open the gate: %w", err)
 		}
 	}
 	crashpoint.Here("after gate opens")
-	return s.passGate(ctx, c.ID, c.Spec.Process.Args[0])
+	return v.passGate(ctx, c.ID, c.Spec.Process.Args[0])
 }
 
 // noteJoin notes whose gofer serves a volume now.
-func (s *Sandbox) noteJoin(id string, volumes []volume, j join, origin string) {
+func (v *sharedVolumes) noteJoin(id string, volumes []volume, j join, origin string) {
 	if j.memory != nil {
 		return
 	}
-	s.containers.lend(origin)
+	v.containers.lend(origin)
 	if j.container != id {
-		s.volumes.joined(j.container, j.destination, origin)
+		v.table.joined(j.container, j.destination, origin)
 		return
 	}
 	for i := range volumes {
@@ -124,28 +154,28 @@ const joinPatience = 5 * time.Second
 
 // joinInTime is join for as long as it is worth waiting. A volume in memory has to be
 // there.
-func (s *Sandbox) joinInTime(ctx context.Context, j join, then []string) (origin string, err error) {
+func (v *sharedVolumes) joinInTime(ctx context.Context, j join, then []string) (origin string, err error) {
 	if j.memory == nil {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, joinPatience)
 		defer cancel()
 	}
-	return s.join(ctx, j, then)
+	return v.join(ctx, j, then)
 }
 
 // join makes one of the mounts, and what is missing of a volume in memory. Further
 // operations are done with it.
-func (s *Sandbox) join(ctx context.Context, j join, then []string) (origin string, err error) {
+func (v *sharedVolumes) join(ctx context.Context, j join, then []string) (origin string, err error) {
 	if j.memory == nil {
-		return s.joinAny(ctx, j, then)
+		return v.joinAny(ctx, j, then)
 	}
-	if err := s.makeMemoryVolume(ctx, *j.memory); err != nil {
+	if err := v.makeMemoryVolume(ctx, *j.memory); err != nil {
 		return "", err
 	}
 	if j.memory.Below != "" {
-		return "", s.joinPart(ctx, j, then)
+		return "", v.joinPart(ctx, j, then)
 	}
-	return s.joinAny(ctx, j, then)
+	return v.joinAny(ctx, j, then)
 }
 
 // errAllEnded says that whoever has a volume has no process any more, as when a container
@@ -154,19 +184,19 @@ var errAllEnded = errors.New("all that have it have ended")
 
 // joinAny copies a mount from the first container where that succeeds. It returns the
 // container whose gofer serves it.
-func (s *Sandbox) joinAny(ctx context.Context, j join, then []string) (origin string, err error) {
-	to, err := s.control.firstProcess(ctx, j.container)
+func (v *sharedVolumes) joinAny(ctx context.Context, j join, then []string) (origin string, err error) {
+	to, err := v.control.firstProcess(ctx, j.container)
 	if err != nil {
 		return "", err
 	}
 	failed := errAllEnded
 	for _, from := range j.sources {
-		pid, err := s.control.firstProcess(ctx, from.container)
+		pid, err := v.control.firstProcess(ctx, from.container)
 		if errdefs.IsNotFound(err) || errdefs.IsFailedPrecondition(err) {
 			continue
 		}
 		if err == nil {
-			if err = s.copyMount(ctx, j, from.path, pid, to, then); err == nil {
+			if err = v.copyMount(ctx, j, from.path, pid, to, then); err == nil {
 				return from.origin, nil
 			}
 		}
@@ -180,7 +210,7 @@ func (s *Sandbox) joinAny(ctx context.Context, j join, then []string) (origin st
 
 // copyMount puts a copy of a mount of one process over one of another process. After
 // an error that one has what it had.
-func (s *Sandbox) copyMount(ctx context.Context, j join, source string, from, to int32, then []string) error {
+func (v *sharedVolumes) copyMount(ctx context.Context, j join, source string, from, to int32, then []string) error {
 	ops := []string{"n", pidArg(to)}
 	if j.origin != j.container { // what it has joined before, of a container that has ended
 		ops = append(ops, "u", j.destination)
@@ -198,9 +228,9 @@ func (s *Sandbox) copyMount(ctx context.Context, j join, source string, from, to
 		ops = append(ops, point, n.destination, "m", n.destination)
 	}
 	ops = append(ops, "f", strconv.Itoa(int(unix.MS_REMOUNT|unix.MS_BIND|j.flags)), "r", j.destination)
-	failed, err := s.programs.changeMounts(ctx, append(ops, then...))
+	failed, err := v.programs.changeMounts(ctx, append(ops, then...))
 	if failed > moved {
-		if _, uerr := s.programs.changeMounts(ctx, []string{"n", pidArg(to), "u", j.destination}); uerr != nil {
+		if _, uerr := v.programs.changeMounts(ctx, []string{"n", pidArg(to), "u", j.destination}); uerr != nil {
 			return fmt.Errorf("%w; and to undo it: %w", err, uerr)
 		}
 	}

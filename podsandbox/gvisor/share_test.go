@@ -274,7 +274,7 @@ func TestGateIsNotPassedInVain(t *testing.T) {
 	if err != nil || len(volumes) != 2 {
 		t.Fatalf("%+v, %v", volumes, err)
 	}
-	if sh := p.planSharing(c.Container, volumes); len(sh.joins) != 0 || len(sh.offers) != 1 {
+	if sh := p.volumes.plan(c.Container, volumes); len(sh.joins) != 0 || len(sh.offers) != 1 {
 		t.Errorf("%+v, with %s, which may only read", sh, first.ID)
 	}
 	// The kubelet's file, which each container of each pod has.
@@ -287,7 +287,7 @@ func TestGateIsNotPassedInVain(t *testing.T) {
 	if volumes, err = volumesOf(testContext(t), c.Container); err != nil {
 		t.Fatal(err)
 	}
-	if sh := p.planSharing(c.Container, volumes); !sh.isNone() {
+	if sh := p.volumes.plan(c.Container, volumes); !sh.isNone() {
 		t.Errorf("%+v, with %s", sh, second.ID)
 	}
 }

@@ -148,6 +148,9 @@ func placeOf(table *hostplace.Table, source string) (hostplace.Place, error) {
 	return table.Of(f)
 }
 
+// source is a place in the mount namespace of a container.
+type source struct{ container, path, origin string }
+
 // volumeTable knows the volumes of the containers that run in a sandbox.
 type volumeTable struct {
 	mu   sync.Mutex
@@ -222,18 +225,3 @@ func (t *volumeTable) joined(id, destination, origin string) {
 		}
 	}
 }
-
-// lockSharing begins the start of a container that has volumes, of which there is one
-// at a time in a sandbox.
-func (s *Sandbox) lockSharing(ctx context.Context, c engine.Container) (volumes []volume, unlock func(), err error) {
-	if volumes, err = volumesOf(ctx, c); err != nil || len(volumes)+len(c.Writes.Memory) == 0 {
-		return nil, func() {}, err
-	}
-	if err := s.sharing.lock(ctx); err != nil {
-		return nil, nil, fmt.Errorf("wait for the start of another container with volumes: %w", err)
-	}
-	return volumes, s.sharing.unlock, nil
-}
-
-// source is a place in the mount namespace of a container.
-type source struct{ container, path, origin string }
