@@ -10,11 +10,6 @@ import (
 // maxMethods is how many methods a type may have: one with more owns several things.
 const maxMethods = 40
 
-// manyMethods are the types that have more, and why.
-var manyMethods = map[string]string{
-	"podsandbox/gvisor.Sandbox": "it is to be split",
-}
-
 // Methods finds types with more methods than maxMethods, those in tests included. A
 // method that has a version for each of several systems is one.
 func Methods(root string) ([]Finding, error) {
@@ -40,13 +35,8 @@ func Methods(root string) ([]Finding, error) {
 	}
 	var out []Finding
 	for k, names := range methods {
-		n, name := len(names), k.dir+"."+k.name
-		why, exempt := manyMethods[name]
-		switch {
-		case n > maxMethods && !exempt:
+		if n := len(names); n > maxMethods {
 			out = append(out, Finding{k.dir, 0, fmt.Sprintf("%s has %d methods, more than %d: split it by what it owns", k.name, n, maxMethods)})
-		case n <= maxMethods && exempt:
-			out = append(out, Finding{k.dir, 0, fmt.Sprintf("%s has no more than %d methods: take its exemption (%s) out of hack/rules", k.name, maxMethods, why)})
 		}
 	}
 	slices.SortFunc(out, func(a, b Finding) int { return cmp.Compare(a.String(), b.String()) })

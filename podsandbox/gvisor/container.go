@@ -44,7 +44,7 @@ func (s *Sandbox) prepare(ctx context.Context, entry *container, c engine.Contai
 	if err := s.sentry.requireAlive(); err != nil {
 		return err
 	}
-	p, err := s.prepareSpec(ctx, c)
+	p, err := s.translator.prepareSpec(ctx, c)
 	if err != nil {
 		return err
 	}

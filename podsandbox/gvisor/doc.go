@@ -26,9 +26,17 @@
 //     minute. Wait alone is parked until the container ends.
 //   - After a failed Prepare, Boot, Create or Start nothing of it is left.
 //
-// Lock order: container.mu, container.execSlot, Sandbox.mu. Sandbox.mu is never
-// held across a call to the sandbox. The locks of a container are: they order the
-// steps of that container and of no other.
+// Locks, in their order:
+//
+//	prepared.mu
+//	container.turn, then that of the container whose pid namespace it joins
+//	sharedVolumes.turn
+//	container.execs, rootPrograms.asking, fdStore.turnLock
+//	the mutexes of containers, volumeTable, sentry, opener, procSysImages and sysClassMount
+//
+// The slots among them are held across calls to the sandbox; who waits for one goes with
+// its context, or after a while. Under the mutexes of the last line no other lock is
+// taken, and no sandbox is asked.
 //
 // Files on disk:
 //

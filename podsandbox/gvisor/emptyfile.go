@@ -10,15 +10,15 @@ import (
 // emptyFile returns the file that the pod's masked files show, which it makes. It
 // is the pod's own: a gofer is root over its mounts, and could write to one that
 // other pods show, too.
-func (s *Sandbox) emptyFile() (string, error) { return s.podFile("empty", "") }
+func (t *translator) emptyFile() (string, error) { return t.podFile("empty", "") }
 
 // podFile returns a file of that kind with other contents.
-func (s *Sandbox) podFile(name, contents string) (string, error) {
-	path := filepath.Join(s.cfg.Dir, name)
+func (t *translator) podFile(name, contents string) (string, error) {
+	path := filepath.Join(t.cfg.Dir, name)
 	if info, err := os.Lstat(path); err == nil && info.Mode().IsRegular() && info.Size() == int64(len(contents)) {
 		return path, nil
 	}
-	next, err := os.CreateTemp(s.cfg.Dir, name)
+	next, err := os.CreateTemp(t.cfg.Dir, name)
 	if err != nil {
 		return "", fmt.Errorf("create %s file: %w", name, err)
 	}

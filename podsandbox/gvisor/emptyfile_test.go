@@ -27,7 +27,7 @@ func TestEmptyFileIsThePodsOwn(t *testing.T) {
 		if out, code := p.run(spec); out != "" || code != 0 {
 			t.Errorf("the masked file shows %q, code %d", out, code)
 		}
-		prepared, err := p.prepareSpec(testContext(t), engine.Container{ID: "c", Spec: spec})
+		prepared, err := p.translator.prepareSpec(testContext(t), engine.Container{ID: "c", Spec: spec})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -10,7 +10,7 @@ import (
 
 // A container gets raw sockets only where its spec needs them.
 func TestStartGivesRightsOfTheSpec(t *testing.T) {
-	s := &Sandbox{}
+	translator := &translator{}
 	for name, tc := range map[string]struct {
 		change func(*specs.Spec)
 		raw    bool
@@ -22,7 +22,7 @@ func TestStartGivesRightsOfTheSpec(t *testing.T) {
 		if tc.change != nil {
 			tc.change(spec)
 		}
-		p, err := s.prepareSpec(testContext(t), engine.Container{ID: "c", Spec: spec})
+		p, err := translator.prepareSpec(testContext(t), engine.Container{ID: "c", Spec: spec})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -65,10 +65,10 @@ func (i *procSysImages) close() {
 // restrictProcSys makes what lies at or below target in /proc/sys read-only: the
 // directories that can be written are covered by images of themselves, which the
 // Sentry mounts without a gofer.
-func (s *Sandbox) restrictProcSys(ctx context.Context, p *preparedSpec, target string) error {
-	cache, read := &s.engine.procSys, defaultProcSys
-	if len(s.cfg.Sysctls) > 0 || s.settings.hostNetwork {
-		cache, read = &s.procSys, func() (map[string]*os.File, error) { return s.readProcSys(ctx) }
+func (t *translator) restrictProcSys(ctx context.Context, p *preparedSpec, target string) error {
+	cache, read := t.usual, defaultProcSys
+	if len(t.cfg.Sysctls) > 0 || t.settings.hostNetwork {
+		cache, read = &t.procSys, func() (map[string]*os.File, error) { return t.readProcSys(ctx) }
 	}
 	images, err := cache.get(read)
 	if err != nil {
@@ -97,12 +97,12 @@ func (s *Sandbox) restrictProcSys(ctx context.Context, p *preparedSpec, target s
 func defaultProcSys() (map[string]*os.File, error) { return imagesOf(defaultSysctls, nil) }
 
 // readProcSys makes the images from the values that this sandbox has.
-func (s *Sandbox) readProcSys(ctx context.Context) (map[string]*os.File, error) {
+func (t *translator) readProcSys(ctx context.Context) (map[string]*os.File, error) {
 	values := map[string]map[string]string{}
 	for dir, names := range defaultSysctls {
 		values[dir] = map[string]string{}
 		for name := range names {
-			value, err := s.control.readFile(ctx, path.Join(dir, name))
+			value, err := t.control.readFile(ctx, path.Join(dir, name))
 			switch {
 			case err == nil:
 				values[dir][name] = string(value)
@@ -111,7 +111,7 @@ func (s *Sandbox) readProcSys(ctx context.Context) (map[string]*os.File, error) 
 			}
 		}
 	}
-	return imagesOf(values, s.cfg.Sysctls)
+	return imagesOf(values, t.cfg.Sysctls)
 }
 
 // imagesOf makes the images of directories that have files. Of what the Sentry has no file

@@ -23,27 +23,27 @@ import (
 //	masked, another file            read-only bind of an empty file
 //	readonly, in /proc or /sys      see restrictProcSys; all else there takes no writes
 //	readonly, elsewhere             read-only bind of the path onto itself
-func (s *Sandbox) restrict(ctx context.Context, p *preparedSpec, spec *specs.Spec) error {
+func (t *translator) restrict(ctx context.Context, p *preparedSpec, spec *specs.Spec) error {
 	if spec.Linux == nil {
 		return nil
 	}
 	// What exists is asked of the spec's own mounts, not of those added here.
 	own := p.spec.Mounts
 	for _, masked := range spec.Linux.MaskedPaths {
-		if err := s.mask(ctx, p, own, p.placeOf(own, masked)); err != nil {
+		if err := t.mask(ctx, p, own, p.placeOf(own, masked)); err != nil {
 			return fmt.Errorf("mask path %s: %w", masked, err)
 		}
 	}
 	for _, readonly := range spec.Linux.ReadonlyPaths {
-		if err := s.protect(ctx, p, own, p.placeOf(own, readonly)); err != nil {
+		if err := t.protect(ctx, p, own, p.placeOf(own, readonly)); err != nil {
 			return fmt.Errorf("make path %s read-only: %w", readonly, err)
 		}
 	}
 	return nil
 }
 
-func (s *Sandbox) mask(ctx context.Context, p *preparedSpec, own []specs.Mount, target string) error {
-	found, err := s.lookUp(ctx, p.spec.Root.Path, own, target)
+func (t *translator) mask(ctx context.Context, p *preparedSpec, own []specs.Mount, target string) error {
+	found, err := t.lookUp(ctx, p.spec.Root.Path, own, target)
 	if err != nil {
 		return err
 	}
@@ -57,7 +57,7 @@ func (s *Sandbox) mask(ctx context.Context, p *preparedSpec, own []specs.Mount, 
 	case inProc && !strings.Contains(name, "/") && !strings.Contains(name, ","):
 		p.emptyProcFiles = append(p.emptyProcFiles, name)
 	default:
-		empty, err := s.emptyFile()
+		empty, err := t.emptyFile()
 		if err != nil {
 			return err
 		}
@@ -68,11 +68,11 @@ func (s *Sandbox) mask(ctx context.Context, p *preparedSpec, own []specs.Mount, 
 	return nil
 }
 
-func (s *Sandbox) protect(ctx context.Context, p *preparedSpec, own []specs.Mount, target string) error {
+func (t *translator) protect(ctx context.Context, p *preparedSpec, own []specs.Mount, target string) error {
 	if target == "/proc" || strings.HasPrefix(target, "/proc/") {
-		return s.restrictProcSys(ctx, p, target)
+		return t.restrictProcSys(ctx, p, target)
 	}
-	found, err := s.lookUp(ctx, p.spec.Root.Path, own, target)
+	found, err := t.lookUp(ctx, p.spec.Root.Path, own, target)
 	if err != nil {
 		return err
 	}
@@ -112,7 +112,7 @@ type location struct {
 }
 
 // lookUp finds a path as the container will see it, by the mount that holds it.
-func (s *Sandbox) lookUp(ctx context.Context, root string, mounts []specs.Mount, target string) (location, error) {
+func (t *translator) lookUp(ctx context.Context, root string, mounts []specs.Mount, target string) (location, error) {
 	holder := specs.Mount{Destination: "/", Type: "bind", Source: root}
 	for _, m := range mounts {
 		if within(target, m.Destination) { // a later one covers what was there
@@ -124,7 +124,7 @@ func (s *Sandbox) lookUp(ctx context.Context, root string, mounts []specs.Mount,
 	}
 	switch holder.Type {
 	case "proc", "sysfs", "cgroup2":
-		kind, err := s.kindInSandbox(ctx, target)
+		kind, err := t.kindInSandbox(ctx, target)
 		return location{kind: kind}, err
 	}
 	if target == holder.Destination {
@@ -158,16 +158,16 @@ func lookUpOnHost(holder specs.Mount, target string) (location, error) {
 func within(target, dir string) bool { return inroot.Within(target, dir) }
 
 // kindInSandbox tells what a path in one of the sandbox's own file systems is.
-func (s *Sandbox) kindInSandbox(ctx context.Context, target string) (pathKind, error) {
+func (t *translator) kindInSandbox(ctx context.Context, target string) (pathKind, error) {
 	if kind, ok := knownKind(target); ok {
 		return kind, nil
 	}
-	if kind, ok := s.kinds.Load(target); ok {
+	if kind, ok := t.kinds.Load(target); ok {
 		return kind.(pathKind), nil
 	}
-	kind, err := s.control.kindOf(ctx, target)
+	kind, err := t.control.kindOf(ctx, target)
 	if err == nil {
-		s.kinds.Store(target, kind)
+		t.kinds.Store(target, kind)
 	}
 	return kind, err
 }

@@ -2,7 +2,6 @@ package gvisor
 
 import (
 	"context"
-	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -12,26 +11,24 @@ import (
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
 )
 
-// Sandbox implements engine.Sandbox.
+// Sandbox implements engine.Sandbox. It puts the steps of each call into their order; what
+// they work on belongs to its parts, of which each knows those alone that it calls. It has
+// no lock, and none of its fields changes once it is made.
 type Sandbox struct {
 	engine   *Engine
 	cfg      engine.Config
 	settings settings
 	rename   bool // the root container has to be told the pod's host name
 
-	sentry  *sentry
-	control *controlPlane
-
-	containers    *containers
-	gofers        *gofers
-	programs      *rootPrograms
-	processes     *guestProcesses
-	volumes       *sharedVolumes
-	pidNamespaces *pidNamespaces
-
-	procSys  procSysImages
-	kinds    sync.Map // pathKind by path; see kindInSandbox
-	sysClass sysClassMount
+	sentry        *sentry         // the process
+	control       *controlPlane   // calls to it
+	containers    *containers     // the register
+	translator    *translator     // specs
+	gofers        *gofers         // the processes that serve file systems
+	programs      *rootPrograms   // in the root container
+	processes     *guestProcesses // of containers
+	volumes       *sharedVolumes  // between containers
+	pidNamespaces *pidNamespaces  // between containers
 }
 
 var _ interface {
@@ -54,6 +51,7 @@ func (e *Engine) newSandbox(cfg engine.Config, s *sentry) *Sandbox {
 		sentry:        s,
 		control:       control,
 		containers:    known,
+		translator:    &translator{control: control, cfg: cfg, settings: st, usual: &e.procSys},
 		gofers:        &gofers{engine: e, cfg: cfg, settings: st, sentry: s},
 		programs:      programs,
 		processes:     &guestProcesses{control: control, containers: known, null: e.null, log: e.log},
@@ -127,6 +125,5 @@ func (s *Sandbox) Kill(ctx context.Context) error {
 // release closes what the daemon holds open for a sandbox that has ended.
 func (s *Sandbox) release() {
 	s.sentry.close()
-	s.procSys.close()
-	s.sysClass.close()
+	s.translator.close()
 }

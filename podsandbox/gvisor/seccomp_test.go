@@ -61,7 +61,7 @@ func TestFitSeccompRefuses(t *testing.T) {
 			// Whoever asks for it otherwise does not get it either.
 			spec := shell(t.TempDir(), "true")
 			spec.Linux = &specs.Linux{Seccomp: tc.filter}
-			_, err = (&Sandbox{}).prepareSpec(testContext(t), engine.Container{ID: "c", Spec: spec})
+			_, err = (&translator{}).prepareSpec(testContext(t), engine.Container{ID: "c", Spec: spec})
 			tc.want.check(t, err)
 		})
 	}
@@ -70,7 +70,7 @@ func TestFitSeccompRefuses(t *testing.T) {
 func TestPrepareSpecFitsTheFilter(t *testing.T) {
 	spec := shell(t.TempDir(), "true")
 	spec.Linux = &specs.Linux{Seccomp: &specs.LinuxSeccomp{DefaultAction: specs.ActKillThread}}
-	p, err := (&Sandbox{}).prepareSpec(testContext(t), engine.Container{ID: "c", Spec: spec})
+	p, err := (&translator{}).prepareSpec(testContext(t), engine.Container{ID: "c", Spec: spec})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,7 +89,7 @@ func TestPrepareSpecDropsAnnotations(t *testing.T) {
 		"dev.gvisor.spec.rootfs.source": "/", "io.kubernetes.cri-o.ContainerType": "sandbox",
 		"io.kubernetes.cri.container-type": "sandbox", "io.kubernetes.cri.container-name": "app", "mine": "x",
 	}
-	p, err := (&Sandbox{cfg: engine.Config{ID: "pod"}}).prepareSpec(testContext(t), engine.Container{ID: "c", Spec: spec})
+	p, err := (&translator{cfg: engine.Config{ID: "pod"}}).prepareSpec(testContext(t), engine.Container{ID: "c", Spec: spec})
 	if err != nil {
 		t.Fatal(err)
 	}

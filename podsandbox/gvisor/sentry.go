@@ -150,13 +150,12 @@ func (s *sentry) end() {
 // close closes what the daemon holds open. It may be called more than once.
 func (s *sentry) close() {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.ring != nil {
-		s.ring.Close()
-		s.ring = nil
-	}
+	ring := s.ring
+	s.ring = nil
+	s.mu.Unlock()
+	ring.Close() // nil answers an error
 	if s.fdStore != nil {
 		s.fdStore.close()
 	}
-	s.panicLog.Close() // nil answers an error
+	s.panicLog.Close()
 }

@@ -94,13 +94,13 @@ func TestProcSysImagesOfALyingSandbox(t *testing.T) {
 	} {
 		liar := newBrokenOut(t, e, says(lie))
 		for _, sysctls := range []map[string]string{nil, {"kernel.yama.ptrace_scope": "0"}} {
-			liar.cfg.Sysctls = sysctls
-			prepared, err := liar.prepareSpec(testContext(t), engine.Container{ID: "c", Spec: restricted})
+			liar.translator.cfg.Sysctls = sysctls
+			prepared, err := liar.translator.prepareSpec(testContext(t), engine.Container{ID: "c", Spec: restricted})
 			if err == nil {
 				prepared.close()
 			}
 		}
-		liar.procSys.close()
+		liar.translator.procSys.close()
 		liar.mu.Lock()
 		asked := liar.asked[methodReadFile]
 		liar.mu.Unlock()

@@ -180,7 +180,7 @@ func readInterfaces(dir string) ([]guestInterface, error) {
 
 // showInterfaces mounts the image, unless the request has something else in mind for
 // the place: mounts of its own or masked paths there.
-func (s *Sandbox) showInterfaces(p *preparedSpec, spec *specs.Spec) error {
+func (t *translator) showInterfaces(p *preparedSpec, spec *specs.Spec) error {
 	inSysfs := false
 	for _, m := range p.spec.Mounts {
 		switch {
@@ -201,7 +201,7 @@ func (s *Sandbox) showInterfaces(p *preparedSpec, spec *specs.Spec) error {
 	if p.messageFiles() >= maxMessageFiles {
 		return nil // what was asked for takes all that there is room for
 	}
-	image, err := s.sysClass.open(s.cfg.Dir)
+	image, err := t.sysClass.open(t.cfg.Dir)
 	if err != nil || image == nil {
 		return err
 	}

@@ -68,7 +68,7 @@ func TestSysClassNet(t *testing.T) {
 		t.Fatal(err)
 	}
 	adopted := s.(*Sandbox)
-	defer adopted.sysClass.close()
+	defer adopted.translator.sysClass.close()
 	check(&pod{Sandbox: adopted, t: t, eng: e, ns: p.ns})
 
 	// What the request says of the place holds.
