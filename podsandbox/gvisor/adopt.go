@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -170,6 +171,7 @@ func (s *Sandbox) recoverStart(ctx context.Context, c engine.Container) error {
 	if err != nil {
 		return err
 	}
+	unlock = sync.OnceFunc(unlock)
 	defer unlock()
 	waits, err := s.volumes.waitsAtGate(ctx, c.ID)
 	if err != nil && !errdefs.IsNotFound(err) && !errdefs.IsFailedPrecondition(err) {
@@ -177,6 +179,7 @@ func (s *Sandbox) recoverStart(ctx context.Context, c engine.Container) error {
 	}
 	if waits {
 		if err := s.volumes.finishStart(ctx, c, s.volumes.plan(c, volumes)); err != nil {
+			unlock() // the turn of a container comes first
 			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanupTimeout)
 			defer cancel()
 			return errors.Join(err, s.Destroy(ctx, c.ID))
