@@ -295,9 +295,6 @@ type Command interface {
 	// Signal sends to the foreground process group of the process's terminal, or
 	// without a terminal to the process group that it leads.
 	Signal(ctx context.Context, sig int) error
-
-	// Kill ends the process and all that descends from it.
-	Kill(ctx context.Context) error
 }
 
 // ExitStatus is how a process ended.
@@ -308,7 +305,6 @@ type ExitStatus struct {
 
 // Usage is what a container used.
 type Usage struct {
-	Time        time.Time
 	CPU         time.Duration // since its start, the sum of the next two; never zero
 	CPUUser     time.Duration
 	CPUSystem   time.Duration

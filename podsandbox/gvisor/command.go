@@ -63,11 +63,6 @@ func (c *command) Signal(ctx context.Context, sig int) error {
 	return c.processes.control.signal(ctx, arg)
 }
 
-// Kill implements engine.Command.
-func (c *command) Kill(ctx context.Context) error {
-	return c.processes.killTree(ctx, c.id, c.started)
-}
-
 // SignalForeground implements engine.TerminalSignaler.
 func (s *Sandbox) SignalForeground(ctx context.Context, id string, sig int) error {
 	return s.control.signal(ctx, signalArgs{CID: id, Signo: int32(sig), Mode: signalForeground})

@@ -36,14 +36,12 @@ func (s *Sandbox) Stats(ctx context.Context) (map[string]engine.Usage, error) {
 	if err := s.control.call(ctx, methodReadCgroup, args, &out); err != nil {
 		return nil, err
 	}
-	now := time.Now()
 	for i, id := range ids {
 		n := len(cgroupReads)
 		if len(out.Results) < (i+1)*n {
 			break
 		}
 		if u, ok := usageOf(out.Results[i*n : (i+1)*n]); ok {
-			u.Time = now
 			// More than there is would be added up for the pod and the node.
 			u.MemoryBytes = min(u.MemoryBytes, s.engine.hostMemory)
 			usage[id] = u

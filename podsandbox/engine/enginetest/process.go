@@ -100,9 +100,3 @@ func (c *command) Signal(ctx context.Context, sig int) error {
 	c.signal(sig)
 	return ctx.Err()
 }
-
-// Kill implements engine.Command.
-func (c *command) Kill(ctx context.Context) error {
-	c.end(killed)
-	return ctx.Err()
-}

@@ -294,7 +294,7 @@ func (s *sandbox) Stats(context.Context) (map[string]engine.Usage, error) {
 	use := map[string]engine.Usage{}
 	for id, p := range s.containers {
 		if !p.hasEnded() {
-			use[id] = engine.Usage{Time: time.Now(), CPU: time.Millisecond, CPUUser: time.Millisecond, MemoryBytes: 1 << 20, Pids: 1}
+			use[id] = engine.Usage{CPU: time.Millisecond, CPUUser: time.Millisecond, MemoryBytes: 1 << 20, Pids: 1}
 		}
 	}
 	return use, nil

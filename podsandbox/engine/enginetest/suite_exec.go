@@ -83,7 +83,7 @@ func testCommand(b bench) {
 		b.Errorf("after a signal: %+v, %v", st, err)
 	}
 	dead := start("sleep 1000000")
-	b.must(dead.Kill(b.ctx()))
+	b.must(dead.Signal(b.ctx(), int(unix.SIGKILL)))
 	if st, err := dead.Wait(b.ctx()); err != nil || st != killed {
 		b.Errorf("after kill: %+v, %v", st, err)
 	}
@@ -93,5 +93,5 @@ func testCommand(b bench) {
 	if _, err := left.Wait(ctx); !errors.Is(err, context.Canceled) {
 		b.Errorf("wait with an ended context: %v", err)
 	}
-	b.must(left.Kill(b.ctx()))
+	b.must(left.Signal(b.ctx(), int(unix.SIGKILL)))
 }
