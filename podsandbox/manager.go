@@ -136,7 +136,7 @@ func New(opts Options) (*Manager, error) {
 	return &Manager{
 		State:     pods,
 		Streams:   stream.New(pods, work, opts.Paths, limits.sandbox),
-		Stats:     stats.New(pods, control, opts.Images),
+		Stats:     stats.New(pods, work, control, opts.Images),
 		Resources: control,
 		opts:      opts, timeouts: limits, paths: opts.Paths, files: files, bootID: bootID, work: work,
 		host: &podHost{

@@ -34,11 +34,12 @@ type DeviceIO struct {
 // Detail reads the counters, in about eight reads.
 func (g *Group) Detail() (Detail, error) {
 	c := counters{Group: g}
-	d := c.detailV2
+	read := c.detailV2
 	if g.host.version == 1 {
-		d = c.detailV1
+		read = c.detailV1
 	}
-	return d(), c.err()
+	d := read()
+	return d, c.err()
 }
 
 func (c *counters) detailV1() Detail {

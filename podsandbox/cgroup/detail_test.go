@@ -1,9 +1,14 @@
 package cgroup
 
 import (
+	"errors"
 	"reflect"
+	"strconv"
 	"testing"
 	"time"
+
+	"github.com/containerd/errdefs"
+	"golang.org/x/sys/unix"
 )
 
 func TestDetailParsing(t *testing.T) {
@@ -51,5 +56,29 @@ func TestDetailNotCountedIsZero(t *testing.T) {
 	}
 	if got, err := g.Detail(); err != nil || !reflect.DeepEqual(got, Detail{}) {
 		t.Errorf("got %+v, %v", got, err)
+	}
+}
+
+// TestStatsOfAnUnreadableGroup: no counter says 0 when it could not be read.
+func TestStatsOfAnUnreadableGroup(t *testing.T) {
+	for name, c := range map[string]struct {
+		version int
+		files   map[string]string // one in the place of a file makes it a directory
+		want    error
+	}{
+		"v1, all of it":    {1, map[string]string{"memory/cri-sandbox/id/memory.usage_in_bytes/x": "", "cpuacct/cri-sandbox/id/cpuacct.usage/x": ""}, unix.EISDIR},
+		"v1, memory alone": {1, map[string]string{"memory/cri-sandbox/id/memory.usage_in_bytes/x": "", "cpuacct/cri-sandbox/id/cpuacct.usage": "5\n"}, unix.EISDIR},
+		"v1, partly gone":  {1, map[string]string{"cpuacct/cri-sandbox/id/cpuacct.usage": "5\n"}, errdefs.ErrNotFound},
+		"v2":               {2, map[string]string{"cri-sandbox/id/cpu.stat": "usage_usec 5\n", "cri-sandbox/id/memory.current/x": ""}, unix.EISDIR},
+		"no number":        {2, map[string]string{"cri-sandbox/id/cpu.stat": "usage_usec 5\n", "cri-sandbox/id/memory.current": "much\n"}, strconv.ErrSyntax},
+		"not counted":      {2, map[string]string{"cri-sandbox/id/cpu.stat": "usage_usec 5\n"}, nil},
+	} {
+		g, err := fakeHost(t, c.version, c.files).load("", "id")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s, err := g.Stats(); !errors.Is(err, c.want) || (err == nil) != (c.want == nil) {
+			t.Errorf("%s: %+v, %v, want %v", name, s, err, c.want)
+		}
 	}
 }

@@ -1,7 +1,9 @@
 package cgroup
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"math"
 	"os"
 	"path/filepath"
@@ -29,13 +31,16 @@ type Stats struct {
 	OOMKills uint64 // on v1 without those of groups below
 }
 
-// counters reads control files of a group.
+// counters reads control files of a group. Its methods take a file that is not there for
+// one that the node does not count, as long as the group is.
 type counters struct {
 	*Group
-	read int // files that were there
+	read   int   // files that were there
+	failed error // the first that could not be read
 }
 
-// Stats reads the counters, in about six reads.
+// Stats reads the counters, in about six reads. After an error none of them means
+// anything: a counter that says 0 for once seems to have begun anew.
 func (g *Group) Stats() (Stats, error) {
 	c := counters{Group: g}
 	var s Stats
@@ -90,10 +95,23 @@ func (c *counters) oomKills() (n uint64) {
 }
 
 func (c *counters) err() error {
+	if c.failed != nil {
+		return c.failed
+	}
 	if c.read == 0 && !c.exists() {
 		return fmt.Errorf("cgroup %s: %w", c.path, errdefs.ErrNotFound)
 	}
 	return nil
+}
+
+func (c *counters) fail(name string, err error) {
+	if c.failed != nil {
+		return
+	}
+	if isGone(err) {
+		err = fmt.Errorf("it is gone: %w", errdefs.ErrNotFound)
+	}
+	c.failed = fmt.Errorf("read %s of cgroup %s: %w", name, c.path, err)
 }
 
 func (c *counters) file(controller, name string) string {
@@ -102,15 +120,29 @@ func (c *counters) file(controller, name string) string {
 		return ""
 	}
 	raw, err := os.ReadFile(filepath.Join(dir, name))
-	if err == nil {
-		c.read++
+	if errors.Is(err, fs.ErrNotExist) {
+		if _, gone := os.Lstat(dir); gone == nil {
+			return "" // it is not counted here
+		}
 	}
+	if err != nil {
+		c.fail(name, err)
+		return ""
+	}
+	c.read++
 	return string(raw)
 }
 
 // number reads a file that holds one number.
 func (c *counters) number(controller, name string) uint64 {
-	n, _ := strconv.ParseUint(strings.TrimSpace(c.file(controller, name)), 10, 64)
+	text := strings.TrimSpace(c.file(controller, name))
+	if text == "" {
+		return 0
+	}
+	n, err := strconv.ParseUint(text, 10, 64)
+	if err != nil {
+		c.fail(name, err)
+	}
 	return n
 }
 

@@ -18,7 +18,6 @@ import (
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/cgroup"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine/enginetest"
-	"github.com/cri-sandbox/cri-sandbox/podsandbox/layout"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/state"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/state/lifecycle"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/state/record"
@@ -67,10 +66,7 @@ func newWatchedNode(t testing.TB, pods int) *watchedNode {
 	if version, systemd := cgroup.Mode(); os.Geteuid() != 0 || version == 0 || systemd {
 		t.Skip("needs root, and cgroups that systemd does not manage")
 	}
-	paths := layout.Paths{Root: t.TempDir(), State: t.TempDir()}
-	must(t, paths.Make())
-	registry, err := state.Open(paths)
-	must(t, err)
+	registry := newRegistry(t)
 	work := background.New()
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
@@ -104,14 +100,9 @@ func must(t testing.TB, err error) {
 
 func (n *watchedNode) add(name string) *cgroup.Group {
 	n.Helper()
-	p, err := n.Controller.pods.CreatePod(&runtimeapi.PodSandboxConfig{Metadata: &runtimeapi.PodSandboxMetadata{Name: name}}, "", "")
-	must(n, err)
+	p := newPod(n, n.Controller.pods, name)
 	must(n, p.Transition(lifecycle.Booted, nil))
-	c, err := n.Controller.pods.CreateContainer(p, record.ContainerMeta{Config: record.Message[*runtimeapi.ContainerConfig]{
-		Proto: &runtimeapi.ContainerConfig{Metadata: &runtimeapi.ContainerMetadata{Name: "c"}},
-	}})
-	must(n, err)
-	c.CreationEnded()
+	c := newContainer(n, n.Controller.pods, p, "c")
 	setLimit(n, c, testLimit)
 	for _, step := range []lifecycle.Event{lifecycle.Prepared, lifecycle.Start, lifecycle.Started} {
 		must(n, c.Transition(step, nil))

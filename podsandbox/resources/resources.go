@@ -55,7 +55,9 @@ func (r *Controller) NotePeaks(use map[string]engine.Usage) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for id, u := range use {
-		r.peaks[id] = max(r.peaks[id], u.MemoryBytes)
+		if _, err := r.pods.FindContainer(id); err == nil { // else nobody would forget it
+			r.peaks[id] = max(r.peaks[id], u.MemoryBytes)
+		}
 	}
 }
 
@@ -66,7 +68,7 @@ func (r *Controller) Peak(id string) uint64 {
 	return r.peaks[id]
 }
 
-// Forget drops what is known of a container that is gone.
+// Forget drops what is known of a container, after it was removed.
 func (r *Controller) Forget(id string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

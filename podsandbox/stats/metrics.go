@@ -13,6 +13,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/cri-sandbox/cri-sandbox/network"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/cgroup"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/resources"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/spec"
@@ -28,34 +29,38 @@ func (c *Collector) ListPodMetrics(ctx context.Context) []*runtimeapi.PodSandbox
 			ready = append(ready, p)
 		}
 	}
-	return inParallel(ready, func(p *state.Pod) *runtimeapi.PodSandboxMetrics { return c.podMetrics(ctx, p) })
+	w, done := newWaiter(ctx)
+	defer done()
+	return inParallel(ready, func(p *state.Pod) *runtimeapi.PodSandboxMetrics { return c.podMetrics(w, p) })
 }
 
-func (c *Collector) podMetrics(ctx context.Context, p *state.Pod) *runtimeapi.PodSandboxMetrics {
-	sample := c.pod(ctx, p)
+func (c *Collector) podMetrics(w waiter, p *state.Pod) *runtimeapi.PodSandboxMetrics {
+	sample := c.pod(w, p)
 	md := p.Config().GetMetadata()
 	s := &series{
 		at:   sample.time.UnixNano(),
 		base: []string{"", p.ID(), "", p.ID(), md.GetNamespace(), md.GetName()},
 	}
 	s.addTimes(sample.time, p.Meta.CreatedAt)
-	s.addGroup(sample)
-	s.addGroupDetail(p)
-	s.addInterfaces(interfaces(p))
-	s.addProcesses(processes(sample))
+	if sample.group != nil {
+		s.addGroup(sample.group)
+		s.addGroupDetail(p)
+	}
+	s.addInterfaces(sample.interfaces)
 	limits := resources.ShownLimits(p)
 	s.addSpec(&runtimeapi.LinuxContainerResources{
 		CpuPeriod: int64(limits.CPUPeriod), CpuQuota: limits.CPUQuota, CpuShares: int64(limits.CPUShares), MemoryLimitInBytes: limits.MemoryBytes,
 	})
 	var open map[string]engine.Descriptors
 	if sample.use != nil { // one that has just not answered is not waited for again
-		open = c.descriptorsOf(ctx, p)
+		s.addProcesses(sample.processes())
+		open = c.descriptorsOf(w, p)
 		s.addDescriptors(sum(open, sample.use))
 	}
 	out := &runtimeapi.PodSandboxMetrics{PodSandboxId: p.ID(), Metrics: s.out}
 	for _, of := range p.Containers() {
 		if !state.Hidden(of.Phase()) {
-			out.ContainerMetrics = append(out.ContainerMetrics, c.containerMetrics(ctx, of, sample, open))
+			out.ContainerMetrics = append(out.ContainerMetrics, c.containerMetrics(w, of, sample, open))
 		}
 	}
 	return out
@@ -63,7 +68,7 @@ func (c *Collector) podMetrics(ctx context.Context, p *state.Pod) *runtimeapi.Po
 
 // containerMetrics of one that does not run tell only when it did, and whether it
 // ended for want of memory.
-func (c *Collector) containerMetrics(ctx context.Context, of *state.Container, sample *podSample, open map[string]engine.Descriptors) *runtimeapi.ContainerMetrics {
+func (c *Collector) containerMetrics(w waiter, of *state.Container, sample *usage, open map[string]engine.Descriptors) *runtimeapi.ContainerMetrics {
 	cfg, pod, st := of.Config(), of.Pod.Config().GetMetadata(), of.Status()
 	image := cfg.GetImage().GetUserSpecifiedImage()
 	if image == "" {
@@ -88,7 +93,7 @@ func (c *Collector) containerMetrics(ctx context.Context, of *state.Container, s
 		s.addSpec(of.Resources())
 		s.add(ulimitsSoft, spec.OpenFiles, "max_open_files")
 	}
-	s.addLayer(c.layer(ctx, of, sample.use != nil))
+	s.addLayer(c.layer(w, of, sample.use != nil))
 	return &runtimeapi.ContainerMetrics{ContainerId: of.ID(), Metrics: s.out}
 }
 
@@ -118,8 +123,7 @@ func (s *series) addCPU(all, user, system time.Duration) {
 }
 
 // addGroup is what the host counts of a pod, the sandbox itself included.
-func (s *series) addGroup(sample *podSample) {
-	g := sample.group
+func (s *series) addGroup(g *cgroup.Stats) {
 	s.addCPU(g.CPU, g.CPUUser, g.CPUSystem)
 	s.add(memoryUsage, g.MemoryUsage)
 	s.add(memoryWorkingSet, g.WorkingSet)
@@ -136,7 +140,7 @@ func (s *series) addGroupDetail(p *state.Pod) {
 	}
 	d, err := g.Detail()
 	if err != nil {
-		klog.V(2).InfoS("Read the cgroup of a pod", "pod", p.ID(), "err", err)
+		klog.V(2).InfoS("Failed to read the cgroup of a pod in detail", "pod", p.ID(), "err", err)
 		return
 	}
 	s.add(memoryCache, d.Cache)

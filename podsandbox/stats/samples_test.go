@@ -8,10 +8,10 @@ import (
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
 )
 
-func TestRatesComeFromTwoSamples(t *testing.T) {
+func TestRates(t *testing.T) {
 	now := time.Now()
-	a := &podSample{time: now, group: cgroup.Stats{CPU: time.Second}, use: map[string]engine.Usage{"x": {CPU: time.Second}}}
-	b := &podSample{time: now.Add(2 * time.Second), group: cgroup.Stats{CPU: 2 * time.Second},
+	a := &usage{time: now, group: &cgroup.Stats{CPU: time.Second}, use: map[string]engine.Usage{"x": {CPU: time.Second}}}
+	b := &usage{time: now.Add(2 * time.Second), group: &cgroup.Stats{CPU: 2 * time.Second},
 		use: map[string]engine.Usage{"x": {CPU: 4 * time.Second}, "new": {CPU: time.Second}}}
 	got := rates(a, b)
 	if got[""] != 5e8 || got["x"] != 15e8 || got["new"] != 0 {

@@ -3,10 +3,9 @@ package stats
 import (
 	"context"
 	"strings"
+	"sync"
 
-	"golang.org/x/sync/errgroup"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
-	"k8s.io/klog/v2"
 
 	"github.com/cri-sandbox/cri-sandbox/network"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/resources"
@@ -20,7 +19,9 @@ func (c *Collector) ContainerStats(ctx context.Context, id string) (*runtimeapi.
 	if err != nil {
 		return nil, err
 	}
-	return c.containerStats(ctx, of, c.pod(ctx, of.Pod)), nil
+	w, done := newWaiter(ctx)
+	defer done()
+	return c.containerStats(w, of, c.pod(w, of.Pod)), nil
 }
 
 // ListContainerStats reports the use of the running containers that fit.
@@ -32,8 +33,10 @@ func (c *Collector) ListContainerStats(ctx context.Context, f *runtimeapi.Contai
 			fit = append(fit, of)
 		}
 	}
+	w, done := newWaiter(ctx)
+	defer done()
 	return inParallel(fit, func(of *state.Container) *runtimeapi.ContainerStats {
-		return c.containerStats(ctx, of, c.pod(ctx, of.Pod))
+		return c.containerStats(w, of, c.pod(w, of.Pod))
 	})
 }
 
@@ -43,7 +46,9 @@ func (c *Collector) PodStats(ctx context.Context, id string) (*runtimeapi.PodSan
 	if err != nil {
 		return nil, err
 	}
-	return c.podStats(ctx, p), nil
+	w, done := newWaiter(ctx)
+	defer done()
+	return c.podStats(w, p), nil
 }
 
 // ListPodStats reports the use of the ready pods that fit.
@@ -55,30 +60,29 @@ func (c *Collector) ListPodStats(ctx context.Context, f *runtimeapi.PodSandboxSt
 			fit = append(fit, p)
 		}
 	}
-	return inParallel(fit, func(p *state.Pod) *runtimeapi.PodSandboxStats { return c.podStats(ctx, p) })
+	w, done := newWaiter(ctx)
+	defer done()
+	return inParallel(fit, func(p *state.Pod) *runtimeapi.PodSandboxStats { return c.podStats(w, p) })
 }
 
+// inParallel waits for all at once: samples are taken by others, some at a time.
 func inParallel[T, R any](in []T, f func(T) R) []R {
 	out := make([]R, len(in))
-	var g errgroup.Group
-	g.SetLimit(collectParallel)
+	var g sync.WaitGroup
 	for i, v := range in {
-		g.Go(func() error {
-			out[i] = f(v)
-			return nil
-		})
+		g.Go(func() { out[i] = f(v) })
 	}
-	_ = g.Wait() // its functions return no error
+	g.Wait()
 	return out
 }
 
-func (c *Collector) containerStats(ctx context.Context, of *state.Container, s *podSample) *runtimeapi.ContainerStats {
+func (c *Collector) containerStats(w waiter, of *state.Container, s *usage) *runtimeapi.ContainerStats {
 	out := &runtimeapi.ContainerStats{
 		Attributes: &runtimeapi.ContainerAttributes{
 			Id: of.ID(), Metadata: of.Config().GetMetadata(),
 			Labels: of.Config().GetLabels(), Annotations: of.Config().GetAnnotations(),
 		},
-		WritableLayer: c.layer(ctx, of, s.use != nil),
+		WritableLayer: c.layer(w, of, s.use != nil),
 	}
 	u, ok := s.use[of.ID()]
 	if !ok {
@@ -87,7 +91,7 @@ func (c *Collector) containerStats(ctx context.Context, of *state.Container, s *
 	at := s.time.UnixNano()
 	out.Cpu = &runtimeapi.CpuUsage{Timestamp: at,
 		UsageCoreNanoSeconds: &runtimeapi.UInt64Value{Value: uint64(u.CPU)},
-		UsageNanoCores:       &runtimeapi.UInt64Value{Value: s.rate[of.ID()]},
+		UsageNanoCores:       s.rateOf(of.ID()),
 	}
 	// The sandbox has no page cache of the container's that could be given back:
 	// all of it is the working set.
@@ -99,30 +103,25 @@ func (c *Collector) containerStats(ctx context.Context, of *state.Container, s *
 	return out
 }
 
-func (c *Collector) podStats(ctx context.Context, p *state.Pod) *runtimeapi.PodSandboxStats {
-	s := c.pod(ctx, p)
-	at := s.time.UnixNano()
-	linux := &runtimeapi.LinuxPodSandboxStats{
-		Cpu: &runtimeapi.CpuUsage{Timestamp: at,
-			UsageCoreNanoSeconds: &runtimeapi.UInt64Value{Value: uint64(s.group.CPU)},
-			UsageNanoCores:       &runtimeapi.UInt64Value{Value: s.rate[""]},
-		},
-		Memory: &runtimeapi.MemoryUsage{Timestamp: at,
-			WorkingSetBytes: &runtimeapi.UInt64Value{Value: s.group.WorkingSet},
-			UsageBytes:      &runtimeapi.UInt64Value{Value: s.group.MemoryUsage},
-			RssBytes:        &runtimeapi.UInt64Value{Value: s.group.RSS},
-			PageFaults:      &runtimeapi.UInt64Value{Value: s.group.PageFaults},
-			MajorPageFaults: &runtimeapi.UInt64Value{Value: s.group.MajorPageFaults},
-		},
-		Network: networkUsage(p, at),
-		Process: &runtimeapi.ProcessUsage{Timestamp: at, ProcessCount: &runtimeapi.UInt64Value{Value: processes(s)}},
+// rateOf is nil when it is not known, as of the first sample.
+func (u *usage) rateOf(id string) *runtimeapi.UInt64Value {
+	rate, ok := u.rate[id]
+	if !ok {
+		return nil
 	}
-	if l := resources.ShownLimits(p).MemoryBytes; l > 0 {
-		linux.Memory.AvailableBytes = &runtimeapi.UInt64Value{Value: uint64(l) - min(s.group.WorkingSet, uint64(l))}
+	return &runtimeapi.UInt64Value{Value: rate}
+}
+
+func (c *Collector) podStats(w waiter, p *state.Pod) *runtimeapi.PodSandboxStats {
+	s := c.pod(w, p)
+	linux := &runtimeapi.LinuxPodSandboxStats{Network: s.network()}
+	s.addGroupStats(linux, resources.ShownLimits(p).MemoryBytes)
+	if s.use != nil {
+		linux.Process = &runtimeapi.ProcessUsage{Timestamp: s.time.UnixNano(), ProcessCount: &runtimeapi.UInt64Value{Value: s.processes()}}
 	}
 	for _, of := range p.Containers() {
 		if of.Phase() == lifecycle.Running {
-			linux.Containers = append(linux.Containers, c.containerStats(ctx, of, s))
+			linux.Containers = append(linux.Containers, c.containerStats(w, of, s))
 		}
 	}
 	return &runtimeapi.PodSandboxStats{
@@ -134,32 +133,40 @@ func (c *Collector) podStats(ctx context.Context, p *state.Pod) *runtimeapi.PodS
 	}
 }
 
-// interfaces is what passed the pod's interfaces. A pod on the node's network has
-// none of its own.
-func interfaces(p *state.Pod) []network.InterfaceUsage {
-	if p.NetNS == "" {
-		return nil
+// addGroupStats adds what the host counts of a pod with a memory limit, if there is one.
+func (u *usage) addGroupStats(to *runtimeapi.LinuxPodSandboxStats, limit int64) {
+	g, at := u.group, u.time.UnixNano()
+	if g == nil {
+		return
 	}
-	usages, err := network.Usage(p.NetNS)
-	if err != nil {
-		klog.V(2).InfoS("Read the network usage of a pod", "pod", p.ID(), "err", err)
+	to.Cpu = &runtimeapi.CpuUsage{Timestamp: at,
+		UsageCoreNanoSeconds: &runtimeapi.UInt64Value{Value: uint64(g.CPU)},
+		UsageNanoCores:       u.rateOf(""),
 	}
-	return usages
+	to.Memory = &runtimeapi.MemoryUsage{Timestamp: at,
+		WorkingSetBytes: &runtimeapi.UInt64Value{Value: g.WorkingSet},
+		UsageBytes:      &runtimeapi.UInt64Value{Value: g.MemoryUsage},
+		RssBytes:        &runtimeapi.UInt64Value{Value: g.RSS},
+		PageFaults:      &runtimeapi.UInt64Value{Value: g.PageFaults},
+		MajorPageFaults: &runtimeapi.UInt64Value{Value: g.MajorPageFaults},
+	}
+	if limit > 0 {
+		to.Memory.AvailableBytes = &runtimeapi.UInt64Value{Value: uint64(limit) - min(g.WorkingSet, uint64(limit))}
+	}
 }
 
-func networkUsage(p *state.Pod, at int64) *runtimeapi.NetworkUsage {
-	usages := interfaces(p)
-	if usages == nil {
+func (u *usage) network() *runtimeapi.NetworkUsage {
+	if u.interfaces == nil {
 		return nil
 	}
-	out := &runtimeapi.NetworkUsage{Timestamp: at}
-	for _, u := range usages {
+	out := &runtimeapi.NetworkUsage{Timestamp: u.time.UnixNano()}
+	for _, i := range u.interfaces {
 		ni := &runtimeapi.NetworkInterfaceUsage{
-			Name:    u.Name,
-			RxBytes: &runtimeapi.UInt64Value{Value: u.RxBytes}, RxErrors: &runtimeapi.UInt64Value{Value: u.RxErrors},
-			TxBytes: &runtimeapi.UInt64Value{Value: u.TxBytes}, TxErrors: &runtimeapi.UInt64Value{Value: u.TxErrors},
+			Name:    i.Name,
+			RxBytes: &runtimeapi.UInt64Value{Value: i.RxBytes}, RxErrors: &runtimeapi.UInt64Value{Value: i.RxErrors},
+			TxBytes: &runtimeapi.UInt64Value{Value: i.TxBytes}, TxErrors: &runtimeapi.UInt64Value{Value: i.TxErrors},
 		}
-		if u.Name == network.DefaultInterface {
+		if i.Name == network.DefaultInterface {
 			out.DefaultInterface = ni
 		}
 		out.Interfaces = append(out.Interfaces, ni)
@@ -168,9 +175,9 @@ func networkUsage(p *state.Pod, at int64) *runtimeapi.NetworkUsage {
 }
 
 // processes counts those inside the sandbox; the host sees only the Sentry's.
-func processes(s *podSample) (n uint64) {
-	for _, u := range s.use {
-		n += u.Pids
+func (u *usage) processes() (n uint64) {
+	for _, of := range u.use {
+		n += of.Pids
 	}
 	return n
 }
