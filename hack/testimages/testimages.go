@@ -201,7 +201,7 @@ func build(base v1.Image, config v1.Config, l v1.Layer) (v1.Image, error) {
 // layer packs files into a compressed layer, in order of their paths, and with
 // an entry for each directory on the way to them.
 func layer(files []File) v1.Layer {
-	files = withFolders(files)
+	files = withDirectories(files)
 	var buf bytes.Buffer
 	w := tar.NewWriter(&buf)
 	for _, f := range files {
@@ -229,7 +229,7 @@ func layer(files []File) v1.Layer {
 	return newLayer(buf.Bytes())
 }
 
-func withFolders(files []File) []File {
+func withDirectories(files []File) []File {
 	have := map[string]bool{}
 	for _, f := range files {
 		have[f.Path] = true

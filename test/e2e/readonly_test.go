@@ -11,8 +11,8 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 )
 
-// folderWithSubmount is a directory of the host with a tmpfs mounted in it.
-func folderWithSubmount(k kit, name string) string {
+// directoryWithSubmount is a directory of the host with a tmpfs mounted in it.
+func directoryWithSubmount(k kit, name string) string {
 	k.Helper()
 	dir := sharedDirectory(k, name)
 	sub := filepath.Join(dir, "sub")
@@ -27,7 +27,7 @@ func folderWithSubmount(k kit, name string) string {
 // or by a sandbox process that was taken over.
 func TestRecursiveReadOnly(t *testing.T) {
 	k := newKit(t)
-	dir := folderWithSubmount(k, "rro")
+	dir := directoryWithSubmount(k, "rro")
 	id, pod := k.pod()
 	c := k.shell("c", `cat /vol/sub/file; for f in /vol/x /vol/sub/x /vol/sub/file; do echo x 2>/dev/null > $f && echo "wrote $f"; done
 		touch /vol/sub/x 2>&1; echo done; exec sleep 600`, func(c *runtimeapi.ContainerConfig) {
