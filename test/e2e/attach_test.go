@@ -28,7 +28,7 @@ func TestAttach(t *testing.T) {
 		}
 	}
 	// Without stdinOnce one client's end is not the container's.
-	a.stdin.Close() // may find that the daemon has closed meanwhile
+	a.endStdin()
 	a.exits(0)
 	a = k.attach(cid, true, false)
 	a.send("two\n")
@@ -48,7 +48,7 @@ func TestAttachStdinOnce(t *testing.T) {
 	id, pod := k.pod()
 	once := func(c *runtimeapi.ContainerConfig) { c.Stdin, c.StdinOnce = true, true }
 	for name, leave := range map[string]func(*remote){
-		"half-close": func(r *remote) { k.must(r.stdin.Close()) },
+		"half-close": func(r *remote) { r.endStdin() },
 		"goes away":  func(r *remote) { r.conn.Close() },
 	} {
 		c := k.shell(strings.ReplaceAll(name, " ", "-"), "echo up; cat; echo end of stdin", once)

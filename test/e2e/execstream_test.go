@@ -30,7 +30,7 @@ func TestExecStreams(t *testing.T) {
 	r = k.execute(cid, "/bin/sh", "-c", "sha256sum; kill -9 $$")
 	sent := bytes.Repeat([]byte("0123456789abcde\n"), 1<<16)
 	r.send(string(sent))
-	k.must(r.stdin.Close())
+	r.endStdin()
 	r.exits(137)
 	if want := fmt.Sprintf("%x  -\n", sha256.Sum256(sent)); r.stdout.String() != want {
 		t.Errorf("sum %q, want %q", &r.stdout, want)

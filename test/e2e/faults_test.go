@@ -317,7 +317,7 @@ func TestStreamServerIsNotExhaustedByStrangers(t *testing.T) {
 	k.must(k.env.Client.RemovePod(k.ctx, another))
 	early.send("still here\n")
 	early.stdout.wait(k.kit, "still here\n")
-	k.must(early.stdin.Close())
+	early.endStdin()
 	early.exits(0)
 	k.must(unix.Prlimit(daemon, unix.RLIMIT_NOFILE, &saved, nil))
 }

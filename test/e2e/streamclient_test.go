@@ -163,6 +163,10 @@ func (r *remote) exits(want int) {
 	}
 }
 
+// endStdin ends the input. Its error says nothing: the library writes the end, and then
+// no data, which fails when the other side has answered with the end of everything.
+func (r *remote) endStdin() { _ = r.stdin.Close() }
+
 // execURL asks for an exec, with a terminal if tty is set.
 func (k streamKit) execURL(id string, tty bool, cmd ...string) string {
 	k.Helper()
