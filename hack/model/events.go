@@ -25,8 +25,9 @@ type events struct {
 	// By id.
 	seen map[string][]string // +checklocks:mu
 	// The first event that makes no sense.
-	odd error           // +checklocks:mu
-	old map[string]bool // from before the subscription
+	odd error // +checklocks:mu
+	// What is from before the subscription, and its phase then.
+	old map[string]phase
 	// Of a container; of a pod itself.
 	pod map[string]string // +checklocks:mu
 }
@@ -39,17 +40,17 @@ func (r *run) subscribe(ctx context.Context) error {
 		cancel()
 		return fmt.Errorf("subscribe to events: %w", err)
 	}
-	e := &events{run: r, cancel: cancel, ended: make(chan struct{}), seen: map[string][]string{}, old: map[string]bool{}, pod: map[string]string{}}
+	e := &events{run: r, cancel: cancel, ended: make(chan struct{}), seen: map[string][]string{}, old: map[string]phase{}, pod: map[string]string{}}
 	o, err := r.observe(ctx)
 	if err != nil {
 		cancel()
 		return err
 	}
 	for i, id := range o.ids.pods {
-		e.old[id] = true
+		e.old[id] = o.state.Pods[i].Phase
 		e.expect(id, id)
-		for _, c := range o.ids.ctrs[i] {
-			e.old[c] = true
+		for j, c := range o.ids.ctrs[i] {
+			e.old[c] = o.state.Pods[i].Ctrs[j].Phase
 			e.expect(c, id)
 		}
 	}
@@ -163,10 +164,11 @@ func (e *events) check(now observation) error {
 		}
 	}
 	for id, pod := range e.pod {
-		if id == "" || id == noID || e.old[id] && len(e.seen[id]) == 0 && phases[id] != absent {
+		was, old := e.old[id]
+		if id == "" || id == noID || old && len(e.seen[id]) == 0 && phases[id] == was {
 			continue
 		}
-		if !told(e.seen[id], phases[id], id == pod, e.old[id]) {
+		if !told(e.seen[id], phases[id], id == pod, old) {
 			return differ("of %s %s, which is %q now, the events are %v", map[bool]string{true: "pod", false: "container"}[id == pod], id, phases[id], e.seen[id])
 		}
 	}
