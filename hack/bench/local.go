@@ -7,8 +7,8 @@ import (
 	"github.com/cri-sandbox/cri-sandbox/hack/testenv"
 )
 
-// setUp makes the node of --local, and that of --vs-config, which is nil without;
-// undo gets what removes them. It sets the options that follow from them.
+// setUp makes the node of --local, and that of --vs-config or --vs-binary, which is nil
+// without; undo gets what removes them. It sets the options that follow from them.
 func setUp(ctx context.Context, o *options, undo *[]func() error) (first, second *testenv.Env, err error) {
 	if first, err = testenv.New(ctx, testenv.Options{}); err != nil {
 		return nil, nil, err
@@ -17,11 +17,11 @@ func setUp(ctx context.Context, o *options, undo *[]func() error) (first, second
 	if err := fillIn(ctx, o, first); err != nil {
 		return nil, nil, err
 	}
-	if o.vsConfig == "" {
+	if !o.vsLocal() {
 		return first, nil, nil
 	}
 	// Both pull from the first one's registry, so that the images are the same.
-	if second, err = testenv.New(ctx, testenv.Options{Config: o.vsConfig, NoImages: true}); err != nil {
+	if second, err = testenv.New(ctx, testenv.Options{Config: o.vsConfig, Binary: o.vsBinary, NoImages: true}); err != nil {
 		return nil, nil, err
 	}
 	*undo = append(*undo, second.Close)
@@ -55,10 +55,13 @@ func fillIn(ctx context.Context, o *options, env *testenv.Env) (err error) {
 func (t *target) isOf(env *testenv.Env, o *options) {
 	t.daemonPID, t.kill, t.start, t.root = env.Daemon.PID, env.Kill, env.Spawn, env.Root
 	// Another runtime's cgroups may be named otherwise, and are to be the same.
-	if t.cgroup == "" && (o.vs == "" || o.vsConfig != "") {
+	if t.cgroup == "" && (o.vs == "" || o.vsLocal()) {
 		t.cgroup = env.CgroupParent
 	}
 }
+
+// vsLocal tells whether the second target is another local daemon.
+func (o *options) vsLocal() bool { return o.vsConfig != "" || o.vsBinary != "" }
 
 // oneLine is a configuration as part of a target's name.
 func oneLine(config string) string { return strings.Join(strings.Fields(config), " ") }

@@ -61,8 +61,8 @@ type options struct {
 	handler, vsHandler      string
 	local                   bool
 
-	// vsConfig makes a second local daemon the second target.
-	vsConfig string
+	// vsConfig and vsBinary make a second local daemon the second target.
+	vsConfig, vsBinary string
 
 	image        string
 	n, pods      int
@@ -98,6 +98,7 @@ func parseFlags(args []string) (options, error) {
 	fs.StringVar(&o.vsImageEndpoint, "vs-image-endpoint", "", "image endpoint of --vs; empty is --vs")
 	fs.StringVar(&o.vsHandler, "vs-runtime-handler", "", "runtime handler of the pods of --vs")
 	fs.StringVar(&o.vsConfig, "vs-config", "", "with --local: configuration, as TOML, of a second daemon that is measured in turn, for ratios")
+	fs.StringVar(&o.vsBinary, "vs-binary", "", "with --local: another build of the daemon, which is measured in turn, for ratios")
 	fs.StringVar(&o.image, "image", "", "image with a shell; needed without --local")
 	fs.IntVar(&o.n, "n", 30, "runs of each call that makes or removes something")
 	fs.IntVar(&o.pods, "pods", 50, "pods that run while lists, stats, memory and restart are measured")
@@ -125,8 +126,8 @@ func parseFlags(args []string) (options, error) {
 		return o, fmt.Errorf("unknown argument %q", fs.Arg(0))
 	case o.n < 1 || o.pods < 1 || o.logMB < 1 || o.files < 1 || o.fileMB < 1 || o.netSeconds < 1:
 		return o, errors.New("--n, --pods, --log-mb, --files, --file-mb and --net-seconds must be at least 1")
-	case o.vsConfig != "" && (!o.local || o.vs != ""):
-		return o, errors.New("--vs-config goes with --local and without --vs")
+	case o.vsLocal() && (!o.local || o.vs != ""):
+		return o, errors.New("--vs-config and --vs-binary go with --local and without --vs")
 	case !o.local && o.image == "":
 		return o, errors.New("--image is needed without --local")
 	case (o.daemonCmd == "") != (o.daemonPID == ""):

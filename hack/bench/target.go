@@ -84,7 +84,7 @@ func open(ctx context.Context, o *options) (targets []*target, done func() error
 		}
 		if vsNode != nil {
 			second.isOf(vsNode, o)
-			second.name += " with " + oneLine(o.vsConfig)
+			second.name += " with " + oneLine(o.vsBinary+" "+o.vsConfig)
 		}
 		targets = append(targets, second)
 	}
