@@ -10,6 +10,7 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/cri-sandbox/cri-sandbox/internal/background"
+	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/nri"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/spec"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/state"
@@ -105,6 +106,17 @@ func (m *Manager) runPod(ctx context.Context, cfg *runtimeapi.PodSandboxConfig, 
 	}
 	m.watchSandbox(p, sandbox)
 	return p, nil
+}
+
+// watchSandbox takes note when the sandbox process ends.
+func (m *Manager) watchSandbox(p *state.Pod, sb engine.Sandbox) {
+	m.work.Go("watch the sandbox of pod "+p.ID(), func(life context.Context) {
+		select {
+		case <-life.Done():
+		case <-sb.Done():
+			m.sandboxDied(p)
+		}
+	})
 }
 
 // podHostname is the name that a pod has for itself.

@@ -7,22 +7,10 @@ import (
 	"github.com/containerd/errdefs"
 	"k8s.io/klog/v2"
 
-	"github.com/cri-sandbox/cri-sandbox/podsandbox/engine"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/state"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/state/lifecycle"
 	"github.com/cri-sandbox/cri-sandbox/podsandbox/state/record"
 )
-
-// watchSandbox takes note when the sandbox process ends.
-func (m *Manager) watchSandbox(p *state.Pod, sb engine.Sandbox) {
-	m.work.Go("watch the sandbox of pod "+p.ID(), func(life context.Context) {
-		select {
-		case <-life.Done():
-		case <-sb.Done():
-			m.sandboxDied(p)
-		}
-	})
-}
 
 // sandboxDied is the one path for the end of a sandbox process that nobody asked for.
 // The containers that run learn of it through their own waits.
