@@ -6,6 +6,7 @@ import (
 	"path"
 	"path/filepath"
 	"strconv"
+	"strings"
 
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
@@ -22,6 +23,12 @@ type MemoryReader struct {
 
 // OpenMemory returns a reader of the group's memory; the caller closes it.
 func (g *Group) OpenMemory() *MemoryReader { return &MemoryReader{group: g, usage: -1, stat: -1} }
+
+// Top is the group below the root in which the group is, or the group itself.
+func (g *Group) Top() *Group {
+	top, _, _ := strings.Cut(strings.TrimPrefix(g.path, "/"), "/")
+	return &Group{host: g.host, place: place{path: "/" + top}}
+}
 
 // Close gives its descriptors back.
 func (r *MemoryReader) Close() {

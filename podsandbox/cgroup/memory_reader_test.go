@@ -104,6 +104,9 @@ func TestMemoryReaderReadsBothVersions(t *testing.T) {
 		defer r.Close()
 		use, err1 := r.Usage()
 		held, err2 := r.Held()
+		if top := g.Top().Path(); top != "/cri-sandbox" {
+			t.Errorf("v%d: the topmost group is %s", version, top)
+		}
 		if ceiling := r.Ceiling(); use != 1000 || held != 700 || ceiling != 5000 || err1 != nil || err2 != nil {
 			t.Errorf("v%d: usage %d (%v), held %d (%v), ceiling %d", version, use, err1, held, err2, ceiling)
 		}

@@ -1,27 +1,8 @@
 package resources
 
-import (
-	"math"
-	"time"
-)
+import "time"
 
 const (
-	// fastestGrowth is how fast memory can be taken, in bytes a second, measured
-	// with a program that does nothing else.
-	fastestGrowth = 1 << 30
-
-	// A look at the host is a system call of about a microsecond, and to wake up for it
-	// costs a hundred times as much. So pods that have not grown of late are looked at
-	// half as often, and all at the same times.
-	shortestLook = 20 * time.Millisecond
-	quietLook    = 40 * time.Millisecond
-	longestLook  = time.Second
-
-	// A pod that grows by less than quietStep from one look to the next is quiet, after
-	// quietAfter.
-	quietStep  = leastSlack / 4
-	quietAfter = time.Second
-
 	// slowLook is when a sandbox is asked although its use on the host has not grown: a
 	// container may have taken what another has freed inside.
 	slowLook = 10 * time.Second
@@ -32,12 +13,6 @@ const (
 	leastSlack = 1 << 20
 	mostSlack  = 8 << 20
 )
-
-// lasts is how long so many bytes last, at least shortest.
-func lasts(left uint64, shortest time.Duration) time.Duration {
-	d := time.Duration(math.Min(float64(left)/fastestGrowth*float64(time.Second), float64(longestLook)))
-	return max(d, shortest)
-}
 
 // gauge decides from a pod's use of memory on the host when its sandbox is to be asked
 // for that of its containers, which costs some hundred times as much as a look at the
@@ -56,43 +31,42 @@ type gauge struct {
 	grown              uint64 // 0 when it was asked for another reason
 
 	lastUse uint64
-	movedAt time.Time // when it was not quiet
 	heldAt  time.Time // when held was read last
+
+	// As of the last look: growth may not show in what is in use; it has grown.
+	full, moved bool
 }
 
 // look judges what is in use now. It returns whether to ask, and if not, when to look
-// again. held is called only when growth may not show in what is in use.
+// again. held is called only when the pod is full.
 func (g *gauge) look(now time.Time, use uint64, held func() (uint64, error)) (ask bool, next time.Duration) {
-	moved := use != g.lastUse
-	if use > g.lastUse && use-g.lastUse >= quietStep {
-		g.movedAt = now
-	}
+	changed := use != g.lastUse
+	g.moved = use > g.lastUse && use-g.lastUse >= quietStep
 	g.lastUse = use
 	g.lowest = min(g.lowest, use)
 	g.grown = use - g.lowest
+	enough := max(g.left, g.slack)
+	g.full = g.ceiling > 0 && g.ceiling-min(use, g.ceiling) < enough+gateStep
 	if use < g.smallest {
-		return false, g.pause(now, g.smallest-use)
+		return false, lasts(g.smallest-use, shortestLook)
 	}
 	if !now.Before(g.due) {
 		g.grown = 0 // it is not asked for that
 		return true, 0
 	}
-	enough := max(g.left, g.slack)
-	if g.ceiling > 0 && g.ceiling-min(use, g.ceiling) < enough {
-		g.lookAtHeld(now, moved || g.pause(now, enough-min(g.grown, enough)) > quietLook, held)
+	if g.full {
+		g.lookAtHeld(now, changed || lasts(enough-min(g.grown, enough), shortestLook) > quietLook, held)
 	}
 	if g.grown > enough {
 		return true, 0
 	}
-	return false, g.pause(now, enough-g.grown)
+	return false, lasts(enough-g.grown, shortestLook)
 }
 
-// pause is when to look again while a container has so much left.
-func (g *gauge) pause(now time.Time, left uint64) time.Duration {
-	if now.Sub(g.movedAt) < quietAfter {
-		return lasts(left, shortestLook)
-	}
-	return lasts(left, quietLook)
+// mayBeSpared tells whether a gate that is shut says enough of the pod, given when it
+// was looked at.
+func (g *gauge) mayBeSpared(now, lookedAt time.Time) bool {
+	return !g.full && now.Sub(lookedAt) < longestShut
 }
 
 // lookAtHeld is for a pod that is near its limit on the host: what its containers take
@@ -110,7 +84,7 @@ func (g *gauge) lookAtHeld(now time.Time, needed bool, held func() (uint64, erro
 	g.heldAt = now
 	g.lowestHeld = min(g.lowestHeld, n)
 	if n-g.lowestHeld > g.grown {
-		g.grown, g.movedAt = n-g.lowestHeld, now
+		g.grown, g.moved = n-g.lowestHeld, true
 	}
 }
 

@@ -1,41 +1,40 @@
 package resources
 
 import (
-	"math"
 	"testing"
 	"time"
 )
 
-func TestLasts(t *testing.T) {
-	for left, most := range map[uint64]float64{0: 0, 1 << 20: 0, 64 << 20: 0.0625, 1 << 29: 0.5, 1 << 40: 1, math.MaxUint64: 1} {
-		d := lasts(left, shortestLook)
-		if d < shortestLook || d > longestLook || d > shortestLook && d.Seconds() > most {
-			t.Errorf("with %d bytes left: %v, want at most %v s", left, d, most)
-		}
-	}
-}
-
 // gaugeRun is a pod of one container and the gauge that watches it, in a time of its own.
 type gaugeRun struct {
 	gauge
+	pace
+	gate  gate // behind which there are others, who do not move
 	use   func(at time.Duration) (container, host, held uint64)
 	limit uint64
 
-	asked, looked int
-	over          uint64 // by how much the container was over its limit when that was seen
+	asked, looks int
+	over         uint64 // by how much the container was over its limit when that was seen
 }
 
 // run looks as often as the gauge says, and stops when the container is over its limit.
 func (r *gaugeRun) run(until time.Duration) {
 	began := time.Unix(1e9, 0)
-	r.smallest = r.limit
-	for at := time.Duration(0); at < until; {
+	r.began, r.smallest = began, r.limit
+	var lookedAt time.Time
+	for now := began; now.Before(began.Add(until)); {
+		at := now.Sub(began)
 		container, host, held := r.use(at)
-		r.looked++
-		now := began.Add(at)
-		ask, next := r.look(now, host, func() (uint64, error) { return held, nil })
+		if r.gate.look(host + 1<<30); r.gate.shut && r.mayBeSpared(now, lookedAt) {
+			now = r.after(now, 0)
+			continue
+		}
+		lookedAt = now
+		r.looks++
+		ask, pause := r.look(now, host, func() (uint64, error) { return held, nil })
+		r.looked(now, r.moved)
 		if !ask {
-			at += next
+			now = r.after(now, pause)
 			continue
 		}
 		r.asked++
@@ -45,7 +44,7 @@ func (r *gaugeRun) run(until time.Duration) {
 			return
 		}
 		r.answered(r.limit-container, now.Add(slowLook))
-		at += r.pause(now, r.limit-container)
+		now = r.after(now, lasts(r.limit-container, shortestLook))
 	}
 }
 
@@ -94,7 +93,7 @@ func TestGaugeSeesAContainerPassItsLimit(t *testing.T) {
 					most = 22 * mib
 				}
 				if r.over == 0 || r.over > most {
-					t.Errorf("%s, %d left: seen when it was over by %d bytes; %d looks, %d questions", name, left, r.over, r.looked, r.asked)
+					t.Errorf("%s, %d left: seen when it was over by %d bytes; %d looks, %d questions", name, left, r.over, r.looks, r.asked)
 				}
 			}
 		}
@@ -128,8 +127,8 @@ func TestGaugeAsksSeldom(t *testing.T) {
 		if r.asked == 0 || r.asked > c.most {
 			t.Errorf("%s: %d questions, want at most %d", name, r.asked, c.most)
 		}
-		if most := int(time.Minute / shortestLook); c.swing > quietStep && r.looked > most+r.asked || c.swing == 0 && r.looked > most/2+2*int(quietAfter/shortestLook) {
-			t.Errorf("%s: %d looks", name, r.looked)
+		if most := int(time.Minute / shortestLook); c.swing > quietStep && r.looks > most+r.asked || c.swing == 0 && r.looks > most/2+2*int(quietAfter/shortestLook) {
+			t.Errorf("%s: %d looks", name, r.looks)
 		}
 	}
 }
@@ -137,7 +136,7 @@ func TestGaugeAsksSeldom(t *testing.T) {
 func TestGaugeDoesNotAskWhileNobodyCanBeOver(t *testing.T) {
 	r := gaugeRun{limit: 512 * mib, use: func(time.Duration) (uint64, uint64, uint64) { return 100 * mib, 200 * mib, 200 * mib }}
 	r.run(time.Minute)
-	if r.asked > 0 || r.looked > 250 {
-		t.Errorf("%d questions, %d looks", r.asked, r.looked)
+	if r.asked > 0 || r.looks > 250 {
+		t.Errorf("%d questions, %d looks", r.asked, r.looks)
 	}
 }

@@ -24,11 +24,12 @@ import (
 // container that exceeds its limit is killed, alone and with all its processes, as by
 // the kernel with memory.oom.group.
 //
-// One goroutine looks at all watched pods, by one read of an open file each. The
-// containers' exact use is asked of a pod's sandbox, on a goroutine of its own, only when
-// the pod uses more than the smallest limit in it, and has grown by what the container
-// nearest to its limit had left (see gauge). The next look comes when that container
-// could have reached its limit.
+// One goroutine looks at all watched pods, by one read of an open file each, and of one
+// for all of them while they do not grow (see gate). The containers' exact use is asked
+// of a pod's sandbox, on a goroutine of its own, only when the pod uses more than the
+// smallest limit in it, and has grown by what the container nearest to its limit had
+// left (see gauge). The next look comes when that container could have reached its
+// limit.
 //
 // What is not guaranteed: a container passes its limit by what it eats until the
 // next look; what it takes of memory that another container has freed is seen only after
@@ -78,11 +79,12 @@ type memoryWatch struct {
 	*Controller
 	life    context.Context
 	pods    map[*state.Pod]*watchedPod
+	gates   map[string]*gate // by cgroup
 	answers chan answer
 	timer   *time.Timer
-	began   time.Time
-	round   time.Time // when the timer fires
-	ended   bool
+	pace
+	round time.Time // when the timer fires
+	ended bool
 }
 
 // watchedPod is one pod of a memoryWatch.
@@ -91,13 +93,15 @@ type watchedPod struct {
 	gauge
 	group  *cgroup.Group        // of memory; nil before the first look
 	memory *cgroup.MemoryReader // open as long as the pod is watched
+	gate   *gate
 
 	smallestAt time.Time // when the smallest limit was read
 	ceilingAt  time.Time // when the ceiling was read
 
-	next    time.Time // when it is looked at
-	changed bool      // its containers, or their limits
-	waits   bool      // for an answer of its sandbox
+	lookedAt time.Time
+	next     time.Time // when it is looked at again
+	changed  bool      // its containers, or their limits
+	waits    bool      // for an answer of its sandbox
 }
 
 // answer is what a sandbox has said.
@@ -108,11 +112,16 @@ type answer struct {
 	ceiling uint64        // as of gauge
 }
 
+func newMemoryWatch(r *Controller, life context.Context, now time.Time) *memoryWatch {
+	return &memoryWatch{
+		Controller: r, life: life, pods: map[*state.Pod]*watchedPod{}, gates: map[string]*gate{}, answers: make(chan answer),
+		timer: time.NewTimer(longestLook), pace: pace{began: now}, round: now.Add(longestLook),
+	}
+}
+
 // watchMemory returns when no running container has a limit.
 func (r *Controller) watchMemory(life context.Context) {
-	w := &memoryWatch{
-		Controller: r, life: life, pods: map[*state.Pod]*watchedPod{}, answers: make(chan answer), timer: time.NewTimer(0), began: time.Now(),
-	}
+	w := newMemoryWatch(r, life, time.Now())
 	defer w.close()
 	for !w.end() {
 		select {
@@ -148,7 +157,7 @@ func (w *memoryWatch) close() {
 	defer w.mu.Unlock()
 	for p, of := range w.pods {
 		w.changed[p] = struct{}{}
-		of.close()
+		w.closeMemory(of)
 	}
 	w.watching = false
 }
@@ -168,42 +177,39 @@ func (w *memoryWatch) lookAtChanged(now time.Time) {
 		p.changed = true
 		w.look(p, now)
 	}
+	w.schedule(now)
 }
 
-func (p *watchedPod) close() {
-	if p.memory != nil {
-		p.memory.Close()
-	}
-}
-
-// lookAtAll looks at the pods whose time has come.
+// lookAtAll looks at the pods whose time has come, and whose gate is not shut.
 func (w *memoryWatch) lookAtAll(now time.Time) {
-	w.round = now.Add(longestLook)
-	w.timer.Reset(longestLook)
+	w.setRound(w.after(now, 0), now) // first, for the scheduler: most often it stays
 	for _, p := range w.pods {
-		if !p.next.After(now) {
+		switch {
+		case p.next.After(now):
+		case p.gate != nil && p.mayBeSpared(now, p.lookedAt) && p.gate.isShut(now):
+			p.next = w.after(now, 0)
+		default:
 			w.look(p, now)
 		}
-		w.setRound(p, now)
 	}
+	w.schedule(now)
 }
 
-// setNext sets when a pod is looked at: at one of the times, not after the pause, that
-// all pods have in common.
-func (w *memoryWatch) setNext(p *watchedPod, now time.Time, pause time.Duration) {
-	step := shortestLook
-	if pause >= quietLook {
-		step = quietLook
+// schedule sets the next round to when a pod is looked at next.
+func (w *memoryWatch) schedule(now time.Time) {
+	next := now.Add(longestLook)
+	for _, p := range w.pods {
+		if !p.waits && p.next.Before(next) {
+			next = p.next
+		}
 	}
-	p.next = w.began.Add((now.Sub(w.began) + max(pause, step)).Truncate(step))
-	w.setRound(p, now)
+	w.setRound(next, now)
 }
 
-// setRound sees to it that the next round comes in time for a pod.
-func (w *memoryWatch) setRound(p *watchedPod, now time.Time) {
-	if !p.waits && p.next.Before(w.round) {
-		w.round = p.next
-		w.timer.Reset(p.next.Sub(now))
+func (w *memoryWatch) setRound(next, now time.Time) {
+	if !next.Equal(w.round) {
+		w.round = next
+		w.timer.Reset(next.Sub(now))
 	}
 }
 
@@ -212,11 +218,11 @@ func (w *memoryWatch) look(p *watchedPod, now time.Time) {
 	if p.waits {
 		return
 	}
-	w.setNext(p, now, longestLook)
+	p.lookedAt, p.next = now, w.after(now, longestLook)
 	if p.changed || now.Sub(p.smallestAt) >= slowLook {
 		limits := slices.Collect(maps.Values(memoryLimits(p.Pod)))
 		if len(limits) == 0 {
-			p.close()
+			w.closeMemory(p)
 			delete(w.pods, p.Pod)
 			return
 		}
@@ -226,32 +232,42 @@ func (w *memoryWatch) look(p *watchedPod, now time.Time) {
 		p.changed, p.due, p.ceilingAt = false, time.Time{}, time.Time{}
 	}
 	sandbox := p.Sandbox()
-	if sandbox == nil || !p.open() {
+	if sandbox == nil || !w.openMemory(p) {
 		return // the pod is being stopped
 	}
 	use, err := p.memory.Usage()
 	ask, pause := !now.Before(p.due), p.due.Sub(now)
 	if err == nil {
 		ask, pause = p.gauge.look(now, use, p.memory.Held)
+		w.looked(now, p.moved)
 	}
 	if ask {
 		w.ask(p, sandbox, now, use, err == nil)
 		return
 	}
-	w.setNext(p, now, pause)
+	p.next = w.after(now, pause)
 }
 
-// open opens the memory of the pod's cgroup, unless it has none any more.
-func (p *watchedPod) open() bool {
+// openMemory opens the memory of the pod's cgroup, unless it has none any more.
+func (w *memoryWatch) openMemory(p *watchedPod) bool {
 	g := p.Group()
 	if g != p.group {
-		p.close()
-		p.group, p.memory = g, nil
+		w.closeMemory(p)
+		p.group = g
 	}
 	if g != nil && p.memory == nil {
 		p.memory = g.OpenMemory()
+		w.enter(p)
 	}
 	return g != nil
+}
+
+func (w *memoryWatch) closeMemory(p *watchedPod) {
+	if p.memory != nil {
+		p.memory.Close()
+		w.leave(p)
+		p.memory = nil
+	}
 }
 
 // ask lets a goroutine of the pod's own look at the exact use of its containers: a sandbox
@@ -290,10 +306,11 @@ func (w *memoryWatch) hear(a answer, now time.Time) {
 	p := a.pod
 	p.waits, p.ceiling = false, a.ceiling
 	p.answered(a.left, now.Add(a.again))
-	w.setNext(p, now, p.pause(now, a.left))
+	p.next = w.after(now, lasts(a.left, shortestLook))
 	if p.changed {
 		w.look(p, now)
 	}
+	w.schedule(now)
 }
 
 // lookInside kills the containers that are over their limits. It returns how

@@ -57,6 +57,7 @@ func (s *testSandbox) Signal(_ context.Context, id string, _ int, all bool) erro
 type watchedNode struct {
 	testing.TB
 	*Controller
+	files     string // what the pods use, by number
 	pods      []*state.Pod
 	sandboxes []*testSandbox
 }
@@ -74,19 +75,13 @@ func newWatchedNode(t testing.TB, pods int) *watchedNode {
 		must(t, work.Close(ctx))
 	})
 	n := &watchedNode{TB: t, Controller: New(registry, work, engine.Handlers{"": enginetest.New()}, nil, time.Minute)}
-	files, err := os.MkdirTemp("/dev/shm", "watched")
+	var err error
+	n.files, err = os.MkdirTemp("/dev/shm", "watched")
 	must(t, err)
-	t.Cleanup(func() { os.RemoveAll(files) })
-	var script strings.Builder
+	t.Cleanup(func() { os.RemoveAll(n.files) })
 	for i := range pods {
-		g := n.add(fmt.Sprint(i))
-		for _, dir := range g.Paths() {
-			fmt.Fprintf(&script, "echo $$ > %s/cgroup.procs\n", dir)
-		}
-		fmt.Fprintf(&script, "head -c %d /dev/zero > %s\n", testLimit, filepath.Join(files, fmt.Sprint(i)))
-	}
-	if out, err := exec.Command("sh", "-ec", script.String()).CombinedOutput(); err != nil {
-		t.Fatalf("fill cgroups: %v, %s", err, out)
+		n.add(fmt.Sprint(i))
+		n.fill(i, testLimit)
 	}
 	return n
 }
@@ -138,10 +133,7 @@ func (n *watchedNode) asked() (all int64) {
 // simulated is a watch of all pods whose rounds are done one after the other, whatever
 // the clock says.
 func (n *watchedNode) simulated() *memoryWatch {
-	w := &memoryWatch{
-		Controller: n.Controller, life: n.Context(), pods: map[*state.Pod]*watchedPod{}, answers: make(chan answer), timer: time.NewTimer(time.Hour),
-		began: time.Unix(1e9, 0), round: time.Unix(1e9, 0),
-	}
+	w := newMemoryWatch(n.Controller, n.Context(), time.Unix(1e9, 0))
 	n.Cleanup(w.close)
 	for i, p := range n.pods { // each at a time of its own
 		w.pods[p] = &watchedPod{Pod: p, changed: true, next: w.round.Add(time.Duration(i) * 10 * time.Millisecond)}
@@ -149,13 +141,17 @@ func (n *watchedNode) simulated() *memoryWatch {
 	return w
 }
 
-// run does the rounds of so much time, and returns how many there were.
-func (w *memoryWatch) run(span time.Duration) (rounds int) {
+// run does the rounds of so much time, and returns how many there were, and how often
+// they looked at a pod.
+func (w *memoryWatch) run(span time.Duration) (rounds, looks int) {
 	for end := w.round.Add(span); w.round.Before(end); rounds++ {
 		now := w.round
 		w.lookAtAll(now)
 		waiting := 0
 		for _, p := range w.pods {
+			if p.lookedAt.Equal(now) {
+				looks++
+			}
 			if p.waits {
 				waiting++
 			}
@@ -164,7 +160,7 @@ func (w *memoryWatch) run(span time.Duration) (rounds int) {
 			w.hear(<-w.answers, now)
 		}
 	}
-	return rounds
+	return rounds, looks
 }
 
 // TestWatchMemoryCosts counts what a hundred containers cost that stay just below their
@@ -172,12 +168,59 @@ func (w *memoryWatch) run(span time.Duration) (rounds int) {
 func TestWatchMemoryCosts(t *testing.T) {
 	const pods, span = 100, time.Minute
 	n := newWatchedNode(t, pods)
-	rounds := n.simulated().run(span)
+	rounds, looks := n.simulated().run(span)
 	if most := int(span/quietLook) * 11 / 10; rounds > most {
 		t.Errorf("%d rounds in a minute, want at most %d", rounds, most)
 	}
+	if most := pods * int(span/longestShut) * 11 / 10; looks > most {
+		t.Errorf("%d looks at pods in a minute, want at most %d", looks, most)
+	}
 	if asked, most := n.asked(), int64(pods*(span/slowLook+1)); asked < pods || asked > most {
 		t.Errorf("%d questions in a minute, want at most %d", asked, most)
+	}
+}
+
+// fill has so many bytes more in use by a pod.
+func (n *watchedNode) fill(i, bytes int) {
+	n.Helper()
+	var script strings.Builder
+	for _, dir := range n.pods[i].Group().Paths() {
+		fmt.Fprintf(&script, "echo $$ > %s/cgroup.procs\n", dir)
+	}
+	fmt.Fprintf(&script, "head -c %d /dev/zero >> %s\n", bytes, n.file(i))
+	if out, err := exec.Command("sh", "-ec", script.String()).CombinedOutput(); err != nil {
+		n.Fatalf("fill cgroup of a pod: %v, %s", err, out)
+	}
+}
+
+func (n *watchedNode) file(i int) string { return filepath.Join(n.files, fmt.Sprint(i)) }
+
+// TestWatchMemoryLooksBehindTheGate: one that grows is found in the next round, and where
+// another gives as much back, soon.
+func TestWatchMemoryLooksBehindTheGate(t *testing.T) {
+	for name, c := range map[string]struct {
+		shrinks bool
+		within  time.Duration
+	}{
+		"one grows":                  {false, quietLook},
+		"one grows, another shrinks": {true, longestShut},
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := newWatchedNode(t, 3)
+			n.fill(0, 8*mib)
+			n.fill(1, mib)
+			w := n.simulated()
+			w.run(2 * quietAfter)
+			before := n.sandboxes[1].asked.Load()
+			if c.shrinks {
+				must(t, os.Truncate(n.file(0), testLimit+4*mib))
+			}
+			n.fill(1, 4*mib)
+			w.run(c.within)
+			if n.sandboxes[1].asked.Load() == before {
+				t.Error("the sandbox was not asked")
+			}
+		})
 	}
 }
 
@@ -192,8 +235,8 @@ func TestWatchMemoryEndsWithTheLimit(t *testing.T) {
 		s.use.Store(2 * testLimit)
 	}
 	w.run(slowLook * 2)
-	if len(w.pods) > 0 || !w.end() {
-		t.Errorf("%d pods are watched", len(w.pods))
+	if len(w.pods) > 0 || len(w.gates) > 0 || !w.end() {
+		t.Errorf("%d pods are watched behind %d gates", len(w.pods), len(w.gates))
 	}
 	for _, s := range n.sandboxes {
 		select {
