@@ -50,10 +50,14 @@ func TestOOMKillsOnlyWhatExceedsItsLimit(t *testing.T) {
 	}
 }
 
+// tooMuch is over 64 MiB, and leaves the pod below its own limit however late the daemon
+// looks.
+const tooMuch = 80
+
 func TestUpdateContainerResourcesLowerLimitIsWatchedAtOnce(t *testing.T) {
 	k := limitsKit{newKit(t)}
 	id, pod := k.pod()
-	c := k.shell("a", "while [ ! -e /go ]; do sleep 0.02; done; "+eat(2000))
+	c := k.shell("a", "while [ ! -e /go ]; do sleep 0.02; done; "+eat(tooMuch))
 	a := k.start(id, pod, c)
 	k.must(k.update(a, memory(64))) // nobody watched so far
 	k.exec(a, "touch /go")
@@ -63,7 +67,7 @@ func TestUpdateContainerResourcesLowerLimitIsWatchedAtOnce(t *testing.T) {
 func TestRecoverHoldsMemoryLimits(t *testing.T) {
 	k := ownNode(t, nodeOptions)
 	id, pod := k.pod()
-	a := k.start(id, pod, k.shell("a", "while [ ! -e /go ]; do sleep 0.02; done; "+eat(2000), withResources(memory(64))))
+	a := k.start(id, pod, k.shell("a", "while [ ! -e /go ]; do sleep 0.02; done; "+eat(tooMuch), withResources(memory(64))))
 	_, err := k.env.Restart(k.ctx)
 	k.must(err)
 	k.exec(a, "touch /go")
