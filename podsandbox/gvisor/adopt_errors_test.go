@@ -115,7 +115,7 @@ func TestAdoptByTheAnswer(t *testing.T) {
 	for name, says := range map[string]string{
 		garbageSentry: "invalid answer",
 		missingSentry: "not found",
-		hastySentry:   "read",
+		hastySentry:   "reach the sandbox", // seen in the write or in the read
 		deafSentry:    "refused",
 	} {
 		t.Run(name, func(t *testing.T) {
