@@ -29,6 +29,7 @@ const (
 	missingSentry = stagedPrefix + "knows-nobody"
 	silentSentry  = stagedPrefix + "says-nothing"
 	hastySentry   = stagedPrefix + "hangs-up"
+	abruptSentry  = stagedPrefix + "hangs-up-on-a-request"
 	deafSentry    = stagedPrefix + "does-not-listen"
 )
 
@@ -53,7 +54,7 @@ func beABrokenProgram() {
 		return
 	}
 	switch name := filepath.Base(self); name {
-	case garbageSentry, missingSentry, silentSentry, hastySentry, deafSentry:
+	case garbageSentry, missingSentry, silentSentry, hastySentry, abruptSentry, deafSentry:
 		beABrokenSentry(name)
 	case failingProgram:
 		fmt.Fprintln(donated("panic-log-fd"), "the reason")
@@ -87,6 +88,8 @@ func beABrokenSentry(name string) {
 		case missingSentry:
 			_, _ = conn.Read(make([]byte, 4096))
 			_, _ = conn.Write([]byte(`{"success":false,"err":"container \"c\" not found"}`))
+		case abruptSentry: // its first byte is there when all of it has been written
+			_, _ = conn.Read(make([]byte, 1))
 		case silentSentry:
 			continue
 		}
